@@ -1,0 +1,73 @@
+//! The one error type of the prelude: what was wrong, where, and what to do about it.
+
+use std::path::PathBuf;
+
+/// A result whose error a cell can show.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in a cell that uses the prelude.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor operation failed (shapes, dtypes, devices).
+    #[error("{0}")]
+    Candle(#[from] candle_core::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not the JSON that it should be.
+    #[error("{} is not valid: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// A picture could not be decoded or encoded.
+    #[error("picture {what}: {source}")]
+    Image {
+        /// The picture's file name or a description.
+        what: String,
+        /// What the decoder said.
+        source: image::ImageError,
+    },
+    /// The tokenizer refused.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A tensor in a weights file has another shape than the config asks for.
+    #[error("{}: tensor {tensor} has shape {found:?}, the config asks for {expected:?}", path.display())]
+    Weights {
+        /// Name in the file.
+        tensor: String,
+        /// Shape from the config.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// The weights file or folder.
+        path: PathBuf,
+    },
+    /// A tensor that the model needs is not in the file.
+    #[error("{}: tensor {tensor} is missing{hint}", path.display())]
+    MissingTensor {
+        /// Name that was looked for.
+        tensor: String,
+        /// The weights file or folder.
+        path: PathBuf,
+        /// What was there instead, beginning with "; ", or empty.
+        hint: String,
+    },
+    /// A configuration value is wrong or contradicts another.
+    #[error("{0}")]
+    Config(String),
+    /// An argument is wrong; the message says what to do.
+    #[error("{0}")]
+    Input(String),
+    /// The user interrupted. All state is consistent: the next cell can go on.
+    #[error("interrupted: everything made so far is kept, run the cell again to go on")]
+    Interrupted,
+}

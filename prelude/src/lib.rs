@@ -1,0 +1,21 @@
+//! What every Glassbox cell sees.
+//!
+//! # Layout
+//! One module per stage of the work; `prelude` is what `use glassbox_prelude::prelude::*;` brings into a cell.
+
+pub mod error;
+
+pub use error::{Error, Result};
+
+pub use candle_core;
+pub use candle_nn;
+pub use image;
+pub use plotters;
+pub use serde_json;
+pub use tokenizers;
+
+/// What a cell sees without naming a path.
+pub mod prelude {
+    pub use crate::error::{Error, Result};
+    pub use candle_core::{DType, Device, IndexOp, Tensor};
+}

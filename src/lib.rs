@@ -1,0 +1,1 @@
+//! Glassbox's host side: sessions, the Jupyter kernel, the REPL and the notebook runner.

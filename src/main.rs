@@ -1,0 +1,3 @@
+//! The `glassbox` binary: roles of the same executable, then the command line.
+
+fn main() {}
