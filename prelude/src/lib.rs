@@ -3,7 +3,9 @@
 //! # Layout
 //! One module per stage of the work; `prelude` is what `use glassbox_prelude::prelude::*;` brings into a cell.
 
+pub mod display;
 pub mod error;
+pub mod session;
 
 pub use error::{Error, Result};
 
@@ -16,6 +18,10 @@ pub use tokenizers;
 
 /// What a cell sees without naming a path.
 pub mod prelude {
+    pub use crate::display::{
+        DisplayHandle, EvcxrDisplay, MimeBundle, Render, clear_output, display, display_live,
+    };
     pub use crate::error::{Error, Result};
+    pub use crate::session::{check_interrupt, interrupted};
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

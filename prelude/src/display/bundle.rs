@@ -1,0 +1,83 @@
+//! One value in several formats, so that every front end finds one that it can show.
+//!
+//! Plain text is always there. Pictures are base64 text, as the Jupyter protocol wants them.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+/// A value as MIME type → content. `text/plain` is always present.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MimeBundle {
+    data: Map<String, Value>,
+    metadata: Map<String, Value>,
+}
+
+impl MimeBundle {
+    /// A bundle with only plain text.
+    pub fn text(plain: impl Into<String>) -> Self {
+        let mut data = Map::new();
+        data.insert("text/plain".into(), Value::String(plain.into()));
+        Self {
+            data,
+            metadata: Map::new(),
+        }
+    }
+
+    /// Adds HTML. It must be self-contained, and text in it must have gone through [`super::html::escape`].
+    pub fn with_html(self, html: impl Into<String>) -> Self {
+        self.with("text/html", Value::String(html.into()))
+    }
+
+    /// Adds an SVG document.
+    pub fn with_svg(self, svg: impl Into<String>) -> Self {
+        self.with("image/svg+xml", Value::String(svg.into()))
+    }
+
+    /// Adds the bytes of a PNG file.
+    pub fn with_png(self, png: &[u8]) -> Self {
+        self.with("image/png", Value::String(STANDARD.encode(png)))
+    }
+
+    /// Adds any other format.
+    pub fn with(mut self, mime: &str, content: Value) -> Self {
+        self.data.insert(mime.to_owned(), content);
+        self
+    }
+
+    /// Adds metadata for one format, such as `{"image/png": {"width": 400}}`.
+    pub fn with_metadata(mut self, mime: &str, metadata: Value) -> Self {
+        self.metadata.insert(mime.to_owned(), metadata);
+        self
+    }
+
+    /// The plain text.
+    pub fn plain(&self) -> &str {
+        self.get("text/plain").unwrap_or_default()
+    }
+
+    /// The HTML, if there is one.
+    pub fn html(&self) -> Option<&str> {
+        self.get("text/html")
+    }
+
+    /// The content of a format, if it is there and is text (pictures are base64 text).
+    pub fn get(&self, mime: &str) -> Option<&str> {
+        self.data.get(mime).and_then(Value::as_str)
+    }
+
+    /// All formats.
+    pub fn data(&self) -> &Map<String, Value> {
+        &self.data
+    }
+
+    /// Metadata by format.
+    pub fn metadata(&self) -> &Map<String, Value> {
+        &self.metadata
+    }
+}
+
+/// A `data:` URI, the only way for a picture to be inside HTML that links to nothing.
+pub fn data_uri(mime: &str, bytes: &[u8]) -> String {
+    format!("data:{mime};base64,{}", STANDARD.encode(bytes))
+}

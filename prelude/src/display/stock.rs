@@ -1,0 +1,119 @@
+//! Displays for the stock `evcxr_jupyter` kernel, which has no events.
+//!
+//! It takes `EVCXR_BEGIN_CONTENT mime … EVCXR_END_CONTENT` on stdout, keeps one content per MIME type per cell, and
+//! shows it when the cell ends. So that a second display does not replace the first, each one of a cell carries all the
+//! earlier ones with it. Which cell is running shows in the number of shared libraries loaded so far: every cell is one.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::MimeBundle;
+use super::html::escape;
+
+struct Shown {
+    cell: u64,
+    bundle: MimeBundle,
+}
+
+static SHOWN: Mutex<Option<Shown>> = Mutex::new(None);
+
+/// Shows `bundle` below what the running cell has shown already.
+pub(super) fn show(bundle: &MimeBundle) {
+    let cell = libraries_loaded();
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = match shown.take() {
+        Some(earlier) if earlier.cell == cell => stacked(&earlier.bundle, bundle),
+        _ => bundle.clone(),
+    };
+    super::print_line(&content_lines(&all));
+    *shown = Some(Shown { cell, bundle: all });
+}
+
+/// Both bundles as one, the second below the first.
+fn stacked(first: &MimeBundle, second: &MimeBundle) -> MimeBundle {
+    MimeBundle::text(format!("{}\n{}", first.plain(), second.plain())).with_html(format!(
+        "{}{}",
+        as_html(first),
+        as_html(second)
+    ))
+}
+
+fn as_html(bundle: &MimeBundle) -> String {
+    let inner = if let Some(html) = bundle.html() {
+        html.to_owned()
+    } else if let Some(png) = bundle.get("image/png") {
+        format!("<img src=\"data:image/png;base64,{}\">", escape(png))
+    } else if let Some(svg) = bundle.get("image/svg+xml") {
+        format!(
+            "<img src=\"{}\">",
+            super::bundle::data_uri("image/svg+xml", svg.as_bytes())
+        )
+    } else {
+        format!("<pre>{}</pre>", escape(bundle.plain()))
+    };
+    format!("<div>{inner}</div>")
+}
+
+/// Every format of the bundle between evcxr's marks.
+fn content_lines(bundle: &MimeBundle) -> String {
+    let mut lines = String::new();
+    for mime in bundle.data().keys() {
+        if let Some(content) = bundle.get(mime) {
+            // A line of the content that equals the end mark would end it early.
+            let content = content.replace("\nEVCXR_END_CONTENT", "\n EVCXR_END_CONTENT");
+            lines.push_str(&format!(
+                "EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT\n"
+            ));
+        }
+    }
+    lines.truncate(lines.trim_end().len());
+    lines
+}
+
+/// How many shared libraries this process has ever loaded.
+fn libraries_loaded() -> u64 {
+    extern "C" fn first(
+        info: *mut libc::dl_phdr_info,
+        _: libc::size_t,
+        out: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: `info` is valid during the call and `out` is the counter passed below.
+        unsafe { *out.cast::<u64>() = (*info).dlpi_adds as u64 };
+        1
+    }
+    let mut adds = 0_u64;
+    // SAFETY: the callback matches the expected type and only writes to `adds`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut adds).cast()) };
+    adds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_display_keeps_the_first() {
+        let both = stacked(
+            &MimeBundle::text("1 < 2"),
+            &MimeBundle::text("b").with_html("<b>b</b>"),
+        );
+        assert_eq!(both.plain(), "1 < 2\nb");
+        assert_eq!(
+            both.html(),
+            Some("<div><pre>1 &lt; 2</pre></div><div><b>b</b></div>")
+        );
+    }
+
+    #[test]
+    fn content_cannot_end_itself() {
+        let lines = content_lines(&MimeBundle::text("x\nEVCXR_END_CONTENT\ny"));
+        assert_eq!(
+            lines,
+            "EVCXR_BEGIN_CONTENT text/plain\nx\n EVCXR_END_CONTENT\ny\nEVCXR_END_CONTENT"
+        );
+    }
+
+    #[test]
+    fn loading_is_counted() {
+        assert!(libraries_loaded() > 0);
+    }
+}

@@ -1,0 +1,460 @@
+//! The one place where the prelude talks to whoever runs the cell.
+//!
+//! Pictures, errors and the end of a cell leave as *events*: JSON objects in frames that carry a secret of the
+//! session, written to stdout between the user's own text so that both keep their order. The interrupt comes in here
+//! too, as a flag that every loop of the prelude asks for.
+//!
+//! Three surroundings are told apart once, by environment variables (see [`Surroundings`]): a Glassbox session, the stock
+//! `evcxr_jupyter` kernel, and a plain program. What each shows for a live display is decided in
+//! [`crate::display`]; this file only knows how bytes get out.
+//!
+//! ```text
+//! value ── Render ──▶ MimeBundle ── display ──▶ Event ── session ──▶ ESC _ GBX nonce ; length ; JSON ESC \
+//! ```
+
+use std::io::Write;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+
+use serde_json::{Map, Value, json};
+
+use crate::display::MimeBundle;
+use crate::error::{Error, Result};
+
+/// Names the session's secret; only a Glassbox session sets it.
+pub const NONCE_VARIABLE: &str = "GLASSBOX_NONCE";
+/// Names the private descriptor for control lines.
+pub const CONTROL_VARIABLE: &str = "GLASSBOX_CONTROL_FD";
+/// Set by evcxr in the process that runs cells.
+const EVCXR_VARIABLE: &str = "EVCXR_IS_RUNTIME";
+
+/// Who reads our output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Surroundings {
+    /// A Glassbox session: events in frames that carry this nonce.
+    Glassbox {
+        /// The session's secret, 32 hexadecimal digits.
+        nonce: String,
+    },
+    /// The stock `evcxr_jupyter` kernel: one display per MIME type per cell, shown when the cell ends.
+    StockEvcxr,
+    /// A plain program: text on stdout.
+    Program,
+}
+
+/// Who reads our output, found out once per process.
+pub fn surroundings() -> &'static Surroundings {
+    static FOUND: OnceLock<Surroundings> = OnceLock::new();
+    FOUND.get_or_init(|| match std::env::var(NONCE_VARIABLE) {
+        Ok(nonce) if !nonce.is_empty() => Surroundings::Glassbox { nonce },
+        _ if std::env::var_os(EVCXR_VARIABLE).is_some() => Surroundings::StockEvcxr,
+        _ => Surroundings::Program,
+    })
+}
+
+/// Something that happened in a cell and that the host should know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Show this, below what was shown before.
+    Display {
+        /// What to show.
+        bundle: MimeBundle,
+        /// A name under which it can be replaced later.
+        display_id: Option<String>,
+    },
+    /// Replace every display of this name.
+    Update {
+        /// What to show instead.
+        bundle: MimeBundle,
+        /// The name given when it was first shown.
+        display_id: String,
+    },
+    /// The value of the cell's last expression.
+    Result {
+        /// What to show.
+        bundle: MimeBundle,
+    },
+    /// Remove what the cell has shown so far.
+    Clear {
+        /// Wait for the next display before removing, so that nothing flickers.
+        wait: bool,
+    },
+    /// Code panicked. Whether the cell failed is for the host to say: the code may have caught it.
+    Panic(PanicReport),
+    /// A `?` in the cell met an error.
+    Error {
+        /// The error's own message.
+        message: String,
+        /// The messages of its sources, outermost first.
+        chain: Vec<String>,
+    },
+    /// The cell is over and everything it printed is flushed.
+    CellEnd {
+        /// The number that the host gave the cell.
+        seq: u64,
+    },
+}
+
+/// What is known of a panic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PanicReport {
+    /// What the code said.
+    pub message: String,
+    /// Source file, as the compiler knew it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// Name of the thread, `main` for the one that runs cells.
+    pub thread: String,
+    /// One function a line, innermost first, without the machinery around the cell.
+    pub backtrace: String,
+}
+
+impl Event {
+    /// The JSON object that stands in the frame.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Event::Display { bundle, display_id } => {
+                let mut object = with_bundle("display", bundle);
+                if let Some(id) = display_id {
+                    object.insert("display_id".into(), json!(id));
+                }
+                Value::Object(object)
+            }
+            Event::Update { bundle, display_id } => {
+                let mut object = with_bundle("update", bundle);
+                object.insert("display_id".into(), json!(display_id));
+                Value::Object(object)
+            }
+            Event::Result { bundle } => Value::Object(with_bundle("result", bundle)),
+            Event::Clear { wait } => json!({"event": "clear", "wait": wait}),
+            Event::Panic(report) => json!({
+                "event": "panic",
+                "message": report.message,
+                "file": report.file,
+                "line": report.line,
+                "column": report.column,
+                "thread": report.thread,
+                "backtrace": report.backtrace,
+            }),
+            Event::Error { message, chain } => {
+                json!({"event": "error", "message": message, "chain": chain})
+            }
+            Event::CellEnd { seq } => json!({"event": "cell_end", "seq": seq}),
+        }
+    }
+
+    /// The frame around [`Event::to_json`]: `ESC _ GBX nonce ; length ; JSON ESC \`.
+    pub fn frame(&self, nonce: &str) -> Vec<u8> {
+        let payload = self.to_json().to_string();
+        let mut frame = Vec::with_capacity(payload.len() + nonce.len() + 32);
+        frame.extend_from_slice(b"\x1b_GBX");
+        frame.extend_from_slice(nonce.as_bytes());
+        frame.extend_from_slice(format!(";{};", payload.len()).as_bytes());
+        frame.extend_from_slice(payload.as_bytes());
+        frame.extend_from_slice(b"\x1b\\");
+        frame
+    }
+}
+
+fn with_bundle(event: &str, bundle: &MimeBundle) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("event".into(), json!(event));
+    object.insert("data".into(), Value::Object(bundle.data().clone()));
+    object.insert("metadata".into(), Value::Object(bundle.metadata().clone()));
+    object
+}
+
+/// Sends an event to the host. Outside a Glassbox session this does nothing.
+///
+/// Text printed before arrives before it: stdout is flushed and stays locked while the frame is written at once.
+/// If the host has gone away the event is lost and the cell goes on.
+pub fn send(event: &Event) {
+    if let Surroundings::Glassbox { nonce } = surroundings() {
+        let frame = event.frame(nonce);
+        let mut stdout = std::io::stdout().lock();
+        // A closed pipe has no one left to tell.
+        let _ = stdout.flush();
+        let _ = write_to_descriptor(libc::STDOUT_FILENO, &frame);
+    }
+}
+
+/// Shows `text` as the value of the cell's last expression.
+pub fn send_result(text: &str) {
+    crate::display::show_result(MimeBundle::text(text));
+}
+
+/// Reports that a `?` in the cell met an error with this message.
+///
+/// In a session it becomes an `error` event; elsewhere it goes to stderr.
+#[allow(clippy::print_stderr)] // outside a session stderr is where an error belongs
+pub fn cell_error(message: &str) {
+    match surroundings() {
+        Surroundings::Glassbox { .. } => {
+            send(&Event::Error {
+                message: message.to_owned(),
+                chain: Vec::new(),
+            });
+        }
+        _ => eprintln!("{message}"),
+    }
+}
+
+/// Like [`cell_error`], with the messages of the error's sources.
+#[allow(clippy::print_stderr)] // as above
+pub fn cell_error_with_sources(error: &dyn std::error::Error) {
+    let mut chain = Vec::new();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        chain.push(inner.to_string());
+        source = inner.source();
+    }
+    match surroundings() {
+        Surroundings::Glassbox { .. } => send(&Event::Error {
+            message: error.to_string(),
+            chain,
+        }),
+        _ => {
+            eprintln!("{error}");
+            for inner in chain {
+                eprintln!("  because: {inner}");
+            }
+        }
+    }
+}
+
+static CONTROL: AtomicI32 = AtomicI32::new(-1);
+
+/// Writes one line to whoever drives the cells (evcxr), past the user's text.
+///
+/// Without a private descriptor the line goes to stdout, where stock evcxr looks for it.
+#[allow(clippy::print_stdout)] // the stock protocol is lines on stdout
+pub fn control(line: &str) {
+    let descriptor = match CONTROL.load(Ordering::Acquire) {
+        -1 => std::env::var(CONTROL_VARIABLE)
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        open => Some(open),
+    };
+    match descriptor {
+        Some(descriptor) => {
+            let _ = write_to_descriptor(descriptor, format!("{line}\n").as_bytes());
+        }
+        None => println!("{line}"),
+    }
+}
+
+fn write_to_descriptor(descriptor: RawFd, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: the pointer and length are those of a live slice.
+        let written = unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
+        if written < 0 {
+            let error = std::io::Error::last_os_error();
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        } else {
+            bytes = bytes.get(written as usize..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
+// ---- interrupt -------------------------------------------------------------------------------------------------
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the user asked to stop. Asking does not clear the wish.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Called once a step by every loop that may run long.
+///
+/// # Errors
+/// [`Error::Interrupted`] if the user asked to stop since the cell began; the wish is then fulfilled and forgotten.
+pub fn check_interrupt() -> Result<()> {
+    if INTERRUPTED.swap(false, Ordering::Relaxed) {
+        Err(Error::Interrupted)
+    } else {
+        Ok(())
+    }
+}
+
+/// Asks the running cell to stop at its next step, as the interrupt button does.
+pub fn request_interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+extern "C" fn on_sigint(_signal: libc::c_int) {
+    // A store to an atomic is all that a signal handler may safely do here.
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+fn install_interrupt_handler() {
+    // SAFETY: the structure is plain data, zero is a valid value for every field, and the handler only stores a flag.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_sigint as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+    }
+}
+
+// ---- panics ----------------------------------------------------------------------------------------------------
+
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = match (
+            info.payload().downcast_ref::<&str>(),
+            info.payload().downcast_ref::<String>(),
+        ) {
+            (Some(text), _) => (*text).to_owned(),
+            (_, Some(text)) => text.clone(),
+            _ => "a panic with a value that is not text".to_owned(),
+        };
+        let (file, line, column) = info
+            .location()
+            .map(|place| (place.file().to_owned(), place.line(), place.column()))
+            .unwrap_or_default();
+        send(&Event::Panic(PanicReport {
+            message,
+            file,
+            line,
+            column,
+            thread: std::thread::current()
+                .name()
+                .unwrap_or("unnamed")
+                .to_owned(),
+            backtrace: trim_backtrace(&std::backtrace::Backtrace::force_capture().to_string()),
+        }));
+    }));
+}
+
+/// Longest backtrace that is worth reading in a notebook.
+const MAX_FRAMES: usize = 24;
+
+/// The frames between the panic machinery and the machinery that called the cell, one function a line.
+fn trim_backtrace(full: &str) -> String {
+    let mut frames: Vec<String> = Vec::new();
+    for line in full.lines() {
+        let line = line.trim();
+        if let Some(place) = line.strip_prefix("at ") {
+            if let Some(frame) = frames.last_mut() {
+                frame.push_str(" at ");
+                frame.push_str(place);
+            }
+        } else if let Some((number, name)) = line.split_once(": ")
+            && number.parse::<usize>().is_ok()
+        {
+            frames.push(name.to_owned());
+        }
+    }
+    let first = frames
+        .iter()
+        .rposition(|frame| is_panic_machinery(frame))
+        .map_or(0, |last| last + 1);
+    let mut kept = Vec::new();
+    for frame in frames.iter().skip(first) {
+        if frame.contains("__rust_try")
+            || frame.contains("catch_unwind")
+            || frame.contains("__libc_start")
+        {
+            break;
+        }
+        kept.push(frame.as_str());
+        if frame.contains("run_user_code") || kept.len() == MAX_FRAMES {
+            break;
+        }
+    }
+    kept.join("\n")
+}
+
+/// Functions between a panic and the code that caused it. The unwinding that a cell is wrapped in is not among them.
+fn is_panic_machinery(frame: &str) -> bool {
+    let inner = [
+        "core::panicking::",
+        "std::panicking::",
+        "rust_begin_unwind",
+        "core::option::",
+        "core::result::",
+    ];
+    inner.iter().any(|mark| frame.contains(mark))
+        && !frame.contains("catch_unwind")
+        && !frame.contains("panicking::try")
+}
+
+// ---- what must be shown before a cell ends -----------------------------------------------------------------------
+
+/// A display whose last state may not have been sent yet.
+pub(crate) trait Live: Send {
+    /// Sends the present state if it has not been sent.
+    fn flush(&mut self);
+}
+
+static LIVE: Mutex<Vec<Weak<Mutex<dyn Live>>>> = Mutex::new(Vec::new());
+
+/// Has `live` flushed at the end of every cell for as long as it exists.
+pub(crate) fn flush_at_cell_end(live: Weak<Mutex<dyn Live>>) {
+    let mut all = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|other| other.strong_count() > 0);
+    all.push(live);
+}
+
+fn flush_live_displays() {
+    let all: Vec<_> = LIVE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .filter_map(Weak::upgrade)
+        .collect();
+    for live in all {
+        // One that another thread is just updating will send its state itself.
+        if let Ok(mut live) = live.try_lock() {
+            live.flush();
+        }
+    }
+}
+
+// ---- called by the process that runs cells -----------------------------------------------------------------------
+
+/// Prepares this process for cells: the interrupt flag, the panic report and the descriptor for control lines.
+///
+/// Called once, before the first cell. `control_fd` is the descriptor for [`control`], or -1 for none.
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_session_start(control_fd: i32) {
+    CONTROL.store(control_fd, Ordering::Release);
+    install_interrupt_handler();
+    if matches!(surroundings(), Surroundings::Glassbox { .. }) {
+        install_panic_hook();
+    }
+}
+
+/// Called before each cell: an interrupt that came when nothing ran is forgotten.
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_cell_begin() {
+    INTERRUPTED.store(false, Ordering::Relaxed);
+}
+
+/// Called after each cell, however it ended: sends what is still unsent, flushes, and marks the end in stdout and stderr
+/// so that the host knows when it has read everything.
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_cell_end(seq: u64) {
+    flush_live_displays();
+    // SAFETY: a null stream asks for all of C's output streams to be flushed.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    let end = Event::CellEnd { seq };
+    send(&end);
+    if let Surroundings::Glassbox { nonce } = surroundings() {
+        let mut stderr = std::io::stderr().lock();
+        let _ = stderr.flush();
+        let _ = write_to_descriptor(libc::STDERR_FILENO, &end.frame(nonce));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The frames as a reader meets them: real bytes on real descriptors of a child process.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use super::*;
+use crate::display::{self, DisplayHandle};
+
+const NONCE: &str = "00112233445566778899aabbccddeeff";
+
+/// What stands in a stream: text of the user, and events.
+#[derive(Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Event(Value),
+}
+
+/// Takes a stream apart the way a host does.
+fn read_pieces(bytes: &[u8], nonce: &str) -> Vec<Piece> {
+    let mark = [b"\x1b_GBX", nonce.as_bytes(), b";"].concat();
+    let mut pieces = Vec::new();
+    let mut text = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at..].starts_with(&mark) {
+            if !text.is_empty() {
+                pieces.push(Piece::Text(
+                    String::from_utf8(std::mem::take(&mut text)).unwrap(),
+                ));
+            }
+            let rest = &bytes[at + mark.len()..];
+            let digits = rest.iter().position(|byte| *byte == b';').unwrap();
+            let length: usize = std::str::from_utf8(&rest[..digits])
+                .unwrap()
+                .parse()
+                .unwrap();
+            let payload = &rest[digits + 1..digits + 1 + length];
+            assert_eq!(&rest[digits + 1 + length..digits + 3 + length], b"\x1b\\");
+            pieces.push(Piece::Event(serde_json::from_slice(payload).unwrap()));
+            at += mark.len() + digits + 3 + length;
+        } else {
+            text.push(bytes[at]);
+            at += 1;
+        }
+    }
+    if !text.is_empty() {
+        pieces.push(Piece::Text(String::from_utf8(text).unwrap()));
+    }
+    pieces
+}
+
+#[test]
+fn every_event_comes_back_from_its_frame() {
+    let bundle = MimeBundle::text("é\u{1b}\\ \"quoted\"\n")
+        .with_html("<b>1</b>")
+        .with_png(&[0, 159, 146]);
+    let events = [
+        Event::Display {
+            bundle: bundle.clone(),
+            display_id: None,
+        },
+        Event::Display {
+            bundle: bundle.clone(),
+            display_id: Some("a".into()),
+        },
+        Event::Update {
+            bundle: bundle.clone(),
+            display_id: "a".into(),
+        },
+        Event::Result { bundle },
+        Event::Clear { wait: true },
+        Event::Panic(PanicReport {
+            message: "no".into(),
+            line: 3,
+            column: 5,
+            ..PanicReport::default()
+        }),
+        Event::Error {
+            message: "bad".into(),
+            chain: vec!["worse".into()],
+        },
+        Event::CellEnd { seq: 7 },
+    ];
+    let stream: Vec<u8> = events.iter().flat_map(|event| event.frame(NONCE)).collect();
+    let expected: Vec<Piece> = events
+        .iter()
+        .map(|event| Piece::Event(event.to_json()))
+        .collect();
+    assert_eq!(read_pieces(&stream, NONCE), expected);
+    assert_eq!(events[1].to_json()["display_id"], "a");
+    assert_eq!(events[3].to_json()["data"]["image/png"], "AJ+S");
+}
+
+#[test]
+fn a_frame_of_another_session_is_text() {
+    let stream = Event::Clear { wait: false }.frame("ffffffffffffffffffffffffffffffff");
+    assert!(matches!(
+        read_pieces(&stream, NONCE).as_slice(),
+        [Piece::Text(_)]
+    ));
+}
+
+/// What a cell of each test does; run in a child process whose descriptors the test reads.
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+fn play(scene: &str) {
+    match scene {
+        "order" => {
+            print!("before ");
+            display::show(MimeBundle::text("picture"));
+            print!("\rpartial");
+            let live = DisplayHandle::show(MimeBundle::text("0%\nmore"));
+            live.replace(MimeBundle::text("50%\nmore"));
+            live.replace(MimeBundle::text("100%\nmore"));
+            eprint!("trouble");
+            send_result("42");
+            glassbox_cell_end(9);
+        }
+        "panic" => {
+            glassbox_session_start(-1);
+            let _ = std::panic::catch_unwind(|| panic!("fell over {}", 1 + 1));
+            cell_error("question mark");
+        }
+        "sigint" => {
+            glassbox_session_start(-1);
+            // SAFETY: raising a signal for which a handler is installed.
+            unsafe { libc::raise(libc::SIGINT) };
+            println!("{} {}", interrupted(), check_interrupt().is_err());
+            println!("{}", check_interrupt().is_ok());
+            // SAFETY: as above.
+            unsafe { libc::raise(libc::SIGINT) };
+            glassbox_cell_begin();
+            println!("{}", check_interrupt().is_ok());
+        }
+        "control" => {
+            glassbox_session_start(libc::STDERR_FILENO);
+            control("EVCXR_PANIC_NOTIFICATION");
+        }
+        other => panic!("no scene {other}"),
+    }
+}
+
+/// Plays its part only when another test starts it as a child.
+#[test]
+fn child() {
+    if let Ok(scene) = std::env::var("GLASSBOX_TEST_SCENE") {
+        play(&scene);
+        let _ = std::io::stdout().flush();
+        // Leave before the test harness writes its own summary.
+        std::process::exit(0);
+    }
+}
+
+/// Stdout and stderr of a child that plays `scene`, without the harness's own first lines.
+fn output_of(scene: &str, variables: &[(&str, &str)]) -> (Vec<u8>, Vec<u8>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        "session::tests::child",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command
+        .env_remove(NONCE_VARIABLE)
+        .env_remove(EVCXR_VARIABLE)
+        .env_remove(CONTROL_VARIABLE);
+    command
+        .env("GLASSBOX_TEST_SCENE", scene)
+        .envs(variables.iter().copied());
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_end(&mut stdout)
+        .unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_end(&mut stderr)
+        .unwrap();
+    assert!(
+        child.wait().unwrap().success(),
+        "{}",
+        String::from_utf8_lossy(&stderr)
+    );
+    let harness = b"\nrunning 1 test\n";
+    assert!(
+        stdout.starts_with(harness),
+        "{}",
+        String::from_utf8_lossy(&stdout)
+    );
+    (stdout.split_off(harness.len()), stderr)
+}
+
+fn text(piece: &Piece) -> &str {
+    match piece {
+        Piece::Text(text) => text,
+        Piece::Event(event) => panic!("an event where text should be: {event}"),
+    }
+}
+
+fn event(piece: &Piece) -> &Value {
+    match piece {
+        Piece::Event(event) => event,
+        Piece::Text(text) => panic!("text where an event should be: {text:?}"),
+    }
+}
+
+#[test]
+fn text_and_pictures_keep_their_order() {
+    let (stdout, stderr) = output_of("order", &[(NONCE_VARIABLE, NONCE)]);
+    let pieces = read_pieces(&stdout, NONCE);
+    // With one test thread the harness prints the test's name before it runs.
+    assert!(text(&pieces[0]).ends_with("before "), "{pieces:?}");
+    assert_eq!(event(&pieces[1])["data"]["text/plain"], "picture");
+    assert_eq!(text(&pieces[2]), "\rpartial");
+    let id = &event(&pieces[3])["display_id"];
+    assert!(id.as_str().is_some_and(|id| id.starts_with("glassbox-")));
+    assert_eq!(event(&pieces[4])["event"], "update");
+    assert_eq!(&event(&pieces[5])["display_id"], id);
+    assert_eq!(event(&pieces[5])["data"]["text/plain"], "100%\nmore");
+    assert_eq!(event(&pieces[6])["event"], "result");
+    assert_eq!(event(&pieces[7]), &json!({"event": "cell_end", "seq": 9}));
+    assert_eq!(pieces.len(), 8);
+    let errors = read_pieces(&stderr, NONCE);
+    assert_eq!(text(&errors[0]), "trouble");
+    assert_eq!(event(&errors[1])["event"], "cell_end");
+}
+
+#[test]
+fn stock_kernel_gets_content_blocks_and_the_last_state() {
+    let (stdout, _) = output_of("order", &[(EVCXR_VARIABLE, "1")]);
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(!stdout.contains('\u{1b}'), "no frames: {stdout}");
+    assert!(
+        stdout.contains("EVCXR_BEGIN_CONTENT text/plain\npicture\nEVCXR_END_CONTENT"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("\n0%\n") || stdout.contains("partial0%\n"),
+        "first state as a line: {stdout}"
+    );
+    assert!(!stdout.contains("50%"), "throttled: {stdout}");
+    assert!(
+        stdout.contains("100%\nmore"),
+        "last state in full: {stdout}"
+    );
+}
+
+#[test]
+fn a_program_prints_text() {
+    let (stdout, _) = output_of("order", &[]);
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(
+        !stdout.contains("EVCXR") && !stdout.contains('\u{1b}'),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("picture\n") && stdout.contains("100%\nmore\n") && stdout.contains("42\n"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn a_panic_is_reported_where_it_happened() {
+    let (stdout, stderr) = output_of("panic", &[(NONCE_VARIABLE, NONCE)]);
+    let pieces = read_pieces(&stdout, NONCE);
+    let events: Vec<&Value> = pieces
+        .iter()
+        .filter_map(|piece| match piece {
+            Piece::Event(event) => Some(event),
+            Piece::Text(_) => None,
+        })
+        .collect();
+    assert_eq!(events[0]["event"], "panic");
+    assert_eq!(events[0]["message"], "fell over 2");
+    assert!(
+        events[0]["file"]
+            .as_str()
+            .is_some_and(|file| file.ends_with("session/tests.rs"))
+    );
+    assert!(events[0]["line"].as_u64().is_some_and(|line| line > 0));
+    let backtrace = events[0]["backtrace"].as_str().unwrap();
+    assert!(!backtrace.contains("panicking"), "trimmed: {backtrace}");
+    assert_eq!(
+        events[1],
+        &json!({"event": "error", "message": "question mark", "chain": []})
+    );
+    assert!(
+        !String::from_utf8_lossy(&stderr).contains("fell over"),
+        "the default hook is gone"
+    );
+}
+
+#[test]
+fn an_interrupt_is_seen_once_and_forgotten_when_a_cell_begins() {
+    let (stdout, _) = output_of("sigint", &[(NONCE_VARIABLE, NONCE)]);
+    assert!(String::from_utf8_lossy(&stdout).ends_with("true true\ntrue\ntrue\n"));
+}
+
+#[test]
+fn control_lines_go_past_the_users_text() {
+    let (stdout, stderr) = output_of("control", &[(NONCE_VARIABLE, NONCE)]);
+    assert!(!String::from_utf8_lossy(&stdout).contains("EVCXR"));
+    assert_eq!(
+        String::from_utf8_lossy(&stderr),
+        "EVCXR_PANIC_NOTIFICATION\n"
+    );
+}
+
+#[test]
+fn a_backtrace_keeps_the_cell_and_drops_the_machinery() {
+    let full = "   0: glassbox_prelude::session::hook\n   1: std::panicking::rust_panic_with_hook\n   2: core::panicking::panic_fmt\n             at /rustc/abc/library/core/src/panicking.rs:80:14\n   3: ctx::helper\n             at src/lib.rs:3:5\n   4: run_user_code_4\n   5: std::panicking::try\n   6: main\n";
+    assert_eq!(
+        trim_backtrace(full),
+        "ctx::helper at src/lib.rs:3:5\nrun_user_code_4"
+    );
+}
