@@ -3,9 +3,11 @@
 //! # Layout
 //! One module per stage of the work; `prelude` is what `use glassbox_prelude::prelude::*;` brings into a cell.
 
+pub mod data;
 pub mod display;
 pub mod error;
 pub mod session;
+pub mod vision;
 
 pub use error::{Error, Result};
 
@@ -18,10 +20,15 @@ pub use tokenizers;
 
 /// What a cell sees without naming a path.
 pub mod prelude {
+    pub use crate::data::{
+        CocoCaptions, QuestionAnswer, QuestionFormat, Sample, Scene, SceneAttributes, Shapes,
+        ShapesConfig, Split,
+    };
     pub use crate::display::{
         DisplayHandle, EvcxrDisplay, MimeBundle, Render, clear_output, display, display_live,
     };
     pub use crate::error::{Error, Result};
     pub use crate::session::{check_interrupt, interrupted};
+    pub use crate::vision::{AlphaPolicy, Image};
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

@@ -1,0 +1,633 @@
+//! Reads a COCO-captions folder, the real one and those of [`super::Shapes`].
+//!
+//! annotations JSON + picture folder → index of pictures with captions → [`Sample`], decoded when asked for.
+//! What real copies of COCO hold and a trainer can't use (missing pictures, captions of unknown pictures, empty
+//! captions, repeated ids) is left out at opening and counted in a [`CocoReport`].
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+
+use super::{Sample, Split};
+use crate::vision::{DecodeOptions, Image};
+use crate::{Error, Result};
+
+/// Years of COCO, the more common first.
+const YEARS: [&str; 2] = ["2017", "2014"];
+
+/// A folder of pictures with captions. Cheap to clone; pictures are decoded one at a time.
+#[derive(Clone)]
+pub struct CocoCaptions {
+    index: Arc<Index>,
+    decode: DecodeOptions,
+}
+
+struct Index {
+    annotations: PathBuf,
+    pictures: PathBuf,
+    entries: Vec<Entry>,
+    report: CocoReport,
+}
+
+struct Entry {
+    image_id: u64,
+    file_name: String,
+    captions: Vec<String>,
+}
+
+/// What opening a dataset found, and what it left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CocoReport {
+    /// Pictures that can be used.
+    pub pictures: usize,
+    /// Captions that can be used.
+    pub captions: usize,
+    /// Listed pictures whose file is not in the folder.
+    pub missing_pictures: usize,
+    /// Listed pictures without any usable caption.
+    pub without_caption: usize,
+    /// Pictures whose id was listed before; the first counts.
+    pub repeated_picture_ids: usize,
+    /// Captions whose id was listed before; the first counts.
+    pub repeated_caption_ids: usize,
+    /// Captions whose `image_id` is not listed.
+    pub orphan_captions: usize,
+    /// Captions of nothing but white space.
+    pub empty_captions: usize,
+}
+
+impl CocoCaptions {
+    /// Opens `root/annotations/captions_{train|val}{2017|2014}.json` and `root/{train|val}{2017|2014}/`.
+    ///
+    /// # Errors
+    /// `Input` when the files are not where COCO has them, the JSON is not a captions file, or no picture is left;
+    /// `Json` when it is cut off or malformed; `Io`.
+    pub fn open(root: impl AsRef<Path>, split: Split) -> Result<CocoCaptions> {
+        let root = root.as_ref();
+        let annotations_of = |year: &str| {
+            root.join("annotations")
+                .join(format!("captions_{split}{year}.json"))
+        };
+        match YEARS
+            .into_iter()
+            .find(|year| annotations_of(year).is_file())
+        {
+            Some(year) => {
+                Self::from_files(annotations_of(year), root.join(format!("{split}{year}")))
+            }
+            None => Err(Error::Input(format!(
+                "{} is not there: give the folder that holds annotations/ and {split}2017/, or name the two with \
+                 CocoCaptions::from_files",
+                annotations_of(YEARS[0]).display()
+            ))),
+        }
+    }
+
+    /// Opens an annotations file and a folder of pictures that lie anywhere.
+    ///
+    /// # Errors
+    /// As [`CocoCaptions::open`].
+    pub fn from_files(
+        annotations: impl AsRef<Path>,
+        pictures: impl AsRef<Path>,
+    ) -> Result<CocoCaptions> {
+        let index = Index::read(annotations.as_ref(), pictures.as_ref())?;
+        Ok(CocoCaptions {
+            index: Arc::new(index),
+            decode: DecodeOptions::default(),
+        })
+    }
+
+    /// The same dataset, decoded with these options.
+    pub fn with_decode_options(mut self, options: DecodeOptions) -> CocoCaptions {
+        self.decode = options;
+        self
+    }
+
+    /// Number of pictures that have a file and a caption.
+    pub fn len(&self) -> usize {
+        self.index.entries.len()
+    }
+
+    /// Never true: opening an empty dataset is an error.
+    pub fn is_empty(&self) -> bool {
+        self.index.entries.is_empty()
+    }
+
+    /// What was found and what was left out.
+    pub fn report(&self) -> CocoReport {
+        self.index.report.clone()
+    }
+
+    /// Reads and decodes the picture at a position (in the order of the annotations file).
+    ///
+    /// # Errors
+    /// `Input` when there is no such position; `Io` or `Image` when the file is gone or broken, naming it.
+    pub fn sample(&self, position: usize) -> Result<Sample> {
+        let entry = self.entry(position)?;
+        Ok(Sample {
+            image: Image::load_with(self.index.pictures.join(&entry.file_name), self.decode)?,
+            captions: entry.captions.clone(),
+            image_id: entry.image_id,
+            file_name: entry.file_name.clone(),
+        })
+    }
+
+    /// The captions at a position, without decoding the picture.
+    ///
+    /// # Errors
+    /// `Input` when there is no such position.
+    pub fn captions(&self, position: usize) -> Result<Vec<String>> {
+        Ok(self.entry(position)?.captions.clone())
+    }
+
+    /// Where the picture at a position lies.
+    ///
+    /// # Errors
+    /// `Input` when there is no such position.
+    pub fn picture_path(&self, position: usize) -> Result<PathBuf> {
+        Ok(self.index.pictures.join(&self.entry(position)?.file_name))
+    }
+
+    /// Every caption, picture by picture: text to train a tokenizer or a language model on.
+    pub fn all_captions(&self) -> Vec<String> {
+        self.index
+            .entries
+            .iter()
+            .flat_map(|entry| entry.captions.iter().cloned())
+            .collect()
+    }
+
+    /// All positions in a random order, another one for each epoch; the same arguments give the same order.
+    pub fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch);
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut rng);
+        order
+    }
+
+    /// One pass over all samples in the order of (`seed`, `epoch`).
+    pub fn samples(&self, seed: u64, epoch: u64) -> Samples {
+        Samples {
+            dataset: self.clone(),
+            order: self.order(seed, epoch),
+            next: 0,
+        }
+    }
+
+    fn entry(&self, position: usize) -> Result<&Entry> {
+        self.index.entries.get(position).ok_or_else(|| {
+            Error::Input(format!(
+                "there is no picture {position} in {}: choose 0 to {}",
+                self.index.annotations.display(),
+                self.len() - 1
+            ))
+        })
+    }
+}
+
+impl std::fmt::Debug for CocoCaptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "CocoCaptions({}: {})",
+            self.index.annotations.display(),
+            self.index.report
+        )
+    }
+}
+
+impl std::fmt::Display for CocoReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} pictures, {} captions", self.pictures, self.captions)?;
+        let left_out = [
+            (self.missing_pictures, "missing pictures"),
+            (self.without_caption, "pictures without caption"),
+            (self.repeated_picture_ids, "repeated picture ids"),
+            (self.repeated_caption_ids, "repeated caption ids"),
+            (self.orphan_captions, "captions of unknown pictures"),
+            (self.empty_captions, "empty captions"),
+        ];
+        let left_out: Vec<String> = left_out
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if left_out.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; left out: {}", left_out.join(", "))
+        }
+    }
+}
+
+/// One pass over a dataset. Owns what it needs, so a cell can keep it half-way.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    dataset: CocoCaptions,
+    order: Vec<usize>,
+    next: usize,
+}
+
+impl Iterator for Samples {
+    type Item = Result<Sample>;
+
+    fn next(&mut self) -> Option<Result<Sample>> {
+        let position = *self.order.get(self.next)?;
+        self.next += 1;
+        Some(self.dataset.sample(position))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.order.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Samples {}
+
+// The file as it is: everything that a bad file may lack is optional here and judged in `Index::read`.
+#[derive(Deserialize)]
+struct RawFile {
+    images: Option<Vec<RawImage>>,
+    annotations: Option<Vec<RawAnnotation>>,
+}
+
+#[derive(Deserialize)]
+struct RawImage {
+    id: u64,
+    file_name: String,
+}
+
+#[derive(Deserialize)]
+struct RawAnnotation {
+    id: Option<u64>,
+    image_id: u64,
+    #[serde(default)]
+    caption: Option<String>,
+}
+
+impl Index {
+    fn read(annotations: &Path, pictures: &Path) -> Result<Index> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::Io { path, source }
+        };
+        let bytes = fs::read(annotations).map_err(io(annotations))?;
+        let raw: RawFile = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: annotations.to_path_buf(),
+            source,
+        })?;
+        drop(bytes);
+        let (Some(raw_images), Some(raw_annotations)) = (raw.images, raw.annotations) else {
+            return Err(not_captions(
+                annotations,
+                "it has no \"images\" and \"annotations\" lists",
+            ));
+        };
+        if !raw_annotations.is_empty()
+            && raw_annotations
+                .iter()
+                .all(|annotation| annotation.caption.is_none())
+        {
+            return Err(not_captions(
+                annotations,
+                "its annotations have no \"caption\", as in an instances file",
+            ));
+        }
+        let files: HashSet<OsString> = fs::read_dir(pictures)
+            .map_err(io(pictures))?
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+
+        let mut report = CocoReport::default();
+        let mut entries: Vec<Entry> = Vec::with_capacity(raw_images.len());
+        let mut place_of: HashMap<u64, usize> = HashMap::with_capacity(raw_images.len());
+        for image in raw_images {
+            check_file_name(annotations, &image.file_name)?;
+            if place_of.contains_key(&image.id) {
+                report.repeated_picture_ids += 1;
+                continue;
+            }
+            place_of.insert(image.id, entries.len());
+            entries.push(Entry {
+                image_id: image.id,
+                file_name: image.file_name,
+                captions: Vec::new(),
+            });
+        }
+        let mut seen = HashSet::with_capacity(raw_annotations.len());
+        for annotation in raw_annotations {
+            let caption = tidy(annotation.caption.as_deref().unwrap_or_default());
+            match place_of.get(&annotation.image_id) {
+                _ if annotation.id.is_some_and(|id| !seen.insert(id)) => {
+                    report.repeated_caption_ids += 1
+                }
+                None => report.orphan_captions += 1,
+                Some(_) if caption.is_empty() => report.empty_captions += 1,
+                Some(place) => entries[*place].captions.push(caption),
+            }
+        }
+        let listed = entries.len();
+        entries.retain(|entry| {
+            let there = files.contains(std::ffi::OsStr::new(&entry.file_name))
+                || (entry.file_name.contains('/') && pictures.join(&entry.file_name).is_file());
+            report.missing_pictures += usize::from(!there);
+            report.without_caption += usize::from(there && entry.captions.is_empty());
+            there && !entry.captions.is_empty()
+        });
+        report.pictures = entries.len();
+        report.captions = entries.iter().map(|entry| entry.captions.len()).sum();
+        if entries.is_empty() {
+            return Err(Error::Input(format!(
+                "{} lists {listed} pictures, but none of them is usable with the folder {} ({report}): check that the \
+                 two belong together",
+                annotations.display(),
+                pictures.display()
+            )));
+        }
+        Ok(Index {
+            annotations: annotations.to_path_buf(),
+            pictures: pictures.to_path_buf(),
+            entries,
+            report,
+        })
+    }
+}
+
+fn not_captions(path: &Path, why: &str) -> Error {
+    Error::Input(format!(
+        "{} is not a COCO captions file: {why}; give a file like annotations/captions_train2017.json",
+        path.display()
+    ))
+}
+
+/// A file name must stay inside the picture folder.
+fn check_file_name(annotations: &Path, name: &str) -> Result<()> {
+    let inside = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if inside && !name.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Input(format!(
+        "{}: the file name {name:?} does not stay inside the picture folder: correct the annotations file",
+        annotations.display()
+    )))
+}
+
+/// One line without space at the ends: COCO has captions with trailing newlines and doubled spaces.
+fn tidy(caption: &str) -> String {
+    caption.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{SceneAttributes, Shapes, ShapesConfig};
+    use serde_json::{Value, json};
+
+    type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    /// A folder with two tiny pictures, 1.png and 2.png, and the given annotations file.
+    fn folder(
+        annotations: &str,
+    ) -> std::result::Result<tempfile::TempDir, Box<dyn std::error::Error>> {
+        let root = tempfile::tempdir()?;
+        fs::create_dir_all(root.path().join("annotations"))?;
+        fs::create_dir_all(root.path().join("val2017"))?;
+        for name in ["1.png", "2.png"] {
+            fs::write(
+                root.path().join("val2017").join(name),
+                Image::filled(2, 3, [9, 8, 7])?.to_png()?,
+            )?;
+        }
+        fs::write(
+            root.path().join("annotations/captions_val2017.json"),
+            annotations,
+        )?;
+        Ok(root)
+    }
+
+    fn images() -> Value {
+        json!([{ "id": 1, "file_name": "1.png" }, { "id": 2, "file_name": "2.png" }])
+    }
+
+    fn complaint(annotations: &str) -> std::result::Result<String, Box<dyn std::error::Error>> {
+        let root = folder(annotations)?;
+        match CocoCaptions::open(root.path(), Split::Val) {
+            Ok(dataset) => Err(format!("opened: {dataset:?}").into()),
+            Err(error) => Ok(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn shapes_come_back_as_they_were_drawn() -> Outcome {
+        let root = tempfile::tempdir()?;
+        let shapes = Shapes::new(ShapesConfig {
+            seed: 7,
+            ..ShapesConfig::default()
+        })?;
+        shapes.write_coco(root.path(), 12, 5)?;
+        assert!(root.path().join("train2017/000000000001.jpg").is_file());
+        for (split, count) in [(Split::Train, 12), (Split::Val, 5)] {
+            let dataset = CocoCaptions::open(root.path(), split)?;
+            assert_eq!(
+                dataset.report(),
+                CocoReport {
+                    pictures: count,
+                    captions: count * 5,
+                    ..CocoReport::default()
+                }
+            );
+            for index in 0..count {
+                let (read, drawn) = (dataset.sample(index)?, shapes.sample(split, index as u64)?);
+                assert_eq!(
+                    (read.image_id, &read.file_name),
+                    (drawn.image_id, &drawn.file_name)
+                );
+                assert_eq!(read.captions, drawn.captions);
+                let truth = SceneAttributes::from_scene(&shapes.scene(split, index as u64));
+                assert!(
+                    read.captions
+                        .iter()
+                        .all(|caption| SceneAttributes::from_caption(caption) == truth)
+                );
+                let difference: i64 = read
+                    .image
+                    .rgb()
+                    .iter()
+                    .zip(drawn.image.rgb().iter())
+                    .map(|(one, other)| i64::from(one.abs_diff(*other)))
+                    .sum();
+                let mean = difference as f64 / drawn.image.rgb().len() as f64;
+                assert!(
+                    mean < 3.0,
+                    "JPEG moved picture {index} by {mean} levels on average"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same_bytes_and_a_second_write_does_nothing() -> Outcome {
+        let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let shapes = Shapes::new(ShapesConfig::default())?;
+        for root in [&one, &other] {
+            shapes.write_coco(root.path(), 3, 2)?;
+        }
+        for name in [
+            "annotations/captions_train2017.json",
+            "train2017/000000000003.jpg",
+            "val2017/001000000002.jpg",
+        ] {
+            assert_eq!(
+                fs::read(one.path().join(name))?,
+                fs::read(other.path().join(name))?,
+                "{name}"
+            );
+        }
+        let picture = one.path().join("train2017/000000000001.jpg");
+        let before = fs::metadata(&picture)?.modified()?;
+        shapes.write_coco(one.path(), 3, 2)?;
+        assert_eq!(fs::metadata(&picture)?.modified()?, before, "nothing to do");
+        fs::remove_file(&picture)?;
+        shapes.write_coco(one.path(), 3, 2)?;
+        assert!(picture.is_file(), "a lost picture is drawn again");
+        Ok(())
+    }
+
+    #[test]
+    fn another_dataset_is_not_overwritten() -> Outcome {
+        let root = folder("{\"info\": {\"description\": \"COCO 2017 Dataset\"}}")?;
+        let message = Shapes::new(ShapesConfig::default())?
+            .write_coco(root.path(), 1, 1)
+            .map_err(|e| e.to_string());
+        assert!(message.is_err_and(|message| message.contains("another dataset")));
+        assert!(
+            fs::read_to_string(root.path().join("annotations/captions_val2017.json"))?
+                .contains("COCO 2017")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn faults_of_real_copies_are_left_out_and_counted() -> Outcome {
+        let annotations = json!({
+            "images": [
+                { "id": 1, "file_name": "1.png" }, { "id": 2, "file_name": "2.png" }, { "id": 1, "file_name": "2.png" },
+                { "id": 3, "file_name": "gone.png" },
+            ],
+            "annotations": [
+                { "id": 1, "image_id": 1, "caption": "A cat\u{a0}on  a mat.\n" },
+                { "id": 2, "image_id": 1, "caption": " \n" },
+                { "id": 1, "image_id": 1, "caption": "said before" },
+                { "id": 3, "image_id": 99, "caption": "of nothing" },
+                { "id": 4, "image_id": 3, "caption": "of a lost picture" },
+                { "id": 5, "image_id": 1, "caption": "Кошка 🐈 and naïve" },
+                { "id": 6, "image_id": 2, "caption": null },
+            ],
+        });
+        let root = folder(&annotations.to_string())?;
+        let dataset = CocoCaptions::open(root.path(), Split::Val)?;
+        let expected = CocoReport {
+            pictures: 1,
+            captions: 2,
+            missing_pictures: 1,
+            without_caption: 1,
+            repeated_picture_ids: 1,
+            repeated_caption_ids: 1,
+            orphan_captions: 1,
+            empty_captions: 2,
+        };
+        assert_eq!(dataset.report(), expected);
+        let sample = dataset.sample(0)?;
+        assert_eq!(sample.captions, ["A cat on a mat.", "Кошка 🐈 and naïve"]);
+        assert_eq!((sample.image.width(), sample.image.height()), (2, 3));
+        assert!(
+            dataset
+                .sample(1)
+                .map_err(|e| e.to_string())
+                .is_err_and(|message| message.contains("choose 0 to 0"))
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_are_not_captions_say_what_to_give() -> Outcome {
+        let instances = json!({ "images": images(), "annotations": [{ "id": 1, "image_id": 1, "bbox": [0, 0, 1, 1] }] });
+        assert!(complaint(&instances.to_string())?.contains("captions_train2017.json"));
+        assert!(complaint("{}")?.contains("not a COCO captions file"));
+        assert!(complaint("[1, 2")?.contains("captions_val2017.json is not valid"));
+        assert!(complaint("")?.contains("captions_val2017.json is not valid"));
+        let none_left = json!({ "images": images(), "annotations": [] });
+        assert!(complaint(&none_left.to_string())?.contains("lists 2 pictures"));
+        let outside =
+            json!({ "images": [{ "id": 1, "file_name": "../secret.png" }], "annotations": [] });
+        assert!(complaint(&outside.to_string())?.contains("inside the picture folder"));
+        let empty = tempfile::tempdir()?;
+        let message = CocoCaptions::open(empty.path(), Split::Train)
+            .map(|_| ())
+            .map_err(|e| e.to_string());
+        assert!(
+            message.is_err_and(|message| message.contains("captions_train2017.json is not there"))
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_broken_picture_is_named() -> Outcome {
+        let annotations = json!({ "images": images(), "annotations": [{ "id": 1, "image_id": 2, "caption": "two" }] });
+        let root = folder(&annotations.to_string())?;
+        fs::write(
+            root.path().join("val2017/2.png"),
+            b"\x89PNG\r\n\x1a\n cut off",
+        )?;
+        let message = CocoCaptions::open(root.path(), Split::Val)?
+            .sample(0)
+            .map(|_| ())
+            .map_err(|e| e.to_string());
+        assert!(message.is_err_and(|message| message.contains("2.png")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_shuffle_is_a_permutation_fixed_by_seed_and_epoch() -> Outcome {
+        let root = tempfile::tempdir()?;
+        Shapes::new(ShapesConfig {
+            image_size: 16,
+            ..ShapesConfig::default()
+        })?
+        .write_coco(root.path(), 40, 1)?;
+        let dataset = CocoCaptions::open(root.path(), Split::Train)?;
+        let order = dataset.order(5, 0);
+        assert_eq!(order, dataset.order(5, 0));
+        assert_ne!(order, dataset.order(5, 1));
+        assert_ne!(order, dataset.order(6, 0));
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..40).collect::<Vec<_>>());
+        let ids: Vec<u64> = dataset
+            .samples(5, 0)
+            .map(|sample| sample.map(|sample| sample.image_id))
+            .collect::<Result<_>>()?;
+        assert_eq!(
+            ids,
+            order
+                .iter()
+                .map(|position| *position as u64 + 1)
+                .collect::<Vec<_>>()
+        );
+        Ok(())
+    }
+}
