@@ -61,6 +61,14 @@ pub enum Error {
         /// What was there instead, beginning with "; ", or empty.
         hint: String,
     },
+    /// A weights file is damaged, incomplete or of another kind.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The weights file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A configuration value is wrong or contradicts another.
     #[error("{0}")]
     Config(String),

@@ -6,6 +6,7 @@
 pub mod data;
 pub mod display;
 pub mod error;
+pub mod nn;
 pub mod session;
 pub mod vision;
 
@@ -28,6 +29,7 @@ pub mod prelude {
         DisplayHandle, EvcxrDisplay, MimeBundle, Render, clear_output, display, display_live,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::session::{check_interrupt, interrupted};
     pub use crate::vision::{AlphaPolicy, Image};
     pub use candle_core::{DType, Device, IndexOp, Tensor};

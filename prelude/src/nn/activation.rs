@@ -1,0 +1,196 @@
+//! Activations: GELU (exact, by the error function) and SwiGLU on a packed gate-and-up projection.
+
+use super::kernels::{self, erf, exp, for_row_blocks, simd_fn};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+
+/// GELU as ViT and the projector use it: `x · Φ(x)` with the exact normal distribution function, any shape.
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if !kernels::is_fast(x) {
+        return Ok(x.gelu_erf()?);
+    }
+    Ok(x.contiguous()?.apply_op1(Gelu)?)
+}
+
+/// SwiGLU as Phi-3 uses it: `[.., 2·I]`, gate first, → `silu(gate) · up`, `[.., I]`.
+///
+/// # Errors
+/// When the last dimension is odd.
+pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+    let packed = gate_up.dim(D::Minus1)?;
+    if packed % 2 != 0 {
+        return Err(Error::Input(format!(
+            "swiglu needs gate and up of equal width side by side, the last dimension is {packed}"
+        )));
+    }
+    if !kernels::is_fast(gate_up) {
+        let gate = gate_up.narrow(D::Minus1, 0, packed / 2)?; // [.., I]
+        let up = gate_up.narrow(D::Minus1, packed / 2, packed / 2)?; // [.., I]
+        return Ok((gate.silu()? * up)?);
+    }
+    Ok(gate_up.contiguous()?.apply_op1(SwiGlu)?)
+}
+
+simd_fn! {
+    fn gelu_forward(y: &mut [f32], x: &[f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+        }
+    }
+}
+
+simd_fn! {
+    fn gelu_backward(dx: &mut [f32], x: &[f32], dy: &[f32]) {
+        const INV_SQRT_2PI: f32 = 0.398_942_3;
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            let phi = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+            *dx = dy * (phi + x * INV_SQRT_2PI * exp(-0.5 * x * x));
+        }
+    }
+}
+
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let x = kernels::values(storage, layout)?;
+        let mut y = vec![0f32; x.len()];
+        for_row_blocks(&mut y, 1, |first, y| {
+            gelu_forward(y, &x[first..first + y.len()])
+        });
+        Ok(kernels::output(y, layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let mut dx = vec![0f32; x.elem_count()];
+        kernels::with_values(x, |x| {
+            kernels::with_values(&dy.contiguous()?, |dy| {
+                for_row_blocks(&mut dx, 1, |first, dx| {
+                    let range = first..first + dx.len();
+                    gelu_backward(dx, &x[range.clone()], &dy[range]);
+                });
+                Ok(())
+            })
+        })?;
+        Ok(Some(kernels::tensor(dx, x.shape().clone())?))
+    }
+}
+
+simd_fn! {
+    fn swiglu_row(y: &mut [f32], gate: &[f32], up: &[f32]) {
+        for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
+            *y = g / (1.0 + exp(-g)) * u;
+        }
+    }
+}
+
+simd_fn! {
+    fn swiglu_row_backward(dgate: &mut [f32], dup: &mut [f32], gate: &[f32], up: &[f32], dy: &[f32]) {
+        let n = dgate.len();
+        let (dup, gate, up, dy) = (&mut dup[..n], &gate[..n], &up[..n], &dy[..n]);
+        for i in 0..n {
+            let sigmoid = 1.0 / (1.0 + exp(-gate[i]));
+            let silu = gate[i] * sigmoid;
+            dup[i] = dy[i] * silu;
+            dgate[i] = dy[i] * up[i] * (sigmoid + silu * (1.0 - sigmoid));
+        }
+    }
+}
+
+struct SwiGlu;
+
+impl CustomOp1 for SwiGlu {
+    fn name(&self) -> &'static str {
+        "swiglu"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let x = kernels::values(storage, layout)?;
+        let mut dims = layout.dims().to_vec();
+        let width = match dims.last_mut() {
+            Some(last) => {
+                *last /= 2;
+                *last
+            }
+            None => candle_core::bail!("swiglu of a scalar"),
+        };
+        let mut y = vec![0f32; x.len() / 2];
+        for_row_blocks(&mut y, width, |first, rows| {
+            for (i, y) in rows.chunks_exact_mut(width).enumerate() {
+                let (gate, up) = x[(first + i) * 2 * width..][..2 * width].split_at(width);
+                swiglu_row(y, gate, up);
+            }
+        });
+        Ok(kernels::output(y, dims))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let width = y.dim(D::Minus1)?;
+        let mut dx = vec![0f32; x.elem_count()];
+        kernels::with_values(x, |x| {
+            kernels::with_values(&dy.contiguous()?, |dy| {
+                for_row_blocks(&mut dx, 2 * width, |first, rows| {
+                    for (i, dx) in rows.chunks_exact_mut(2 * width).enumerate() {
+                        let (gate, up) = x[(first + i) * 2 * width..][..2 * width].split_at(width);
+                        let (dgate, dup) = dx.split_at_mut(width);
+                        swiglu_row_backward(
+                            dgate,
+                            dup,
+                            gate,
+                            up,
+                            &dy[(first + i) * width..][..width],
+                        );
+                    }
+                });
+                Ok(())
+            })
+        })?;
+        Ok(Some(kernels::tensor(dx, x.shape().clone())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{assert_close, check_gradient, random};
+
+    #[test]
+    fn gelu_equals_the_composed_form_and_finite_differences() -> Result<()> {
+        let x = random(&[7, 33], 2.0, 2);
+        assert_close(&gelu(&x)?, &x.gelu_erf()?, 1e-6);
+        check_gradient(&[x], |a| gelu(&a[0]), |a| Ok(a[0].gelu_erf()?), 2e-6)
+    }
+
+    #[test]
+    fn swiglu_equals_the_composed_form_and_finite_differences() -> Result<()> {
+        let x = random(&[2, 5, 34], 2.0, 3);
+        let composed = |x: &Tensor| -> Result<Tensor> {
+            Ok((x.narrow(2, 0, 17)?.silu()? * x.narrow(2, 17, 17)?)?)
+        };
+        assert_close(&swiglu(&x)?, &composed(&x)?, 1e-6);
+        check_gradient(&[x], |a| swiglu(&a[0]), |a| composed(&a[0]), 2e-6)
+    }
+
+    #[test]
+    fn swiglu_refuses_an_odd_width() {
+        assert!(matches!(
+            swiglu(&random(&[2, 3], 1.0, 4)),
+            Err(Error::Input(_))
+        ));
+    }
+}

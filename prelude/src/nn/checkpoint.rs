@@ -1,0 +1,577 @@
+//! Where a model's weights come from: safetensors files (one, or several with an index), bytes in memory, or a seeded
+//! random draw. A model has one constructor, which asks a [`Checkpoint`] for each tensor by its Hugging Face name.
+
+use super::parameter::Weight;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a random checkpoint draws a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Uniform in ± this bound.
+    Uniform(f64),
+}
+
+/// The weights of one model, by name. Cheap to clone; files stay memory-mapped as long as a clone lives.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    source: Arc<Source>,
+    prefix: String,
+    dtype: DType,
+    device: Device,
+}
+
+#[derive(Debug)]
+enum Source {
+    Files {
+        path: PathBuf,
+        files: Vec<Bytes>,
+        entries: BTreeMap<String, Entry>,
+    },
+    Tensors(HashMap<String, Tensor>),
+    Random {
+        seed: u64,
+    },
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+    Static(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+/// Where a tensor lies.
+#[derive(Debug)]
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    start: usize,
+    end: usize,
+}
+
+impl Checkpoint {
+    /// Opens `path`: a `.safetensors` file, or a folder with `model.safetensors`, with `model.safetensors.index.json`
+    /// and its shards, or with `adapter_model.safetensors`. Tensors come as `dtype` on `device`.
+    ///
+    /// # Errors
+    /// When no weights are there, or a file is truncated or not safetensors.
+    pub fn open(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
+        let path = path.as_ref();
+        let mut files = Vec::new();
+        let mut entries = BTreeMap::new();
+        for file in weight_files(path)? {
+            let bytes = map(&file)?;
+            index(&file, &bytes, files.len(), &mut entries)?;
+            files.push(bytes);
+        }
+        let source = Source::Files {
+            path: path.to_path_buf(),
+            files,
+            entries,
+        };
+        Ok(Self {
+            source: Arc::new(source),
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        })
+    }
+
+    /// Reads safetensors from memory; `name` appears in messages.
+    ///
+    /// # Errors
+    /// When the bytes are truncated or not safetensors.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>, dtype: DType, device: &Device) -> Result<Self> {
+        Self::in_memory(name, Bytes::Owned(bytes), dtype, device)
+    }
+
+    /// Reads safetensors that are part of the program (`include_bytes!`); `name` appears in messages.
+    ///
+    /// # Errors
+    /// When the bytes are truncated or not safetensors.
+    pub fn from_static(
+        name: &str,
+        bytes: &'static [u8],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::in_memory(name, Bytes::Static(bytes), dtype, device)
+    }
+
+    fn in_memory(name: &str, bytes: Bytes, dtype: DType, device: &Device) -> Result<Self> {
+        let path = PathBuf::from(name);
+        let mut entries = BTreeMap::new();
+        index(&path, &bytes, 0, &mut entries)?;
+        let source = Source::Files {
+            path,
+            files: vec![bytes],
+            entries,
+        };
+        Ok(Self {
+            source: Arc::new(source),
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        })
+    }
+
+    /// Weights that exist as tensors already.
+    pub fn from_tensors(tensors: HashMap<String, Tensor>, dtype: DType, device: &Device) -> Self {
+        let source = Source::Tensors(tensors);
+        Self {
+            source: Arc::new(source),
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// Weights drawn at random: each tensor depends on `seed` and its own name only, so the order of loading is free.
+    pub fn random(seed: u64, dtype: DType, device: &Device) -> Self {
+        let source = Source::Random { seed };
+        Self {
+            source: Arc::new(source),
+            prefix: String::new(),
+            dtype,
+            device: device.clone(),
+        }
+    }
+
+    /// The same checkpoint looked at below `prefix`, e.g. `vit.`; names of weights that are read leave the prefix out.
+    pub fn below(&self, prefix: &str) -> Self {
+        Self {
+            prefix: format!("{}{prefix}", self.prefix),
+            ..self.clone()
+        }
+    }
+
+    /// Dtype that tensors come as.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Device that tensors come on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether this is a random draw, in which every tensor "exists".
+    pub fn is_random(&self) -> bool {
+        matches!(*self.source, Source::Random { .. })
+    }
+
+    /// Whether a tensor of this name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        let name = format!("{}{name}", self.prefix);
+        match &*self.source {
+            Source::Files { entries, .. } => entries.contains_key(&name),
+            Source::Tensors(tensors) => tensors.contains_key(&name),
+            Source::Random { .. } => true,
+        }
+    }
+
+    /// Names below the prefix, sorted; empty for a random draw.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match &*self.source {
+            Source::Files { entries, .. } => entries.keys().cloned().collect(),
+            Source::Tensors(tensors) => tensors.keys().cloned().collect(),
+            Source::Random { .. } => Vec::new(),
+        };
+        names.sort();
+        names
+            .iter()
+            .filter_map(|name| name.strip_prefix(&self.prefix).map(ToString::to_string))
+            .collect()
+    }
+
+    /// Shape of a tensor, if it is there and not a random draw.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let name = format!("{}{name}", self.prefix);
+        match &*self.source {
+            Source::Files { entries, .. } => entries.get(&name).map(|entry| entry.shape.clone()),
+            Source::Tensors(tensors) => tensors.get(&name).map(|tensor| tensor.dims().to_vec()),
+            Source::Random { .. } => None,
+        }
+    }
+
+    /// A tensor of the given shape; `init` is what a random checkpoint draws.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape (naming both), a dtype that is not a float, a value that is not finite.
+    pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let full = format!("{}{name}", self.prefix);
+        match &*self.source {
+            Source::Files {
+                path,
+                files,
+                entries,
+            } => {
+                let entry = entries
+                    .get(&full)
+                    .ok_or_else(|| self.missing(&full, path))?;
+                if entry.shape != shape {
+                    return Err(Error::Weights {
+                        tensor: full,
+                        expected: shape.to_vec(),
+                        found: entry.shape.clone(),
+                        path: path.clone(),
+                    });
+                }
+                let bytes = &files[entry.file][entry.start..entry.end];
+                let tensor = decode(bytes, entry.dtype, shape, self.dtype).map_err(|what| {
+                    Error::Checkpoint {
+                        path: path.clone(),
+                        message: format!("tensor {full} {what}"),
+                    }
+                })?;
+                Ok(tensor.to_device(&self.device)?)
+            }
+            Source::Tensors(tensors) => {
+                let path = Path::new("tensors in memory");
+                let tensor = tensors
+                    .get(&full)
+                    .ok_or_else(|| self.missing(&full, path))?;
+                if tensor.dims() != shape {
+                    return Err(Error::Weights {
+                        tensor: full,
+                        expected: shape.to_vec(),
+                        found: tensor.dims().to_vec(),
+                        path: path.to_path_buf(),
+                    });
+                }
+                Ok(tensor
+                    .detach()
+                    .to_dtype(self.dtype)?
+                    .to_device(&self.device)?)
+            }
+            Source::Random { seed } => {
+                let values = draw(*seed, &full, shape.iter().product(), init);
+                let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?;
+                Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+            }
+        }
+    }
+
+    /// As [`Checkpoint::get`], as a frozen [`Weight`] under its name.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::get`].
+    pub fn weight(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        Ok(Weight::frozen(name, self.get(name, shape, init)?))
+    }
+
+    fn missing(&self, full: &str, path: &Path) -> Error {
+        let last = full.rsplit('.').nth(1).unwrap_or(full);
+        let names = self.names();
+        let near: Vec<&String> = names
+            .iter()
+            .filter(|name| name.contains(last))
+            .take(3)
+            .collect();
+        let hint = match (near.first(), names.first()) {
+            (Some(near), _) => format!("; there is {near}"),
+            (None, Some(first)) => {
+                format!("; there are {} others, beginning with {first}", names.len())
+            }
+            (None, None) => "; the file is empty".to_string(),
+        };
+        Error::MissingTensor {
+            tensor: full.to_string(),
+            path: path.to_path_buf(),
+            hint,
+        }
+    }
+}
+
+/// The safetensors files at a path.
+fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let index = path.join("model.safetensors.index.json");
+    if index.is_file() {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = std::fs::read(&index).map_err(|source| Error::Io {
+            path: index.clone(),
+            source,
+        })?;
+        let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Json {
+            path: index.clone(),
+            source,
+        })?;
+        let mut shards: Vec<String> = parsed.weight_map.into_values().collect();
+        shards.sort();
+        shards.dedup();
+        return Ok(shards.iter().map(|shard| path.join(shard)).collect());
+    }
+    for name in ["model.safetensors", "adapter_model.safetensors"] {
+        if path.join(name).is_file() {
+            return Ok(vec![path.join(name)]);
+        }
+    }
+    let message = if path.is_dir() {
+        "holds no model.safetensors, model.safetensors.index.json or adapter_model.safetensors \
+         (weights in .bin files must be converted to safetensors first)"
+    } else {
+        "there is no such file or folder"
+    };
+    Err(Error::Checkpoint {
+        path: path.to_path_buf(),
+        message: message.into(),
+    })
+}
+
+fn map(path: &Path) -> Result<Bytes> {
+    let io = |source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(io)?;
+    // SAFETY: the file is only read; a user who rewrites a checkpoint while it is open gets wrong numbers, as with
+    // every memory-mapped loader.
+    Ok(Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(io)?))
+}
+
+fn index(
+    path: &Path,
+    bytes: &[u8],
+    file: usize,
+    entries: &mut BTreeMap<String, Entry>,
+) -> Result<()> {
+    let bad = |message: String| Error::Checkpoint {
+        path: path.to_path_buf(),
+        message,
+    };
+    let parsed = SafeTensors::deserialize(bytes).map_err(|e| {
+        bad(format!(
+            "is not a whole safetensors file ({e}): was the download or copy cut off?"
+        ))
+    })?;
+    for (name, view) in parsed.tensors() {
+        let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        let entry = Entry {
+            file,
+            dtype: view.dtype(),
+            shape: view.shape().to_vec(),
+            start,
+            end: start + view.data().len(),
+        };
+        entries.insert(name, entry);
+    }
+    Ok(())
+}
+
+/// Little-endian values of a stored dtype as a CPU tensor of the wanted one; the message says what is wrong.
+fn decode(
+    bytes: &[u8],
+    stored: Dtype,
+    shape: &[usize],
+    wanted: DType,
+) -> std::result::Result<Tensor, String> {
+    let tensor = match (stored, wanted) {
+        (Dtype::BF16, DType::BF16) => {
+            let values: Vec<half::bf16> = bytes
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]))
+                .collect();
+            finite(values.iter().all(|v| v.is_finite()))?;
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        (Dtype::F16, DType::F16) => {
+            let values: Vec<half::f16> = bytes
+                .chunks_exact(2)
+                .map(|b| half::f16::from_le_bytes([b[0], b[1]]))
+                .collect();
+            finite(values.iter().all(|v| v.is_finite()))?;
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
+        _ => {
+            let values: Vec<f32> = match stored {
+                Dtype::F32 => bytes
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect(),
+                Dtype::F64 => bytes
+                    .chunks_exact(8)
+                    .map(|b| {
+                        f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
+                    })
+                    .collect(),
+                Dtype::BF16 => bytes
+                    .chunks_exact(2)
+                    .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                    .collect(),
+                Dtype::F16 => bytes
+                    .chunks_exact(2)
+                    .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
+                    .collect(),
+                other => {
+                    return Err(format!(
+                        "has dtype {other:?}, weights must be F32, F64, BF16 or F16"
+                    ));
+                }
+            };
+            finite(values.iter().all(|v| v.is_finite()))?;
+            Tensor::from_vec(values, shape, &Device::Cpu).and_then(|t| t.to_dtype(wanted))
+        }
+    };
+    tensor.map_err(|e| format!("cannot be read: {e}"))
+}
+
+fn finite(all: bool) -> std::result::Result<(), String> {
+    if all {
+        Ok(())
+    } else {
+        Err("holds NaN or infinite values: the checkpoint is damaged".into())
+    }
+}
+
+/// Values that depend on seed and name only.
+fn draw(seed: u64, name: &str, count: usize, init: Init) -> Vec<f32> {
+    // FNV-1a, so that the same name gives the same numbers in every build.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ hash);
+    match init {
+        Init::Zeros => vec![0.0; count],
+        Init::Ones => vec![1.0; count],
+        Init::Uniform(bound) => (0..count)
+            .map(|_| ((rng.random::<f64>() * 2.0 - 1.0) * bound) as f32)
+            .collect(),
+        Init::Normal(std) => {
+            let mut values = Vec::with_capacity(count + 1);
+            while values.len() < count {
+                // Box-Muller: two uniform numbers make two normal ones.
+                let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;
+                let (sin, cos) = (rng.random::<f64>() * std::f64::consts::TAU).sin_cos();
+                values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+            }
+            values.truncate(count);
+            values
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::random;
+
+    fn save(tensors: &[(&str, Tensor)]) -> Vec<u8> {
+        let tensors: HashMap<String, Tensor> = tensors
+            .iter()
+            .map(|(n, t)| (n.to_string(), t.clone()))
+            .collect();
+        safetensors::serialize(&tensors, None).expect("serialises")
+    }
+
+    #[test]
+    fn reads_back_what_was_saved_in_the_wanted_dtype() -> Result<()> {
+        let w = random(&[2, 3], 1.0, 1);
+        let bytes = save(&[
+            ("a.weight", w.clone()),
+            ("b.weight", w.to_dtype(DType::BF16)?),
+        ]);
+        let checkpoint = Checkpoint::from_bytes("test", bytes, DType::F32, &Device::Cpu)?;
+        let a = checkpoint.below("a.").get("weight", &[2, 3], Init::Zeros)?;
+        assert_eq!(a.to_vec2::<f32>()?, w.to_vec2::<f32>()?);
+        let b = checkpoint.get("b.weight", &[2, 3], Init::Zeros)?;
+        assert_eq!(
+            b.to_vec2::<f32>()?,
+            w.to_dtype(DType::BF16)?
+                .to_dtype(DType::F32)?
+                .to_vec2::<f32>()?
+        );
+        assert_eq!(checkpoint.names(), ["a.weight", "b.weight"]);
+        Ok(())
+    }
+
+    #[test]
+    fn errors_name_the_tensor_and_both_shapes() -> Result<()> {
+        let bytes = save(&[("layer.weight", random(&[2, 3], 1.0, 1))]);
+        let checkpoint = Checkpoint::from_bytes("test", bytes.clone(), DType::F32, &Device::Cpu)?;
+        let shape = checkpoint
+            .get("layer.weight", &[3, 3], Init::Zeros)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            shape.contains("layer.weight") && shape.contains("[2, 3]") && shape.contains("[3, 3]"),
+            "{shape}"
+        );
+        let missing = checkpoint
+            .get("other.layer.weight", &[1], Init::Zeros)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("other.layer.weight") && missing.contains("there is layer.weight"),
+            "{missing}"
+        );
+        for cut in [0, 4, 20, bytes.len() - 1] {
+            let short = bytes[..cut].to_vec();
+            let error =
+                Checkpoint::from_bytes("test", short, DType::F32, &Device::Cpu).unwrap_err();
+            assert!(error.to_string().contains("cut off"), "{error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() -> Result<()> {
+        let nan = Tensor::new(&[1f32, f32::NAN], &Device::Cpu)?;
+        let checkpoint =
+            Checkpoint::from_bytes("test", save(&[("w", nan)]), DType::F32, &Device::Cpu)?;
+        assert!(matches!(
+            checkpoint.get("w", &[2], Init::Zeros),
+            Err(Error::Checkpoint { .. })
+        ));
+        Ok(())
+    }
+
+    #[test]
+    fn random_draws_depend_on_seed_and_name_only() -> Result<()> {
+        let checkpoint = Checkpoint::random(1, DType::F32, &Device::Cpu);
+        let normal = |name| {
+            checkpoint
+                .get(name, &[4000], Init::Normal(2.0))
+                .and_then(|t| Ok(t.to_vec1::<f32>()?))
+        };
+        let (a, again, b) = (normal("a")?, normal("a")?, normal("b")?);
+        assert_eq!(a, again);
+        assert_ne!(a, b);
+        let mean = a.iter().sum::<f32>() / 4000.0;
+        let std = (a.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 4000.0).sqrt();
+        assert!(mean.abs() < 0.1 && (std - 2.0).abs() < 0.1, "{mean} {std}");
+        Ok(())
+    }
+}

@@ -1,0 +1,371 @@
+//! What the fused CPU operations share: access to f32 data, vectorised arithmetic, row-parallel loops, matrix products.
+//!
+//! Everything here works on plain `f32` slices in row-major order; shapes are the callers' business.
+
+use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor};
+use rayon::prelude::*;
+
+/// Rows are split between threads only when a pass touches at least this many values; below, waking a thread costs more.
+const PARALLEL_VALUES: usize = 16 * 1024;
+
+/// Compiles a function twice, for the baseline CPU and for AVX2+FMA, and picks at run time.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[allow(clippy::too_many_arguments)]
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx2,fma")]
+                fn wide($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    // SAFETY: the CPU has just been found to have both features.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use simd_fn;
+
+/// Whether a tensor takes the fused path: f32 on the CPU.
+pub(crate) fn is_fast(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
+}
+
+/// The f32 values of a contiguous CPU storage.
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let CpuStorage::F32(data) = storage else {
+        candle_core::bail!(
+            "fused operation called on {:?}, it needs f32",
+            storage_dtype(storage)
+        )
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&data[start..end]),
+        None => candle_core::bail!("fused operation called on a tensor that is not contiguous"),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
+    candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// Runs `f` on the values of a contiguous f32 CPU tensor.
+pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(cpu) => f(values(cpu, layout)?),
+        _ => candle_core::bail!("fused operation called on a tensor that is not on the CPU"),
+    }
+}
+
+/// What a `CustomOp` returns for freshly computed values.
+pub(crate) fn output(data: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (CpuStorage::F32(data), shape.into())
+}
+
+/// A CPU tensor of freshly computed values.
+pub(crate) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(data, shape, &candle_core::Device::Cpu)
+}
+
+/// Calls `f(first_row, rows)` on blocks of whole rows of `out`, on several threads when there is enough work.
+pub(crate) fn for_row_blocks(out: &mut [f32], row: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    if row == 0 || out.is_empty() {
+        return;
+    }
+    let rows = out.len() / row;
+    let threads = rayon::current_num_threads();
+    if threads == 1 || rows == 1 || out.len() < PARALLEL_VALUES {
+        f(0, out);
+        return;
+    }
+    let block = rows.div_ceil(threads * 2).max(1);
+    out.par_chunks_mut(block * row)
+        .enumerate()
+        .for_each(|(index, chunk)| f(index * block, chunk));
+}
+
+/// Calls `f(first_row, rows_a, rows_b)` on blocks of whole rows of two outputs with the same number of rows.
+pub(crate) fn sum_over_row_blocks(
+    rows: usize,
+    width: usize,
+    f: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync + Send,
+) -> Vec<f32> {
+    let threads = rayon::current_num_threads();
+    if threads == 1 || rows * width < PARALLEL_VALUES {
+        let mut total = vec![0f32; width];
+        f(0..rows, &mut total);
+        return total;
+    }
+    let block = rows.div_ceil(threads).max(1);
+    let partial: Vec<Vec<f32>> = (0..rows.div_ceil(block))
+        .into_par_iter()
+        .map(|index| {
+            let mut sum = vec![0f32; width];
+            f(index * block..((index + 1) * block).min(rows), &mut sum);
+            sum
+        })
+        .collect();
+    let mut partial = partial.into_iter();
+    let mut total = partial.next().unwrap_or_else(|| vec![0f32; width]);
+    for sum in partial {
+        for (t, s) in total.iter_mut().zip(&sum) {
+            *t += s;
+        }
+    }
+    total
+}
+
+/// `e^x`, within 2 units in the last place; vectorises. Below −87.3 the result is about 1e-38, NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to the nearest integer
+    let x = if x < -87.33 { -87.33 } else { x };
+    let x = if x > 88.37 { 88.37 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
+    let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let y = p * (r * r) + r + 1.0;
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(0x4B40_0000);
+    y * f32::from_bits((exponent.wrapping_add(127) as u32) << 23)
+}
+
+/// The Gauss error function as the rational approximation on [−4, 4] that XLA and Eigen use; vectorises.
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let x = if x < -4.0 { -4.0 } else { x };
+    let x = if x > 4.0 { 4.0 } else { x };
+    let s = x * x;
+    let p = -2.726_142_3e-10;
+    let p = p * s + 2.770_681_4e-8;
+    let p = p * s + -2.101_024e-6;
+    let p = p * s + -5.692_506_5e-5;
+    let p = p * s + -7.349_906e-4;
+    let p = p * s + -2.954_6e-3;
+    let p = p * s + -1.609_603_3e-2;
+    let q = -1.456_607_2e-5;
+    let q = q * s + -2.133_740_6e-4;
+    let q = q * s + -1.682_827e-3;
+    let q = q * s + -7.373_329e-3;
+    let q = q * s + -1.426_473_9e-2;
+    x * p / q
+}
+
+const LANES: usize = 16;
+
+/// Sum of `f(i)` over a row in sixteen independent lanes, so that it vectorises.
+#[inline(always)]
+pub(crate) fn lane_sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let whole = len / LANES * LANES;
+    let mut i = 0;
+    while i < whole {
+        for (lane, acc) in lanes.iter_mut().enumerate() {
+            *acc += f(i + lane);
+        }
+        i += LANES;
+    }
+    let mut total = 0f32;
+    for acc in lanes {
+        total += acc;
+    }
+    while i < len {
+        total += f(i);
+        i += 1;
+    }
+    total
+}
+
+/// Largest value of a row (−∞ for an empty one); NaN is passed over.
+#[inline(always)]
+pub(crate) fn lane_max(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = row.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (acc, &v) in lanes.iter_mut().zip(chunk) {
+            *acc = if v > *acc { v } else { *acc };
+        }
+    }
+    let mut best = f32::NEG_INFINITY;
+    for &v in lanes.iter().chain(chunks.remainder()) {
+        best = if v > best { v } else { best };
+    }
+    best
+}
+
+/// One side of a matrix product: a pointer with its row and column strides, in values.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix {
+    pub ptr: *const f32,
+    pub row: usize,
+    pub column: usize,
+}
+
+impl Matrix {
+    /// A row-major matrix with `columns` columns.
+    pub fn rows(data: &[f32], columns: usize) -> Self {
+        Self {
+            ptr: data.as_ptr(),
+            row: columns,
+            column: 1,
+        }
+    }
+
+    /// The transpose.
+    pub fn t(self) -> Self {
+        Self {
+            ptr: self.ptr,
+            row: self.column,
+            column: self.row,
+        }
+    }
+}
+
+/// `dst[m, n] = (accumulate ? dst : 0) + scale · a[m, k] · b[k, n]`, `dst` with `dst_row` values from row to row.
+///
+/// # Safety
+/// The three matrices must lie within memory that the caller owns for this call, `dst` exclusively.
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn gemm(
+    (m, n, k): (usize, usize, usize),
+    dst: *mut f32,
+    dst_row: usize,
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+    accumulate: bool,
+    parallel: bool,
+) {
+    let parallelism = if parallel && rayon::current_num_threads() > 1 {
+        gemm::Parallelism::Rayon(0)
+    } else {
+        gemm::Parallelism::None
+    };
+    // SAFETY: the caller guarantees the extents.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst,
+            1,
+            dst_row as isize,
+            accumulate,
+            a.ptr,
+            a.column as isize,
+            a.row as isize,
+            b.ptr,
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Dense product into a fresh or prefilled row-major `dst`, on all threads.
+pub(crate) fn matmul_into(
+    dst: &mut [f32],
+    (m, n, k): (usize, usize, usize),
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+    accumulate: bool,
+) {
+    assert!(
+        dst.len() >= m * n,
+        "product of {m}x{n} into {} values",
+        dst.len()
+    );
+    // SAFETY: `dst` holds m·n values, exclusively borrowed; `a` and `b` were made from slices by the callers in this
+    // module tree with k as their inner extent, which each of them has checked against the shapes.
+    unsafe {
+        gemm(
+            (m, n, k),
+            dst.as_mut_ptr(),
+            n,
+            a,
+            b,
+            scale,
+            accumulate,
+            true,
+        )
+    }
+}
+
+/// A raw pointer that may cross threads: each task writes its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(pub *mut T);
+// SAFETY: users of `Shared` write disjoint parts only.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The pointer (a method, so that closures capture the wrapper and not the raw pointer).
+    pub fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    simd_fn! {
+        fn exp_all(x: &mut [f32]) {
+            for v in x { *v = exp(*v); }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        let mut xs: Vec<f32> = (-8700..8800).map(|i| i as f32 / 100.0).collect();
+        let want: Vec<f64> = xs.iter().map(|&x| f64::from(x).exp()).collect();
+        exp_all(&mut xs);
+        for (got, want) in xs.iter().zip(want) {
+            assert!(
+                ((f64::from(*got) - want) / want).abs() < 2.5e-7,
+                "{got} {want}"
+            );
+        }
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn erf_matches_known_values() {
+        // Abramowitz and Stegun, table 7.1.
+        for (x, want) in [
+            (0.0, 0.0),
+            (0.1, 0.112_462_916),
+            (0.5, 0.520_499_9),
+            (1.0, 0.842_700_8),
+            (1.5, 0.966_105_15),
+            (2.0, 0.995_322_3),
+            (3.0, 0.999_977_9),
+            (5.0, 1.0),
+        ] {
+            assert!((erf(x) - want).abs() < 3e-7, "erf({x}) = {}", erf(x));
+            assert!((erf(-x) + want).abs() < 3e-7);
+        }
+    }
+}

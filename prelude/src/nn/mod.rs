@@ -1,0 +1,40 @@
+//! Differentiable building blocks: every operation on the training path has a gradient, frozen weights get none.
+//!
+//! candle's own fused operations (softmax over the last dimension, RMSNorm, LayerNorm, RoPE) silently drop the gradient,
+//! and a matrix product with a frozen weight still computes that weight's gradient. The operations here do neither:
+//! on the CPU in f32 each is one fused, multi-threaded kernel with its own backward pass; on other devices and in other
+//! dtypes each falls back to the composed candle form, which gives the same numbers.
+//!
+//! # Layout
+//! - [`checkpoint`]: where weights come from (safetensors files, bytes, or a seeded random draw), by Hugging Face name
+//! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model
+//! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`]
+//! - [`norm`], [`activation`], [`softmax`], [`loss`], [`embedding`]: the rest of a transformer layer
+//! - [`attention`], [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
+
+pub mod activation;
+pub mod attention;
+pub mod checkpoint;
+pub mod embedding;
+mod kernels;
+pub mod linear;
+pub mod lora;
+pub mod loss;
+pub mod norm;
+pub mod parameter;
+pub mod rotary;
+pub mod softmax;
+#[cfg(test)]
+mod testing;
+
+pub use activation::{gelu, swiglu};
+pub use attention::{Attention, attention, attention_probabilities, rotary_attention};
+pub use checkpoint::{Checkpoint, Init};
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use lora::{Lora, LoraConfig};
+pub use loss::{cross_entropy, cross_entropy_rows};
+pub use norm::{LayerNorm, RmsNorm};
+pub use parameter::{Network, Parameter, Part, PartMut, Weight};
+pub use rotary::Rotary;
+pub use softmax::softmax;

@@ -1,0 +1,208 @@
+//! Rotary position embedding: each pair `(x[i], x[i + R/2])` of a head's first R values is turned by an angle that grows
+//! with the token's position (Hugging Face's "rotate half" layout). Angles and positions stay in f32 whatever the model.
+
+use super::kernels::{self, for_row_blocks};
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use std::sync::Arc;
+
+/// Cosines and sines for the positions of one forward pass. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Rotary(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    batch: usize,
+    tokens: usize,
+    half: usize,
+}
+
+impl Rotary {
+    /// Angles `position · inverse_frequency` for `positions`, one list of equal length per sequence (or one list for
+    /// all); `scaling` multiplies cosine and sine (LongRoPE's attention factor, else 1).
+    ///
+    /// # Errors
+    /// When the lists differ in length or there is none.
+    pub fn new(inverse_frequencies: &[f32], positions: &[Vec<u32>], scaling: f32) -> Result<Self> {
+        let Some(tokens) = positions.first().map(Vec::len) else {
+            return Err(Error::Input(
+                "no position ids: give one list, or one per sequence".into(),
+            ));
+        };
+        if positions.iter().any(|list| list.len() != tokens) {
+            return Err(Error::Input(
+                "position ids differ in number between the sequences of a batch".into(),
+            ));
+        }
+        let angles: Vec<f32> = positions
+            .iter()
+            .flatten()
+            .flat_map(|&position| inverse_frequencies.iter().map(move |f| f * position as f32))
+            .collect();
+        Ok(Self(Arc::new(Table {
+            cos: angles.iter().map(|a| a.cos() * scaling).collect(),
+            sin: angles.iter().map(|a| a.sin() * scaling).collect(),
+            batch: positions.len(),
+            tokens,
+            half: inverse_frequencies.len(),
+        })))
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.0.tokens
+    }
+
+    /// Cosines and sines, `[B or 1, T, R/2]` each, in f32 on the CPU.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn tables(&self) -> Result<(Tensor, Tensor)> {
+        let t = &self.0;
+        let shape = (t.batch, t.tokens, t.half);
+        let cos = Tensor::from_slice(&t.cos, shape, &Device::Cpu)?; // [B or 1, T, R/2]
+        let sin = Tensor::from_slice(&t.sin, shape, &Device::Cpu)?; // [B or 1, T, R/2]
+        Ok((cos, sin))
+    }
+
+    /// Turns every head of `x`: `[B, T, H·d] → [B, T, H·d]`, differentiable.
+    ///
+    /// # Errors
+    /// When the number of tokens or sequences does not fit the positions.
+    pub fn rotate(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
+        let (batch, tokens, width) = x.dims3()?;
+        self.check(batch, tokens, head_dim)?;
+        if width % head_dim != 0 {
+            return Err(Error::Input(format!(
+                "width {width} is not a whole number of heads of {head_dim}"
+            )));
+        }
+        if kernels::is_fast(x) {
+            return Ok(x.contiguous()?.apply_op1(Rotate {
+                table: self.clone(),
+                head_dim,
+                inverse: false,
+            })?);
+        }
+        let (half, dtype) = (self.0.half, x.dtype());
+        let (cos, sin) = self.tables()?;
+        let cos = cos.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
+        let sin = sin.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
+        let heads = x
+            .reshape((batch, tokens, width / head_dim, head_dim))?
+            .to_dtype(DType::F32)?; // [B, T, H, d]
+        let a = heads.narrow(3, 0, half)?; // [B, T, H, R/2]
+        let b = heads.narrow(3, half, half)?; // [B, T, H, R/2]
+        let turned_a = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let turned_b = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        let rest = heads.narrow(3, 2 * half, head_dim - 2 * half)?; // [B, T, H, d - R]
+        Ok(Tensor::cat(&[turned_a, turned_b, rest], 3)?
+            .reshape((batch, tokens, width))?
+            .to_dtype(dtype)?)
+    }
+
+    pub(crate) fn check(&self, batch: usize, tokens: usize, head_dim: usize) -> Result<()> {
+        let t = &self.0;
+        if t.tokens != tokens || (t.batch != 1 && t.batch != batch) || 2 * t.half > head_dim {
+            return Err(Error::Input(format!(
+                "positions for {} sequences of {} tokens (rotating {} values) do not fit {batch} sequences of {tokens} \
+                 tokens with heads of {head_dim}",
+                t.batch,
+                t.tokens,
+                2 * t.half
+            )));
+        }
+        Ok(())
+    }
+
+    /// Turns the head `x` at token `row` of the flattened batch, forwards or back, in place.
+    #[inline]
+    pub(crate) fn turn(&self, head: &mut [f32], row: usize, inverse: bool) {
+        let t = &self.0;
+        let row = if t.batch == 1 { row % t.tokens } else { row };
+        let (cos, sin) = (
+            &t.cos[row * t.half..][..t.half],
+            &t.sin[row * t.half..][..t.half],
+        );
+        let (a, rest) = head.split_at_mut(t.half);
+        let sign = if inverse { -1.0 } else { 1.0 };
+        for (((a, b), &c), &s) in a.iter_mut().zip(rest).zip(cos).zip(sin) {
+            let s = s * sign;
+            (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+        }
+    }
+}
+
+struct Rotate {
+    table: Rotary,
+    head_dim: usize,
+    inverse: bool,
+}
+
+impl CustomOp1 for Rotate {
+    fn name(&self) -> &'static str {
+        "rotary"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let mut y = kernels::values(storage, layout)?.to_vec();
+        let (_, _, width) = layout.shape().dims3()?;
+        for_row_blocks(&mut y, width, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                for head in row.chunks_exact_mut(self.head_dim) {
+                    self.table.turn(head, first + i, self.inverse);
+                }
+            }
+        });
+        Ok(kernels::output(y, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let back = Self {
+            table: self.table.clone(),
+            head_dim: self.head_dim,
+            inverse: !self.inverse,
+        };
+        Ok(Some(dy.contiguous()?.detach().apply_op1(back)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{assert_close, check_gradient, random};
+
+    #[test]
+    fn equals_rotation_by_the_angle_and_has_the_inverse_as_gradient() -> Result<()> {
+        // Two sequences with their own positions; heads of 6 of which 4 values turn.
+        let rotary = Rotary::new(&[1.0, 0.1], &[vec![0, 1, 5], vec![2, 3, 4]], 1.0)?;
+        let x = random(&[2, 3, 12], 1.0, 1);
+        let composed = |x: &Tensor| -> Result<Tensor> {
+            let (cos, sin) = rotary.tables()?;
+            let (cos, sin) = (cos.unsqueeze(2)?, sin.unsqueeze(2)?);
+            let h = x.reshape((2, 3, 2, 6))?;
+            let (a, b) = (h.narrow(3, 0, 2)?, h.narrow(3, 2, 2)?);
+            let out = [
+                (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?,
+                (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?,
+                h.narrow(3, 4, 2)?,
+            ];
+            Ok(Tensor::cat(&out, 3)?.reshape((2, 3, 12))?)
+        };
+        assert_close(&rotary.rotate(&x, 6)?, &composed(&x)?, 1e-6);
+        check_gradient(
+            std::slice::from_ref(&x),
+            |a| rotary.rotate(&a[0], 6),
+            |a| composed(&a[0]),
+            1e-6,
+        )?;
+        assert!(rotary.rotate(&x.narrow(1, 0, 2)?, 6).is_err());
+        Ok(())
+    }
+}
