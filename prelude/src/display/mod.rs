@@ -7,15 +7,39 @@
 //! # Layout
 //! - [`bundle`]: one value in several formats, from plain text to pictures
 //! - [`html`]: escaping and the few styles that light and dark themes both carry
+//! - [`number`]: figures as people read them
 //! - [`live`]: displays that change: throttling, and what is left when they end
+//! - [`table`], [`plot`], [`progress`](mod@progress), [`live_plot`], [`image_grid`]: general displays
+//! - [`tensor`], [`heat`]: any tensor as summary line and heat map
+//! - [`tokens`], [`next_token`], [`model_table`]: what the stages of a vision-language model look like
 
 pub mod bundle;
+pub mod heat;
 pub mod html;
+pub mod image_grid;
 pub mod live;
+pub mod live_plot;
+pub mod model_table;
+pub mod next_token;
+pub mod number;
+pub mod plot;
+pub mod progress;
 mod stock;
+pub mod table;
+pub mod tensor;
+pub mod tokens;
 
 pub use bundle::MimeBundle;
+pub use image_grid::{GridItem, ImageGrid};
 pub use live::{DisplayHandle, display_live};
+pub use live_plot::LivePlot;
+pub use model_table::{ModelPart, ModelTable};
+pub use next_token::{NextToken, NextTokenTable};
+pub use plot::{Figure, LinePlot, LineStyle};
+pub use progress::{Progress, progress};
+pub use table::{Cell, Table};
+pub use tensor::TensorView;
+pub use tokens::{SegmentKind, TokenStrip};
 
 use crate::session::{self, Event, Surroundings};
 
