@@ -26,7 +26,9 @@ pub mod prelude {
         ShapesConfig, Split,
     };
     pub use crate::display::{
-        DisplayHandle, EvcxrDisplay, MimeBundle, Render, clear_output, display, display_live,
+        Cell, DisplayHandle, EvcxrDisplay, Figure, GridItem, ImageGrid, LinePlot, LineStyle,
+        LivePlot, MimeBundle, ModelTable, NextTokenTable, Progress, Render, SegmentKind, Table,
+        TensorView, TokenStrip, clear_output, display, display_live, progress,
     };
     pub use crate::error::{Error, Result};
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};

@@ -48,7 +48,10 @@ pub fn diverging(value: f32, limit: f32) -> [u8; 3] {
     let below = (scaled as usize).min(STOPS.len() - 2);
     let part = scaled - below as f32;
     let mix = |channel: usize| {
-        let (low, high) = (f32::from(STOPS[below][channel]), f32::from(STOPS[below + 1][channel]));
+        let (low, high) = (
+            f32::from(STOPS[below][channel]),
+            f32::from(STOPS[below + 1][channel]),
+        );
         (low + (high - low) * part).round() as u8
     };
     [mix(0), mix(1), mix(2)]
@@ -57,7 +60,11 @@ pub fn diverging(value: f32, limit: f32) -> [u8; 3] {
 /// Black or white, whichever reads on `background`.
 pub fn text_on(background: [u8; 3]) -> &'static str {
     let [r, g, b] = background.map(f32::from);
-    if 0.299 * r + 0.587 * g + 0.114 * b > 140.0 { "#000000" } else { "#ffffff" }
+    if 0.299 * r + 0.587 * g + 0.114 * b > 140.0 {
+        "#000000"
+    } else {
+        "#ffffff"
+    }
 }
 
 /// `#rrggbb`
@@ -67,7 +74,12 @@ pub fn css([r, g, b]: [u8; 3]) -> String {
 
 /// The limit at which colours end: three standard deviations around zero, or the largest size if that is smaller.
 pub fn limit(values: &[f32]) -> f32 {
-    let finite = || values.iter().filter(|value| value.is_finite()).map(|value| f64::from(*value));
+    let finite = || {
+        values
+            .iter()
+            .filter(|value| value.is_finite())
+            .map(|value| f64::from(*value))
+    };
     let size = finite().count().max(1) as f64;
     let deviation = (finite().map(|value| value * value).sum::<f64>() / size).sqrt();
     let largest = finite().map(f64::abs).fold(0.0, f64::max);
@@ -98,13 +110,20 @@ impl Grid {
                 values.len()
             )));
         }
-        Ok(Self { rows, columns, values })
+        Ok(Self {
+            rows,
+            columns,
+            values,
+        })
     }
 
     /// The grid averaged down until no side has more than `side` cells. A block that holds a NaN stays NaN.
     pub fn shrunk(&self, side: usize) -> Self {
         let side = side.max(1);
-        let (high, wide) = (self.rows.div_ceil(side).max(1), self.columns.div_ceil(side).max(1));
+        let (high, wide) = (
+            self.rows.div_ceil(side).max(1),
+            self.columns.div_ceil(side).max(1),
+        );
         if high == 1 && wide == 1 {
             return self.clone();
         }
@@ -124,7 +143,11 @@ impl Grid {
                 values.push((sum / number) as f32);
             }
         }
-        Self { rows, columns, values }
+        Self {
+            rows,
+            columns,
+            values,
+        }
     }
 
     /// The grid as a picture, every cell a square of `cell` pixels.
@@ -133,7 +156,10 @@ impl Grid {
         let (width, height) = (self.columns as u32 * cell, self.rows as u32 * cell);
         RgbImage::from_fn(width, height, |x, y| {
             let index = (y / cell) as usize * self.columns + (x / cell) as usize;
-            Rgb(diverging(self.values.get(index).copied().unwrap_or(f32::NAN), limit))
+            Rgb(diverging(
+                self.values.get(index).copied().unwrap_or(f32::NAN),
+                limit,
+            ))
         })
     }
 }
@@ -179,13 +205,16 @@ mod tests {
 
     #[test]
     fn shrinking_averages_blocks_and_keeps_nan() {
-        let grid = Grid::new(2, 4, vec![1.0, 3.0, 5.0, f32::NAN, 1.0, 3.0, 5.0, 5.0]).expect("fits");
+        let grid =
+            Grid::new(2, 4, vec![1.0, 3.0, 5.0, f32::NAN, 1.0, 3.0, 5.0, 5.0]).expect("fits");
         let small = grid.shrunk(2);
         assert_eq!((small.rows, small.columns, small.values[0]), (2, 2, 2.0));
         assert!(small.values[1].is_nan());
         assert_eq!(small.values[3], 5.0);
         assert!(Grid::new(2, 2, vec![0.0]).is_err());
-        let wide = Grid::new(1, 5000, vec![1.0; 5000]).expect("fits").shrunk(MAX_SIDE);
+        let wide = Grid::new(1, 5000, vec![1.0; 5000])
+            .expect("fits")
+            .shrunk(MAX_SIDE);
         assert!(wide.columns <= MAX_SIDE && wide.rows == 1);
     }
 }

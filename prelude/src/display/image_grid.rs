@@ -26,7 +26,12 @@ pub struct GridItem {
 impl GridItem {
     /// A picture without text.
     pub fn new(picture: &Image) -> Self {
-        Self { picture: picture.clone(), title: String::new(), lines: Vec::new(), marks: Vec::new() }
+        Self {
+            picture: picture.clone(),
+            title: String::new(),
+            lines: Vec::new(),
+            marks: Vec::new(),
+        }
     }
 
     /// Text in bold right beneath the picture.
@@ -59,12 +64,23 @@ impl GridItem {
 
     fn html(&self) -> String {
         let picture = fitted(self.picture.rgb());
-        let alternative = self.lines.first().map_or(self.title.as_str(), |(_, text)| text);
-        let image = html::image("image/png", &heat::png(&picture), picture.width(), alternative);
+        let alternative = self
+            .lines
+            .first()
+            .map_or(self.title.as_str(), |(_, text)| text);
+        let image = html::image(
+            "image/png",
+            &heat::png(&picture),
+            picture.width(),
+            alternative,
+        );
         let title = if self.title.is_empty() {
             String::new()
         } else {
-            format!("<div style=\"font-weight:600\">{}</div>", escape(&self.title))
+            format!(
+                "<div style=\"font-weight:600\">{}</div>",
+                escape(&self.title)
+            )
         };
         let lines: String = self
             .lines
@@ -77,7 +93,11 @@ impl GridItem {
                 )
             })
             .collect();
-        let marks: String = self.marks.iter().map(|(name, right)| mark_html(name, *right)).collect();
+        let marks: String = self
+            .marks
+            .iter()
+            .map(|(name, right)| mark_html(name, *right))
+            .collect();
         // Text may use the width of a small picture's enlarged self at least, or it would be a column of single words.
         format!(
             "<div style=\"display:inline-block;vertical-align:top;width:{}px;margin:0 12px 14px 0;font-size:12px;line-height:1.3;overflow-wrap:break-word\">\
@@ -91,8 +111,16 @@ impl GridItem {
         if !self.title.is_empty() {
             parts.push(self.title.clone());
         }
-        parts.extend(self.lines.iter().map(|(name, text)| format!("{name}: {text}")));
-        let marks: Vec<String> = self.marks.iter().map(|(name, right)| format!("{} {name}", sign(*right))).collect();
+        parts.extend(
+            self.lines
+                .iter()
+                .map(|(name, text)| format!("{name}: {text}")),
+        );
+        let marks: Vec<String> = self
+            .marks
+            .iter()
+            .map(|(name, right)| format!("{} {name}", sign(*right)))
+            .collect();
         if !marks.is_empty() {
             parts.push(marks.join("  "));
         }
@@ -105,7 +133,11 @@ fn sign(right: bool) -> &'static str {
 }
 
 fn mark_html(name: &str, right: bool) -> String {
-    html::chip(&format!("{} {name}", sign(right)), if right { html::GREEN } else { html::RED }, "#ffffff")
+    html::chip(
+        &format!("{} {name}", sign(right)),
+        if right { html::GREEN } else { html::RED },
+        "#ffffff",
+    )
 }
 
 /// Pictures with text beneath them, as many in a row as the page is wide.
@@ -118,7 +150,10 @@ pub struct ImageGrid {
 impl ImageGrid {
     /// A grid of these pictures.
     pub fn new(items: Vec<GridItem>) -> Self {
-        Self { title: String::new(), items }
+        Self {
+            title: String::new(),
+            items,
+        }
     }
 
     /// Text above the grid.
@@ -137,11 +172,18 @@ impl Render for ImageGrid {
     fn render(&self) -> MimeBundle {
         let shown = &self.items[..self.items.len().min(MAX_ITEMS)];
         let hidden = self.items.len() - shown.len();
-        let more = if hidden == 0 { String::new() } else { format!("… and {hidden} more pictures") };
+        let more = if hidden == 0 {
+            String::new()
+        } else {
+            format!("… and {hidden} more pictures")
+        };
         let title = if self.title.is_empty() {
             String::new()
         } else {
-            format!("<div style=\"font-weight:600;margin:4px 0 8px 0\">{}</div>", escape(&self.title))
+            format!(
+                "<div style=\"font-weight:600;margin:4px 0 8px 0\">{}</div>",
+                escape(&self.title)
+            )
         };
         let markup = format!(
             "<div style=\"font-family:{}\">{title}{}<div>{more}</div></div>",
@@ -158,7 +200,9 @@ impl Render for ImageGrid {
 
 impl Render for [Image] {
     fn render(&self) -> MimeBundle {
-        let items = self.iter().map(|picture| GridItem::new(picture).title(picture.to_string()));
+        let items = self
+            .iter()
+            .map(|picture| GridItem::new(picture).title(picture.to_string()));
         ImageGrid::new(items.collect()).render()
     }
 }
@@ -175,11 +219,22 @@ impl Render for Vec<Image> {
 pub(crate) fn fitted(picture: &RgbImage) -> RgbImage {
     let longer = picture.width().max(picture.height()).max(1);
     if longer > LARGEST {
-        let scaled = |side: u32| (u64::from(side) * u64::from(LARGEST) / u64::from(longer)).max(1) as u32;
-        image::imageops::resize(picture, scaled(picture.width()), scaled(picture.height()), FilterType::Triangle)
+        let scaled =
+            |side: u32| (u64::from(side) * u64::from(LARGEST) / u64::from(longer)).max(1) as u32;
+        image::imageops::resize(
+            picture,
+            scaled(picture.width()),
+            scaled(picture.height()),
+            FilterType::Triangle,
+        )
     } else {
         let factor = SMALLEST.div_ceil(longer);
-        image::imageops::resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest)
+        image::imageops::resize(
+            picture,
+            picture.width() * factor,
+            picture.height() * factor,
+            FilterType::Nearest,
+        )
     }
 }
 
@@ -189,7 +244,12 @@ mod tests {
 
     #[test]
     fn pictures_are_enlarged_crisply_or_shrunk() {
-        for (side, expected) in [((32, 16), (160, 80)), ((48, 48), (192, 192)), ((200, 200), (200, 200)), ((1024, 4), (256, 1))] {
+        for (side, expected) in [
+            ((32, 16), (160, 80)),
+            ((48, 48), (192, 192)),
+            ((200, 200), (200, 200)),
+            ((1024, 4), (256, 1)),
+        ] {
             let picture = fitted(&RgbImage::from_pixel(side.0, side.1, image::Rgb([9, 9, 9])));
             assert_eq!(picture.dimensions(), expected, "{side:?}");
         }
@@ -198,12 +258,24 @@ mod tests {
     #[test]
     fn marks_have_signs_and_text_is_escaped() -> crate::Result<()> {
         let picture = Image::filled(16, 16, [200, 30, 30])?;
-        let item = GridItem::new(&picture).title("<t>").prediction("<b>red</b>").reference("blue").mark("colour", false);
-        let bundle = ImageGrid::new(vec![item.mark("shape", true)]).title("held out").render();
+        let item = GridItem::new(&picture)
+            .title("<t>")
+            .prediction("<b>red</b>")
+            .reference("blue")
+            .mark("colour", false);
+        let bundle = ImageGrid::new(vec![item.mark("shape", true)])
+            .title("held out")
+            .render();
         let html = bundle.html().unwrap_or_default();
-        assert!(html.contains("✗ colour") && html.contains("✓ shape") && html.contains("&lt;b&gt;red"));
+        assert!(
+            html.contains("✗ colour") && html.contains("✓ shape") && html.contains("&lt;b&gt;red")
+        );
         assert!(!html.contains("<b>") && !html.contains("<t>"));
-        assert!(bundle.plain().ends_with("prediction: <b>red</b>\n  reference: blue\n  ✗ colour  ✓ shape"));
+        assert!(
+            bundle
+                .plain()
+                .ends_with("prediction: <b>red</b>\n  reference: blue\n  ✗ colour  ✓ shape")
+        );
         Ok(())
     }
 

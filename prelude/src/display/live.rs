@@ -81,7 +81,10 @@ impl DisplayHandle {
 
     /// Says that no update will follow soon: where updates are only lines of text, the last one is now shown in full.
     pub fn settle(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush();
     }
 
     /// The name under which the front end knows this display.

@@ -61,7 +61,12 @@ impl LivePlot {
         train: &[(usize, f64)],
         validation: &[(usize, f64)],
     ) -> Self {
-        let points = |earlier: &[(usize, f64)]| earlier.iter().map(|(step, loss)| (*step as f64, *loss)).collect();
+        let points = |earlier: &[(usize, f64)]| {
+            earlier
+                .iter()
+                .map(|(step, loss)| (*step as f64, *loss))
+                .collect()
+        };
         let mut state = State {
             title: title.into(),
             total: total as u64,
@@ -152,7 +157,10 @@ impl State {
         } else {
             plot.styled_line("validation", self.validation.clone(), LineStyle::Marked)
         };
-        let picture = plot.figure().map(|figure| figure.html()).unwrap_or_default();
+        let picture = plot
+            .figure()
+            .map(|figure| figure.html())
+            .unwrap_or_default();
         let fraction = self.done() as f64 / self.total.max(1) as f64;
         let color = match self.ended {
             None => "#1f77b4",
@@ -162,7 +170,10 @@ impl State {
         let result = if self.result.is_empty() {
             String::new()
         } else {
-            format!("<div style=\"font-weight:600;margin-top:2px\">{}</div>", html::escape(&self.result))
+            format!(
+                "<div style=\"font-weight:600;margin-top:2px\">{}</div>",
+                html::escape(&self.result)
+            )
         };
         let markup = format!(
             "<div style=\"font-family:{};font-size:13px;max-width:640px\">{picture}\
@@ -171,14 +182,26 @@ impl State {
             html::bar(fraction, 640, 10, color),
             html::escape(&figures),
         );
-        let title = if self.title.is_empty() { String::new() } else { format!("{}: ", self.title) };
-        let result = if self.result.is_empty() { String::new() } else { format!(" · {}", self.result) };
+        let title = if self.title.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.title)
+        };
+        let result = if self.result.is_empty() {
+            String::new()
+        } else {
+            format!(" · {}", self.result)
+        };
         MimeBundle::text(format!("{title}{figures}{result}")).with_html(markup)
     }
 
     /// `step 120/200 · loss 0.81 · validation 0.92 · 3,400 tokens/s · 0:21 left`
     fn figures(&self, elapsed: Duration) -> String {
-        let mut parts = vec![format!("step {}/{}", number::count(self.done()), number::count(self.total))];
+        let mut parts = vec![format!(
+            "step {}/{}",
+            number::count(self.done()),
+            number::count(self.total)
+        )];
         let smooth = smoothed(&self.train, (self.total as f64 * SMOOTHING).max(4.0));
         if let Some((_, loss)) = smooth.last() {
             parts.push(format!("loss {}", number::float(*loss)));
@@ -188,10 +211,16 @@ impl State {
         }
         let seconds = elapsed.as_secs_f64();
         if self.steps > 0 && seconds > 0.0 {
-            parts.push(format!("{} steps/s", number::float(self.steps as f64 / seconds)));
+            parts.push(format!(
+                "{} steps/s",
+                number::float(self.steps as f64 / seconds)
+            ));
         }
         if self.tokens > 0 && seconds > 0.0 {
-            parts.push(format!("{} tokens/s", number::count((self.tokens as f64 / seconds) as u64)));
+            parts.push(format!(
+                "{} tokens/s",
+                number::count((self.tokens as f64 / seconds) as u64)
+            ));
         }
         match self.ended {
             None => {
@@ -200,7 +229,9 @@ impl State {
                     parts.push(format!("{} left", number::duration(left)));
                 }
             }
-            Some(took) if self.done() >= self.total => parts.push(format!("done in {}", number::duration(took))),
+            Some(took) if self.done() >= self.total => {
+                parts.push(format!("done in {}", number::duration(took)))
+            }
             Some(took) => parts.push(format!("stopped after {}", number::duration(took))),
         }
         parts.join(" · ")
@@ -264,12 +295,22 @@ mod tests {
     fn one_line_says_where_the_run_is() {
         let mut running = state(50, 200);
         let line = "step 50/200 · loss 2 · validation 2.5 · 5 steps/s · 500 tokens/s";
-        assert_eq!(running.figures(Duration::from_secs(10)), format!("{line} · 30.0 s left"));
+        assert_eq!(
+            running.figures(Duration::from_secs(10)),
+            format!("{line} · 30.0 s left")
+        );
         running.ended = Some(Duration::from_secs(10));
         running.result = "accuracy <93%>".into();
         let bundle = running.bundle(Duration::from_secs(99));
-        assert_eq!(bundle.plain(), format!("run: {line} · stopped after 10.0 s · accuracy <93%>"));
-        assert!(bundle.html().is_some_and(|html| html.contains("accuracy &lt;93%&gt;") && html.contains("<img")));
+        assert_eq!(
+            bundle.plain(),
+            format!("run: {line} · stopped after 10.0 s · accuracy <93%>")
+        );
+        assert!(
+            bundle
+                .html()
+                .is_some_and(|html| html.contains("accuracy &lt;93%&gt;") && html.contains("<img"))
+        );
     }
 
     #[test]

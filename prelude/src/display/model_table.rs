@@ -75,7 +75,10 @@ pub struct ModelTable {
 impl ModelTable {
     /// A table of these parts.
     pub fn new(title: impl Into<String>, parts: Vec<ModelPart>) -> Self {
-        Self { title: title.into(), parts }
+        Self {
+            title: title.into(),
+            parts,
+        }
     }
 
     /// The parts.
@@ -96,7 +99,15 @@ impl ModelTable {
 
 impl Render for ModelTable {
     fn render(&self) -> MimeBundle {
-        let mut table = Table::new(["part", "parameters", "trainable", "share", "memory", "dtype", "device"]);
+        let mut table = Table::new([
+            "part",
+            "parameters",
+            "trainable",
+            "share",
+            "memory",
+            "dtype",
+            "device",
+        ]);
         if !self.title.is_empty() {
             table = table.title(self.title.clone());
         }
@@ -115,7 +126,13 @@ impl Render for ModelTable {
         let (parameters, trainable) = (self.parameters(), self.trainable());
         let sum = share(trainable, parameters);
         table
-            .total(["all".into(), parameters.into(), trainable.into(), sum, Cell::figure(number::bytes(bytes))])
+            .total([
+                "all".into(),
+                parameters.into(),
+                trainable.into(),
+                sum,
+                Cell::figure(number::bytes(bytes)),
+            ])
             .render()
     }
 }
@@ -123,8 +140,16 @@ impl Render for ModelTable {
 /// The part that trains, as a bar.
 fn share(trainable: u64, parameters: u64) -> Cell {
     let fraction = trainable as f64 / parameters.max(1) as f64;
-    let text = if trainable == 0 { "frozen".to_owned() } else { number::percent(fraction) };
-    let markup = format!("{} {}", html::bar(fraction, 60, 9, "#1f77b4"), html::escape(&text));
+    let text = if trainable == 0 {
+        "frozen".to_owned()
+    } else {
+        number::percent(fraction)
+    };
+    let markup = format!(
+        "{} {}",
+        html::bar(fraction, 60, 9, "#1f77b4"),
+        html::escape(&text)
+    );
     Cell::with_html(text, markup)
 }
 
@@ -139,9 +164,25 @@ mod tests {
         encoder.add(100, DType::BF16, &Device::Cpu, true);
         encoder.add(100, DType::BF16, &Device::Cpu, false);
         let table = ModelTable::new("tiny", vec![encoder, ModelPart::new("none")]);
-        assert_eq!((table.parameters(), table.trainable(), table.parts()[0].bytes), (1100, 100, 4000));
+        assert_eq!(
+            (
+                table.parameters(),
+                table.trainable(),
+                table.parts()[0].bytes
+            ),
+            (1100, 100, 4000)
+        );
         let plain = table.render().plain().to_owned();
-        assert!(plain.contains("image_encoder       1,100        100  9.1%    4.0 kB  f32, bf16  cpu"), "{plain}");
-        assert!(plain.lines().last().is_some_and(|line| line.starts_with("all")), "{plain}");
+        assert!(
+            plain.contains("image_encoder       1,100        100  9.1%    4.0 kB  f32, bf16  cpu"),
+            "{plain}"
+        );
+        assert!(
+            plain
+                .lines()
+                .last()
+                .is_some_and(|line| line.starts_with("all")),
+            "{plain}"
+        );
     }
 }

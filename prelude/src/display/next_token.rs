@@ -38,7 +38,12 @@ impl NextTokenTable {
     ///
     /// # Errors
     /// [`Error::Input`] if the logits are of no or of several positions, or if `target` is not in the vocabulary.
-    pub fn from_logits(logits: &Tensor, k: usize, target: Option<u32>, text: &dyn Fn(u32) -> String) -> Result<Self> {
+    pub fn from_logits(
+        logits: &Tensor,
+        k: usize,
+        target: Option<u32>,
+        text: &dyn Fn(u32) -> String,
+    ) -> Result<Self> {
         let vocabulary = logits.dims().last().copied().unwrap_or(0);
         if vocabulary == 0 || logits.elem_count() != vocabulary {
             return Err(Error::Input(format!(
@@ -47,16 +52,26 @@ impl NextTokenTable {
             )));
         }
         if let Some(target) = target.filter(|target| *target as usize >= vocabulary) {
-            return Err(Error::Input(format!("token {target} is not in a vocabulary of {vocabulary}")));
+            return Err(Error::Input(format!(
+                "token {target} is not in a vocabulary of {vocabulary}"
+            )));
         }
         let logits = logits.detach().to_device(&Device::Cpu)?.flatten_all()?; // [V]
         let logits = logits.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         // NaN sorts last, so that it never hides a real candidate.
-        let key = |id: usize| if logits[id].is_nan() { f32::NEG_INFINITY } else { logits[id] };
+        let key = |id: usize| {
+            if logits[id].is_nan() {
+                f32::NEG_INFINITY
+            } else {
+                logits[id]
+            }
+        };
         let mut order: Vec<usize> = (0..vocabulary).collect();
         order.sort_by(|a, b| key(*b).total_cmp(&key(*a)).then(a.cmp(b)));
         let largest = f64::from(key(order[0]));
-        let total: f64 = (0..vocabulary).map(|id| (f64::from(key(id)) - largest).exp()).sum();
+        let total: f64 = (0..vocabulary)
+            .map(|id| (f64::from(key(id)) - largest).exp())
+            .sum();
         let candidate = |(index, id): (usize, &usize)| NextToken {
             rank: index + 1,
             id: *id as u32,
@@ -92,10 +107,17 @@ impl NextTokenTable {
 
 impl Render for NextTokenTable {
     fn render(&self) -> MimeBundle {
-        let mut table = Table::new(["rank", "token", "probability", "", "logit", "id"]).title(self.title.clone());
-        let extra = self.target.iter().filter(|target| self.top.iter().all(|entry| entry.id != target.id));
+        let mut table = Table::new(["rank", "token", "probability", "", "logit", "id"])
+            .title(self.title.clone());
+        let extra = self
+            .target
+            .iter()
+            .filter(|target| self.top.iter().all(|entry| entry.id != target.id));
         for entry in self.top.iter().chain(extra) {
-            let is_target = self.target.as_ref().is_some_and(|target| target.id == entry.id);
+            let is_target = self
+                .target
+                .as_ref()
+                .is_some_and(|target| target.id == entry.id);
             let shown = visible(&entry.text);
             let token = if is_target {
                 Cell::good(format!("{shown} ✓ target"))
@@ -115,7 +137,11 @@ impl Render for NextTokenTable {
         }
         let rest = 1.0 - self.top.iter().map(|entry| entry.probability).sum::<f64>();
         let others = self.vocabulary.saturating_sub(self.top.len());
-        let note = format!("{} for the other {} tokens", number::percent(rest.max(0.0)), number::count(others as u64));
+        let note = format!(
+            "{} for the other {} tokens",
+            number::percent(rest.max(0.0)),
+            number::count(others as u64)
+        );
         table.note(note).render()
     }
 }
@@ -130,9 +156,13 @@ mod tests {
 
     #[test]
     fn candidates_come_in_order_and_the_target_is_always_there() -> Result<()> {
-        let logits = Tensor::new(&[0f32, 3.0, f32::NAN, 2.0, -1.0], &Device::Cpu)?.reshape((1, 1, 5))?;
+        let logits =
+            Tensor::new(&[0f32, 3.0, f32::NAN, 2.0, -1.0], &Device::Cpu)?.reshape((1, 1, 5))?;
         let table = NextTokenTable::from_logits(&logits, 2, Some(4), &word)?;
-        assert_eq!(table.top().iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(
+            table.top().iter().map(|entry| entry.id).collect::<Vec<_>>(),
+            [1, 3]
+        );
         let sum = 1.0 + (-1f64).exp() + (-3f64).exp() + (-4f64).exp();
         assert!((table.top()[0].probability - 1.0 / sum).abs() < 1e-9);
         assert_eq!(table.target().map(|target| target.rank), Some(4));
@@ -143,10 +173,18 @@ mod tests {
     #[test]
     fn several_positions_are_refused() -> Result<()> {
         let logits = Tensor::zeros((1, 2, 5), DType::F32, &Device::Cpu)?;
-        assert!(matches!(NextTokenTable::from_logits(&logits, 3, None, &word), Err(Error::Input(_))));
+        assert!(matches!(
+            NextTokenTable::from_logits(&logits, 3, None, &word),
+            Err(Error::Input(_))
+        ));
         let one = Tensor::zeros(5, DType::BF16, &Device::Cpu)?;
         assert!(NextTokenTable::from_logits(&one, 9, Some(5), &word).is_err());
-        assert_eq!(NextTokenTable::from_logits(&one, 9, None, &word)?.top().len(), 5);
+        assert_eq!(
+            NextTokenTable::from_logits(&one, 9, None, &word)?
+                .top()
+                .len(),
+            5
+        );
         Ok(())
     }
 }

@@ -21,7 +21,11 @@ pub fn float(value: f64) -> String {
     if value.is_nan() {
         "NaN".into()
     } else if value.is_infinite() {
-        if value > 0.0 { "∞".into() } else { "−∞".into() }
+        if value > 0.0 {
+            "∞".into()
+        } else {
+            "−∞".into()
+        }
     } else if size == 0.0 {
         "0".into()
     } else if !(1e-4..1e6).contains(&size) {
@@ -52,7 +56,11 @@ pub fn bytes(value: u64) -> String {
         size /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{value} B") } else { format!("{size:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{value} B")
+    } else {
+        format!("{size:.1} {}", units[unit])
+    }
 }
 
 /// A time: `0.8 ms`, `12.3 s`, `4:05`, `1:02:30`.
@@ -89,20 +97,52 @@ mod tests {
 
     #[test]
     fn counts_are_separated() {
-        assert_eq!([0, 12, 123, 1234, 62_914_560].map(count), ["0", "12", "123", "1,234", "62,914,560"]);
+        assert_eq!(
+            [0, 12, 123, 1234, 62_914_560].map(count),
+            ["0", "12", "123", "1,234", "62,914,560"]
+        );
     }
 
     #[test]
     fn floats_are_short() {
-        let shown = [0.0, 0.012345, 12.345678, -3.5, 123456.7, 1.2e-7, f64::NAN, f64::NEG_INFINITY].map(float);
-        assert_eq!(shown, ["0", "0.01235", "12.35", "−3.5", "123457", "1.20e−7", "NaN", "−∞"]);
+        let shown = [
+            0.0,
+            0.012345,
+            12.345678,
+            -3.5,
+            123456.7,
+            1.2e-7,
+            f64::NAN,
+            f64::NEG_INFINITY,
+        ]
+        .map(float);
+        assert_eq!(
+            shown,
+            [
+                "0",
+                "0.01235",
+                "12.35",
+                "−3.5",
+                "123457",
+                "1.20e−7",
+                "NaN",
+                "−∞"
+            ]
+        );
     }
 
     #[test]
     fn units_fit() {
-        assert_eq!([940, 1_500_000, 999_999].map(bytes), ["940 B", "1.5 MB", "1.0 MB"]);
-        let times = [0.0008, 12.34, 245.0, 3750.0, 59.99].map(|s| duration(Duration::from_secs_f64(s)));
+        assert_eq!(
+            [940, 1_500_000, 999_999].map(bytes),
+            ["940 B", "1.5 MB", "1.0 MB"]
+        );
+        let times =
+            [0.0008, 12.34, 245.0, 3750.0, 59.99].map(|s| duration(Duration::from_secs_f64(s)));
         assert_eq!(times, ["0.8 ms", "12.3 s", "4:05", "1:02:30", "1:00"]);
-        assert_eq!([0.125, 0.0001, 0.0].map(percent), ["12.5%", "<0.1%", "0.0%"]);
+        assert_eq!(
+            [0.125, 0.0001, 0.0].map(percent),
+            ["12.5%", "<0.1%", "0.0%"]
+        );
     }
 }

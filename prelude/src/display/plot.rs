@@ -2,8 +2,8 @@
 //!
 //! The paper is light on every theme, because plots end up in pages of either kind.
 
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
 use super::{MimeBundle, Render, html, number};
@@ -43,18 +43,32 @@ impl Figure {
     ///
     /// # Errors
     /// [`crate::Error::Input`] with what the drawing function or plotters said.
-    pub fn draw<F>(width: u32, height: u32, description: impl Into<String>, draw: F) -> crate::Result<Self>
+    pub fn draw<F>(
+        width: u32,
+        height: u32,
+        description: impl Into<String>,
+        draw: F,
+    ) -> crate::Result<Self>
     where
         F: FnOnce(&Paper<'_>) -> Result<(), DrawError>,
     {
         let mut svg = String::new();
         let paper = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-        let drawn = paper.fill(&PAPER).map_err(DrawError::from).and_then(|()| draw(&paper));
-        drawn.and_then(|()| paper.present().map_err(DrawError::from)).map_err(|error| {
-            crate::Error::Input(format!("the plot could not be drawn: {error}"))
-        })?;
+        let drawn = paper
+            .fill(&PAPER)
+            .map_err(DrawError::from)
+            .and_then(|()| draw(&paper));
+        drawn
+            .and_then(|()| paper.present().map_err(DrawError::from))
+            .map_err(|error| {
+                crate::Error::Input(format!("the plot could not be drawn: {error}"))
+            })?;
         drop(paper);
-        Ok(Self { svg, width, description: description.into() })
+        Ok(Self {
+            svg,
+            width,
+            description: description.into(),
+        })
     }
 
     /// The SVG document.
@@ -64,7 +78,12 @@ impl Figure {
 
     /// The drawing as an `<img>` for HTML.
     pub fn html(&self) -> String {
-        html::image("image/svg+xml", self.svg.as_bytes(), self.width, &self.description)
+        html::image(
+            "image/svg+xml",
+            self.svg.as_bytes(),
+            self.width,
+            &self.description,
+        )
     }
 }
 
@@ -150,13 +169,25 @@ impl LinePlot {
 
     /// Adds a line through `values` at 0, 1, 2, ….
     pub fn values(self, label: impl Into<String>, values: &[f32]) -> Self {
-        let points = values.iter().enumerate().map(|(index, value)| (index as f64, f64::from(*value)));
+        let points = values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index as f64, f64::from(*value)));
         self.line(label, points.collect())
     }
 
     /// Adds a line drawn in `style`. Lines of the same label share a colour and an entry in the legend.
-    pub fn styled_line(mut self, label: impl Into<String>, points: Vec<(f64, f64)>, style: LineStyle) -> Self {
-        self.lines.push(Line { label: label.into(), points, style });
+    pub fn styled_line(
+        mut self,
+        label: impl Into<String>,
+        points: Vec<(f64, f64)>,
+        style: LineStyle,
+    ) -> Self {
+        self.lines.push(Line {
+            label: label.into(),
+            points,
+            style,
+        });
         self
     }
 
@@ -172,13 +203,18 @@ impl LinePlot {
             let (legend, chart) = paper.split_vertically(if self.needs_header() { 26 } else { 4 });
             self.draw_header(&legend, &lines)?;
             let mut builder = ChartBuilder::on(&chart);
-            builder.margin(6).margin_right(18).x_label_area_size(if self.x_label.is_empty() { 26 } else { 42 });
+            builder
+                .margin(6)
+                .margin_right(18)
+                .x_label_area_size(if self.x_label.is_empty() { 26 } else { 42 });
             builder.y_label_area_size(if self.y_label.is_empty() { 56 } else { 72 });
             if self.log_y {
-                let context = builder.build_cartesian_2d(x_range.0..x_range.1, (y_range.0..y_range.1).log_scale())?;
+                let context = builder
+                    .build_cartesian_2d(x_range.0..x_range.1, (y_range.0..y_range.1).log_scale())?;
                 self.draw_lines(context, &lines)
             } else {
-                let context = builder.build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)?;
+                let context =
+                    builder.build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)?;
                 self.draw_lines(context, &lines)
             }
         })
@@ -189,7 +225,10 @@ impl LinePlot {
             let drawn = x.is_finite() && y.is_finite() && (!self.log_y || *y > 0.0);
             (*x, if drawn { *y } else { f64::NAN })
         });
-        Line { points: thinned(points.filter(|(x, _)| x.is_finite()).collect()), ..line.clone() }
+        Line {
+            points: thinned(points.filter(|(x, _)| x.is_finite()).collect()),
+            ..line.clone()
+        }
     }
 
     fn needs_header(&self) -> bool {
@@ -197,7 +236,10 @@ impl LinePlot {
     }
 
     fn draw_header(&self, area: &Paper<'_>, lines: &[Line]) -> Result<(), DrawError> {
-        let title = ("sans-serif", 15).into_font().style(FontStyle::Bold).color(&INK);
+        let title = ("sans-serif", 15)
+            .into_font()
+            .style(FontStyle::Bold)
+            .color(&INK);
         area.draw_text(&self.title, &title, (12, 8))?;
         // From right to left, so that the title and the legend meet only in a very narrow plot.
         let font = ("sans-serif", 13).into_font().color(&INK);
@@ -206,7 +248,10 @@ impl LinePlot {
             right -= text_width(label, 13);
             area.draw_text(label, &font, (right, 9))?;
             let color = self.color_of(label);
-            area.draw(&PathElement::new([(right - 24, 16), (right - 6, 16)], color.stroke_width(3)))?;
+            area.draw(&PathElement::new(
+                [(right - 24, 16), (right - 6, 16)],
+                color.stroke_width(3),
+            ))?;
             right -= 40;
         }
         debug_assert_eq!(lines.len(), self.lines.len());
@@ -225,13 +270,21 @@ impl LinePlot {
     }
 
     fn color_of(&self, label: &str) -> RGBColor {
-        let index = self.labels().iter().position(|other| *other == label).unwrap_or(0);
+        let index = self
+            .labels()
+            .iter()
+            .position(|other| *other == label)
+            .unwrap_or(0);
         PALETTE[index % PALETTE.len()]
     }
 
     fn draw_lines<Y>(
         &self,
-        mut context: ChartContext<'_, SVGBackend<'_>, Cartesian2d<plotters::coord::types::RangedCoordf64, Y>>,
+        mut context: ChartContext<
+            '_,
+            SVGBackend<'_>,
+            Cartesian2d<plotters::coord::types::RangedCoordf64, Y>,
+        >,
         lines: &[Line],
     ) -> Result<(), DrawError>
     where
@@ -239,21 +292,35 @@ impl LinePlot {
     {
         let font = ("sans-serif", 13).into_font().color(&INK);
         let mut mesh = context.configure_mesh();
-        mesh.light_line_style(TRANSPARENT).bold_line_style(GRID).axis_style(INK.mix(0.5));
-        mesh.label_style(font.clone()).axis_desc_style(font).x_labels(8).y_labels(6);
-        mesh.x_label_formatter(&|value| number::float(*value)).y_label_formatter(&|value| number::float(*value));
-        mesh.x_desc(self.x_label.as_str()).y_desc(self.y_label.as_str()).draw()?;
+        mesh.light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(INK.mix(0.5));
+        mesh.label_style(font.clone())
+            .axis_desc_style(font)
+            .x_labels(8)
+            .y_labels(6);
+        mesh.x_label_formatter(&|value| number::float(*value))
+            .y_label_formatter(&|value| number::float(*value));
+        mesh.x_desc(self.x_label.as_str())
+            .y_desc(self.y_label.as_str())
+            .draw()?;
         for line in lines {
             let color = self.color_of(&line.label);
             let stroke = match line.style {
                 LineStyle::Faint => color.mix(0.3).stroke_width(1),
                 LineStyle::Solid | LineStyle::Marked => color.stroke_width(2),
             };
-            for run in line.points.split(|(_, y)| !y.is_finite()).filter(|run| !run.is_empty()) {
+            for run in line
+                .points
+                .split(|(_, y)| !y.is_finite())
+                .filter(|run| !run.is_empty())
+            {
                 context.draw_series(LineSeries::new(run.iter().copied(), stroke))?;
                 // A single point would be an invisible line.
                 if line.style == LineStyle::Marked || run.len() == 1 {
-                    let marks = run.iter().map(|point| Circle::new(*point, 3, color.filled()));
+                    let marks = run
+                        .iter()
+                        .map(|point| Circle::new(*point, 3, color.filled()));
                     context.draw_series(marks)?;
                 }
             }
@@ -263,21 +330,29 @@ impl LinePlot {
 
     /// `loss: train 3.2 → 2.1 (200 points), validation …`
     fn plain(&self) -> String {
-        let lines = self.lines.iter().filter(|line| line.style != LineStyle::Faint).map(|line| {
-            let mut finite = line.points.iter().map(|point| point.1).filter(|y| y.is_finite());
-            let first = finite.next();
-            let last = finite.next_back().or(first);
-            match (first, last) {
-                (Some(first), Some(last)) => format!(
-                    "{} {} → {} ({} points)",
-                    line.label,
-                    number::float(first),
-                    number::float(last),
-                    number::count(line.points.len() as u64)
-                ),
-                _ => format!("{} (no points)", line.label),
-            }
-        });
+        let lines = self
+            .lines
+            .iter()
+            .filter(|line| line.style != LineStyle::Faint)
+            .map(|line| {
+                let mut finite = line
+                    .points
+                    .iter()
+                    .map(|point| point.1)
+                    .filter(|y| y.is_finite());
+                let first = finite.next();
+                let last = finite.next_back().or(first);
+                match (first, last) {
+                    (Some(first), Some(last)) => format!(
+                        "{} {} → {} ({} points)",
+                        line.label,
+                        number::float(first),
+                        number::float(last),
+                        number::count(line.points.len() as u64)
+                    ),
+                    _ => format!("{} (no points)", line.label),
+                }
+            });
         format!("{}: {}", self.title, lines.collect::<Vec<_>>().join(", "))
     }
 }
@@ -295,21 +370,45 @@ impl Render for LinePlot {
 fn ranges(lines: &[Line], log_y: bool) -> ((f64, f64), (f64, f64)) {
     let mut x = (f64::INFINITY, f64::NEG_INFINITY);
     let mut y = x;
-    for (px, py) in lines.iter().flat_map(|line| &line.points).filter(|point| point.1.is_finite()) {
+    for (px, py) in lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .filter(|point| point.1.is_finite())
+    {
         x = (x.0.min(*px), x.1.max(*px));
         y = (y.0.min(*py), y.1.max(*py));
     }
     if x.0 > x.1 {
-        return if log_y { ((0.0, 1.0), (0.1, 1.0)) } else { ((0.0, 1.0), (0.0, 1.0)) };
+        return if log_y {
+            ((0.0, 1.0), (0.1, 1.0))
+        } else {
+            ((0.0, 1.0), (0.0, 1.0))
+        };
     }
-    let x = if x.0 == x.1 { (x.0 - 0.5, x.1 + 0.5) } else { x };
+    let x = if x.0 == x.1 {
+        (x.0 - 0.5, x.1 + 0.5)
+    } else {
+        x
+    };
     let y = if log_y {
-        let room = if y.0 == y.1 { 2.0 } else { (y.1 / y.0).powf(0.05) };
+        let room = if y.0 == y.1 {
+            2.0
+        } else {
+            (y.1 / y.0).powf(0.05)
+        };
         (y.0 / room, y.1 * room)
     } else {
-        let room = if y.0 == y.1 { y.0.abs().max(1.0) * 0.1 } else { (y.1 - y.0) * 0.06 };
+        let room = if y.0 == y.1 {
+            y.0.abs().max(1.0) * 0.1
+        } else {
+            (y.1 - y.0) * 0.06
+        };
         // A line of positive values that comes near zero gets zero as its floor.
-        let floor = if y.0 >= 0.0 && y.0 < (y.1 - y.0) * 0.5 { 0.0 } else { y.0 - room };
+        let floor = if y.0 >= 0.0 && y.0 < (y.1 - y.0) * 0.5 {
+            0.0
+        } else {
+            y.0 - room
+        };
         (floor, y.1 + room)
     };
     (x, y)
@@ -323,7 +422,10 @@ fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     }
     let mean = |chunk: &[(f64, f64)]| {
         let size = chunk.len() as f64;
-        (chunk.iter().map(|point| point.0).sum::<f64>() / size, chunk.iter().map(|point| point.1).sum::<f64>() / size)
+        (
+            chunk.iter().map(|point| point.0).sum::<f64>() / size,
+            chunk.iter().map(|point| point.1).sum::<f64>() / size,
+        )
     };
     points.chunks(group).map(mean).collect()
 }
@@ -344,34 +446,71 @@ mod tests {
             vec![(0.0, f64::NAN)],
             vec![(1.0, 1.0)],
             vec![(0.0, 0.0), (1.0, 0.0)],
-            vec![(0.0, 1.0), (1.0, f64::INFINITY), (2.0, -1.0), (f64::NAN, 3.0)],
-            (0..10_000).map(|step| (f64::from(step), f64::from(step).sin())).collect(),
+            vec![
+                (0.0, 1.0),
+                (1.0, f64::INFINITY),
+                (2.0, -1.0),
+                (f64::NAN, 3.0),
+            ],
+            (0..10_000)
+                .map(|step| (f64::from(step), f64::from(step).sin()))
+                .collect(),
         ];
         for points in cases {
-            for plot in [LinePlot::new("a").line("b", points.clone()), LinePlot::new("a").line("b", points).log_y()] {
+            for plot in [
+                LinePlot::new("a").line("b", points.clone()),
+                LinePlot::new("a").line("b", points).log_y(),
+            ] {
                 let figure = plot.figure().expect("draws");
                 assert!(figure.svg().starts_with("<svg") && figure.svg().ends_with("</svg>\n"));
-                assert!(!figure.svg().contains("NaN") && !figure.svg().contains("inf"), "{}", figure.svg());
-                assert!(figure.svg().len() < 60_000, "capped: {}", figure.svg().len());
+                assert!(
+                    !figure.svg().contains("NaN") && !figure.svg().contains("inf"),
+                    "{}",
+                    figure.svg()
+                );
+                assert!(
+                    figure.svg().len() < 60_000,
+                    "capped: {}",
+                    figure.svg().len()
+                );
             }
         }
     }
 
     #[test]
     fn text_in_a_plot_is_escaped() {
-        let figure = LinePlot::new("<script>").axes("<x>", "<y>").values("<l>", &[1.0, 2.0]).figure().expect("draws");
-        assert!(!figure.svg().contains("<script>") && !figure.svg().contains("<x>") && !figure.svg().contains("<l>"));
+        let figure = LinePlot::new("<script>")
+            .axes("<x>", "<y>")
+            .values("<l>", &[1.0, 2.0])
+            .figure()
+            .expect("draws");
+        assert!(
+            !figure.svg().contains("<script>")
+                && !figure.svg().contains("<x>")
+                && !figure.svg().contains("<l>")
+        );
     }
 
     #[test]
     fn plain_text_says_where_lines_begin_and_end() {
-        let plot = LinePlot::new("loss").values("train", &[3.0, f32::NAN, 1.5]).line("empty", vec![]);
-        assert_eq!(plot.render().plain(), "loss: train 3 → 1.5 (3 points), empty (no points)");
+        let plot = LinePlot::new("loss")
+            .values("train", &[3.0, f32::NAN, 1.5])
+            .line("empty", vec![]);
+        assert_eq!(
+            plot.render().plain(),
+            "loss: train 3 → 1.5 (3 points), empty (no points)"
+        );
     }
 
     #[test]
     fn zero_is_the_floor_of_values_near_it() {
-        let line = |points| [Line { label: String::new(), points, style: LineStyle::Solid }];
+        let line = |points| {
+            [Line {
+                label: String::new(),
+                points,
+                style: LineStyle::Solid,
+            }]
+        };
         assert_eq!(ranges(&line(vec![(0.0, 0.2), (1.0, 3.0)]), false).1.0, 0.0);
         assert!(ranges(&line(vec![(0.0, 2.8), (1.0, 3.0)]), false).1.0 > 2.7);
     }

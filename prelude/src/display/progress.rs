@@ -106,7 +106,12 @@ impl Progress {
 
     /// Passes on the items of `items` and moves the bar. Ends with one `Err(Interrupted)` if the user asks to stop.
     pub fn iter<I: IntoIterator>(self, items: I) -> ProgressIter<I::IntoIter> {
-        ProgressIter { items: items.into_iter(), progress: self, begun: false, over: false }
+        ProgressIter {
+            items: items.into_iter(),
+            progress: self,
+            begun: false,
+            over: false,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -175,7 +180,11 @@ impl State {
     fn end(&mut self, finished: bool) {
         if self.end == End::Running {
             let took = self.begun.elapsed();
-            self.end = if finished { End::Finished(took) } else { End::Stopped(took) };
+            self.end = if finished {
+                End::Finished(took)
+            } else {
+                End::Stopped(took)
+            };
         }
         self.throttle.flush();
         self.send();
@@ -211,7 +220,11 @@ impl State {
             html::bar(fraction, 220, 12, color),
             html::escape(&figures),
         );
-        let title = if self.title.is_empty() { String::new() } else { format!("{}: ", self.title) };
+        let title = if self.title.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.title)
+        };
         MimeBundle::text(format!("{title}{figures}")).with_html(markup)
     }
 
@@ -307,8 +320,15 @@ mod tests {
     fn the_end_is_static_and_text_is_escaped() {
         let ended = state(100, Some(100), End::Finished(Duration::from_secs(20)));
         let bundle = ended.bundle(Duration::from_secs(99));
-        assert_eq!(bundle.plain(), "train <x>: 100/100 · 5/s · done in 20.0 s · epoch 1");
-        assert!(bundle.html().is_some_and(|html| html.contains("train &lt;x&gt;") && html.contains("width:100.0%")));
+        assert_eq!(
+            bundle.plain(),
+            "train <x>: 100/100 · 5/s · done in 20.0 s · epoch 1"
+        );
+        assert!(
+            bundle.html().is_some_and(
+                |html| html.contains("train &lt;x&gt;") && html.contains("width:100.0%")
+            )
+        );
         std::mem::forget(ended); // dropping would print it
     }
 
@@ -317,6 +337,9 @@ mod tests {
         assert_eq!(time_left(0, Some(10), Duration::from_secs(1)), None);
         assert_eq!(time_left(10, Some(10), Duration::from_secs(1)), None);
         assert_eq!(time_left(11, Some(10), Duration::from_secs(1)), None);
-        assert_eq!(time_left(1, Some(3), Duration::from_secs(2)), Some(Duration::from_secs(4)));
+        assert_eq!(
+            time_left(1, Some(3), Duration::from_secs(2)),
+            Some(Duration::from_secs(4))
+        );
     }
 }

@@ -77,7 +77,7 @@ fn libraries_loaded() -> u64 {
         out: *mut libc::c_void,
     ) -> libc::c_int {
         // SAFETY: `info` is valid during the call and `out` is the counter passed below.
-        unsafe { *out.cast::<u64>() = (*info).dlpi_adds as u64 };
+        unsafe { *out.cast::<u64>() = (*info).dlpi_adds };
         1
     }
     let mut adds = 0_u64;

@@ -20,19 +20,34 @@ impl Cell {
     /// Text, left-aligned.
     pub fn text(text: impl Into<String>) -> Self {
         let plain = text.into();
-        Self { html: escape(&plain), plain, right: false }
+        Self {
+            html: escape(&plain),
+            plain,
+            right: false,
+        }
     }
 
     /// A figure that is already formatted, right-aligned.
     pub fn figure(text: impl Into<String>) -> Self {
-        Self { right: true, ..Self::text(text) }
+        Self {
+            right: true,
+            ..Self::text(text)
+        }
     }
 
     /// A name, a shape or a token, in a font of fixed width.
     pub fn code(text: impl Into<String>) -> Self {
         let plain = text.into();
-        let html = format!("<code style=\"font-family:{};white-space:pre-wrap\">{}</code>", html::MONO, escape(&plain));
-        Self { plain, html, right: false }
+        let html = format!(
+            "<code style=\"font-family:{};white-space:pre-wrap\">{}</code>",
+            html::MONO,
+            escape(&plain)
+        );
+        Self {
+            plain,
+            html,
+            right: false,
+        }
     }
 
     /// Good news: a green chip.
@@ -47,12 +62,20 @@ impl Cell {
 
     fn chip(text: impl Into<String>, background: &str) -> Self {
         let plain = text.into();
-        Self { html: html::chip(&plain, background, "#ffffff"), plain, right: false }
+        Self {
+            html: html::chip(&plain, background, "#ffffff"),
+            plain,
+            right: false,
+        }
     }
 
     /// Text for terminals beside HTML that the caller has made safe with [`html::escape`].
     pub fn with_html(plain: impl Into<String>, html: impl Into<String>) -> Self {
-        Self { plain: plain.into(), html: html.into(), right: false }
+        Self {
+            plain: plain.into(),
+            html: html.into(),
+            right: false,
+        }
     }
 
     /// The plain text.
@@ -128,7 +151,13 @@ pub struct Table {
 impl Table {
     /// A table with these column headings.
     pub fn new<const N: usize>(headings: [&str; N]) -> Self {
-        Self { headings: headings.iter().map(|heading| (*heading).to_owned()).collect(), ..Self::default() }
+        Self {
+            headings: headings
+                .iter()
+                .map(|heading| (*heading).to_owned())
+                .collect(),
+            ..Self::default()
+        }
     }
 
     /// Text above the table.
@@ -179,20 +208,36 @@ impl Table {
 
     /// A heading stands over figures if the column has no cell that is aligned to the left.
     fn is_right(&self, column: usize) -> bool {
-        let mut filled = self.rows.iter().chain(&self.totals).filter_map(|row| row.get(column)).peekable();
+        let mut filled = self
+            .rows
+            .iter()
+            .chain(&self.totals)
+            .filter_map(|row| row.get(column))
+            .peekable();
         filled.peek().is_some() && filled.all(|cell| cell.right || cell.plain.is_empty())
     }
 
     fn html(&self) -> String {
         let mut out = String::from("<div style=\"overflow-x:auto\">");
         if !self.title.is_empty() {
-            out.push_str(&format!("<div style=\"font-weight:600;margin:4px 0\">{}</div>", escape(&self.title)));
+            out.push_str(&format!(
+                "<div style=\"font-weight:600;margin:4px 0\">{}</div>",
+                escape(&self.title)
+            ));
         }
-        out.push_str(&self.html_rows(self.rows.iter().take(OPEN_ROWS), true, self.rows.len() <= OPEN_ROWS));
+        out.push_str(&self.html_rows(
+            self.rows.iter().take(OPEN_ROWS),
+            true,
+            self.rows.len() <= OPEN_ROWS,
+        ));
         if self.rows.len() > OPEN_ROWS {
             let folded = self.rows.len().min(MAX_ROWS) - OPEN_ROWS;
             out.push_str(&format!("<details><summary>{folded} more rows</summary>"));
-            out.push_str(&self.html_rows(self.rows.iter().skip(OPEN_ROWS).take(folded), true, false));
+            out.push_str(&self.html_rows(
+                self.rows.iter().skip(OPEN_ROWS).take(folded),
+                true,
+                false,
+            ));
             out.push_str("</details>");
             out.push_str(&self.html_rows([].iter(), false, true));
         }
@@ -200,21 +245,36 @@ impl Table {
             out.push_str(&format!("<div>{}</div>", escape(&left_out)));
         }
         if !self.note.is_empty() {
-            out.push_str(&format!("<div style=\"font-size:12px;opacity:0.8;margin:2px 0\">{}</div>", escape(&self.note)));
+            out.push_str(&format!(
+                "<div style=\"font-size:12px;opacity:0.8;margin:2px 0\">{}</div>",
+                escape(&self.note)
+            ));
         }
         out.push_str("</div>");
         out
     }
 
-    fn html_rows<'a>(&self, rows: impl Iterator<Item = &'a Vec<Cell>>, headings: bool, totals: bool) -> String {
+    fn html_rows<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Vec<Cell>>,
+        headings: bool,
+        totals: bool,
+    ) -> String {
         let mut out = format!(
             "<table style=\"border-collapse:collapse;table-layout:auto;margin:4px 0;font-size:13px;font-family:{}\">",
             html::SANS
         );
         if headings {
-            out.push_str(&format!("<thead><tr style=\"background-color:{}\">", html::SURFACE));
+            out.push_str(&format!(
+                "<thead><tr style=\"background-color:{}\">",
+                html::SURFACE
+            ));
             for (column, heading) in self.headings.iter().enumerate() {
-                let align = if self.is_right(column) { "right" } else { "left" };
+                let align = if self.is_right(column) {
+                    "right"
+                } else {
+                    "left"
+                };
                 out.push_str(&format!(
                     "<th style=\"text-align:{align};padding:4px 10px;font-weight:600;border-bottom:1px solid {}\">{}</th>",
                     html::LINE,
@@ -250,14 +310,23 @@ impl Table {
         let shown = || self.rows.iter().take(MAX_ROWS).chain(&self.totals);
         let widths: Vec<usize> = (0..self.headings.len())
             .map(|column| {
-                let cells = shown().filter_map(|row| row.get(column)).map(|cell| width(&cell.plain));
-                cells.chain([width(&self.headings[column])]).max().unwrap_or(0)
+                let cells = shown()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| width(&cell.plain));
+                cells
+                    .chain([width(&self.headings[column])])
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
         let line = |cells: Vec<(&str, bool)>| {
             let padded = cells.iter().zip(&widths).map(|((text, right), wanted)| {
                 let space = " ".repeat(wanted.saturating_sub(width(text)));
-                if *right { format!("{space}{text}") } else { format!("{text}{space}") }
+                if *right {
+                    format!("{space}{text}")
+                } else {
+                    format!("{text}{space}")
+                }
             });
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
@@ -266,17 +335,29 @@ impl Table {
             lines.push(self.title.clone());
         }
         let headings = self.headings.iter().enumerate();
-        lines.push(line(headings.map(|(column, text)| (text.as_str(), self.is_right(column))).collect()));
+        lines.push(line(
+            headings
+                .map(|(column, text)| (text.as_str(), self.is_right(column)))
+                .collect(),
+        ));
         let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
         lines.push(rule.join("  "));
         for row in self.rows.iter().take(MAX_ROWS) {
-            lines.push(line(row.iter().map(|cell| (cell.plain.as_str(), cell.right)).collect()));
+            lines.push(line(
+                row.iter()
+                    .map(|cell| (cell.plain.as_str(), cell.right))
+                    .collect(),
+            ));
         }
         if !self.totals.is_empty() {
             lines.push(rule.join("  "));
         }
         for row in &self.totals {
-            lines.push(line(row.iter().map(|cell| (cell.plain.as_str(), cell.right)).collect()));
+            lines.push(line(
+                row.iter()
+                    .map(|cell| (cell.plain.as_str(), cell.right))
+                    .collect(),
+            ));
         }
         lines.extend(self.left_out());
         if !self.note.is_empty() {
@@ -293,7 +374,10 @@ fn width(text: &str) -> usize {
 
 fn html_cell(cell: &Cell, style: &str) -> String {
     let align = if cell.right { "right" } else { "left" };
-    format!("<td style=\"text-align:{align};padding:3px 10px;{style}\">{}</td>", cell.html)
+    format!(
+        "<td style=\"text-align:{align};padding:3px 10px;{style}\">{}</td>",
+        cell.html
+    )
 }
 
 impl Render for Table {
@@ -319,10 +403,18 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_figures_stand_right() {
-        let table = Table::new(["<a>", "n"]).title("<t>").note("<n>").row(["<script>".into(), 1.5.into()]);
+        let table = Table::new(["<a>", "n"])
+            .title("<t>")
+            .note("<n>")
+            .row(["<script>".into(), 1.5.into()]);
         let bundle = table.render();
         let html = bundle.html().unwrap_or_default();
-        assert!(!html.contains("<script>") && !html.contains("<a>") && !html.contains("<t>") && !html.contains("<n>"));
+        assert!(
+            !html.contains("<script>")
+                && !html.contains("<a>")
+                && !html.contains("<t>")
+                && !html.contains("<n>")
+        );
         assert!(html.contains("text-align:right;padding:3px 10px;\">1.5<"));
     }
 
@@ -335,7 +427,12 @@ mod tests {
         let bundle = table.render();
         assert!(!bundle.plain().contains("cut"));
         assert!(bundle.plain().ends_with("6 rows are not shown"));
-        assert!(bundle.html().unwrap_or_default().contains("<summary>1940 more rows</summary>"));
+        assert!(
+            bundle
+                .html()
+                .unwrap_or_default()
+                .contains("<summary>1940 more rows</summary>")
+        );
         assert!(Table::new(["empty"]).render().plain().starts_with("empty"));
     }
 }

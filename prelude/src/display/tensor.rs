@@ -61,9 +61,16 @@ impl Statistics {
         if self.count == 0 {
             return "empty".into();
         }
-        let figures = [("min", self.min), ("mean", self.mean), ("max", self.max), ("std", self.std)];
-        let mut parts: Vec<String> =
-            figures.iter().map(|(name, value)| format!("{name} {}", number::float(*value))).collect();
+        let figures = [
+            ("min", self.min),
+            ("mean", self.mean),
+            ("max", self.max),
+            ("std", self.std),
+        ];
+        let mut parts: Vec<String> = figures
+            .iter()
+            .map(|(name, value)| format!("{name} {}", number::float(*value)))
+            .collect();
         parts.extend(self.warning());
         parts.join(" · ")
     }
@@ -71,7 +78,8 @@ impl Statistics {
     /// `3 NaN, 1 infinite`, if there are any.
     pub fn warning(&self) -> Option<String> {
         let nan = (self.nan > 0).then(|| format!("{} NaN", number::count(self.nan as u64)));
-        let infinite = (self.infinite > 0).then(|| format!("{} infinite", number::count(self.infinite as u64)));
+        let infinite = (self.infinite > 0)
+            .then(|| format!("{} infinite", number::count(self.infinite as u64)));
         let parts: Vec<String> = nan.into_iter().chain(infinite).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
@@ -112,7 +120,11 @@ impl Running {
             min: self.min.unwrap_or(f64::NAN),
             mean: if some { self.mean } else { f64::NAN },
             max: self.max.unwrap_or(f64::NAN),
-            std: if some { (self.squares / self.finite).sqrt() } else { f64::NAN },
+            std: if some {
+                (self.squares / self.finite).sqrt()
+            } else {
+                f64::NAN
+            },
             nan: self.nan,
             infinite: self.infinite,
         }
@@ -124,15 +136,21 @@ fn values_f64(tensor: &Tensor) -> Result<Vec<f64>> {
     let flat = tensor.detach().to_device(&Device::Cpu)?.flatten_all()?; // [N]
     Ok(match flat.dtype() {
         // Through f32, because not every pair of dtypes has a conversion.
-        DType::BF16 | DType::F16 | DType::F32 => {
-            flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect()
-        }
+        DType::BF16 | DType::F16 | DType::F32 => flat
+            .to_dtype(DType::F32)?
+            .to_vec1::<f32>()?
+            .into_iter()
+            .map(f64::from)
+            .collect(),
         _ => flat.to_dtype(DType::F64)?.to_vec1::<f64>()?,
     })
 }
 
 fn values_f32(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(values_f64(tensor)?.into_iter().map(|value| value as f32).collect())
+    Ok(values_f64(tensor)?
+        .into_iter()
+        .map(|value| value as f32)
+        .collect())
 }
 
 /// `cpu`, `cuda:0` or `metal:0`.
@@ -189,7 +207,11 @@ impl TensorView {
     }
 
     /// Names of the places along `axis`, such as the tokens of a caption. An axis that is not there is ignored.
-    pub fn labels<S: Into<String>>(mut self, axis: usize, labels: impl IntoIterator<Item = S>) -> Self {
+    pub fn labels<S: Into<String>>(
+        mut self,
+        axis: usize,
+        labels: impl IntoIterator<Item = S>,
+    ) -> Self {
         if let Some(place) = self.labels.get_mut(axis) {
             *place = labels.into_iter().map(Into::into).collect();
         }
@@ -199,11 +221,26 @@ impl TensorView {
     /// `Tensor [B 2, T 7, D 64] f32 cpu`
     fn heading(&self) -> String {
         let dims = self.tensor.dims().iter().zip(&self.axes);
-        let dims: Vec<String> =
-            dims.map(|(size, name)| if name.is_empty() { size.to_string() } else { format!("{name} {size}") }).collect();
-        let title = if self.title.is_empty() { String::new() } else { format!("{}: ", self.title) };
+        let dims: Vec<String> = dims
+            .map(|(size, name)| {
+                if name.is_empty() {
+                    size.to_string()
+                } else {
+                    format!("{name} {size}")
+                }
+            })
+            .collect();
+        let title = if self.title.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.title)
+        };
         let device = device_name(self.tensor.device());
-        format!("{title}Tensor [{}] {} {device}", dims.join(", "), self.tensor.dtype().as_str())
+        format!(
+            "{title}Tensor [{}] {} {device}",
+            dims.join(", "),
+            self.tensor.dtype().as_str()
+        )
     }
 
     fn label(&self, axis: usize, index: usize) -> String {
@@ -221,7 +258,11 @@ impl TensorView {
             let size = self.tensor.dims()[axis].max(1);
             let place = self.label(axis, index % size);
             let name = &self.axes[axis];
-            places.push(if name.is_empty() { place } else { format!("{name} {place}") });
+            places.push(if name.is_empty() {
+                place
+            } else {
+                format!("{name} {place}")
+            });
             index /= size;
         }
         places.reverse();
@@ -245,7 +286,10 @@ impl TensorView {
         let grids = (0..shown)
             .map(|index| Grid::new(rows, columns, values_f32(&flat.get(index)?)?))
             .collect::<Result<Vec<Grid>>>()?;
-        let limit = grids.iter().map(|grid| heat::limit(&grid.values)).fold(0.0, f32::max);
+        let limit = grids
+            .iter()
+            .map(|grid| heat::limit(&grid.values))
+            .fold(0.0, f32::max);
         let mut out = String::new();
         if facets == 1 && rows <= FIGURES_UP_TO.0 && columns <= FIGURES_UP_TO.1 {
             out.push_str(&self.figures_html(&grids[0], limit));
@@ -256,7 +300,9 @@ impl TensorView {
         }
         if facets > shown {
             let hidden = number::count((facets - shown) as u64);
-            out.push_str(&format!("<div style=\"font-size:12px\">… {hidden} more like these</div>"));
+            out.push_str(&format!(
+                "<div style=\"font-size:12px\">… {hidden} more like these</div>"
+            ));
         }
         out.push_str(&scale_html(limit));
         Ok(out)
@@ -265,7 +311,11 @@ impl TensorView {
     /// One heat map with its place above and the size of a block below, if it was averaged.
     fn facet_html(&self, index: usize, grid: &Grid, limit: f32, facets: usize) -> String {
         // A vector is a wide strip: it may use the width of the page.
-        let side = if facets == 1 { heat::MAX_SIDE * 3 } else { heat::MAX_SIDE / 2 };
+        let side = if facets == 1 {
+            heat::MAX_SIDE * 3
+        } else {
+            heat::MAX_SIDE / 2
+        };
         let mut small = grid.shrunk(side);
         let width = small.columns.max(small.rows);
         let cell = match (facets, width) {
@@ -281,8 +331,17 @@ impl TensorView {
         let picture = small.picture(limit, cell);
         let name = self.facet_name(index);
         let alternative = format!("heat map {name}");
-        let image = html::image("image/png", &heat::png(&picture), picture.width(), &alternative);
-        let caption = if name.is_empty() { String::new() } else { format!("<div>{}</div>", escape(&name)) };
+        let image = html::image(
+            "image/png",
+            &heat::png(&picture),
+            picture.width(),
+            &alternative,
+        );
+        let caption = if name.is_empty() {
+            String::new()
+        } else {
+            format!("<div>{}</div>", escape(&name))
+        };
         format!(
             "<div style=\"display:inline-block;vertical-align:top;margin:2px 8px 4px 0;font-size:11px\">{caption}{image}</div>"
         )
@@ -293,7 +352,10 @@ impl TensorView {
         let rank = self.tensor.rank();
         let (row_axis, column_axis) = (rank.checked_sub(2), rank - 1);
         let head = |text: &str| {
-            format!("<th style=\"padding:1px 6px;font-weight:400;opacity:0.75;text-align:center\">{}</th>", escape(text))
+            format!(
+                "<th style=\"padding:1px 6px;font-weight:400;opacity:0.75;text-align:center\">{}</th>",
+                escape(text)
+            )
         };
         let mut out = String::from(
             "<table style=\"border-collapse:collapse;table-layout:auto;margin:4px 0;font-size:12px\"><tbody><tr>",
@@ -303,7 +365,9 @@ impl TensorView {
         out.push_str("</tr>");
         for (row, values) in grid.values.chunks(grid.columns).enumerate() {
             out.push_str("<tr>");
-            out.push_str(&head(&row_axis.map_or(String::new(), |axis| self.label(axis, row))));
+            out.push_str(&head(
+                &row_axis.map_or(String::new(), |axis| self.label(axis, row)),
+            ));
             for (column, value) in values.iter().enumerate() {
                 let color = heat::diverging(*value, limit);
                 out.push_str(&format!(
@@ -321,9 +385,22 @@ impl TensorView {
     }
 
     /// `query cat, key a: 0.3`, what a reader sees when pointing at a cell.
-    fn place(&self, row_axis: Option<usize>, row: usize, column_axis: usize, column: usize, value: f32) -> String {
-        let named = |axis: usize, index: usize| format!("{} {}", self.axes[axis], self.label(axis, index)).trim().to_owned();
-        let rows = row_axis.map(|axis| format!("{}, ", named(axis, row))).unwrap_or_default();
+    fn place(
+        &self,
+        row_axis: Option<usize>,
+        row: usize,
+        column_axis: usize,
+        column: usize,
+        value: f32,
+    ) -> String {
+        let named = |axis: usize, index: usize| {
+            format!("{} {}", self.axes[axis], self.label(axis, index))
+                .trim()
+                .to_owned()
+        };
+        let rows = row_axis
+            .map(|axis| format!("{}, ", named(axis, row)))
+            .unwrap_or_default();
         format!("{rows}{}: {value}", named(column_axis, column))
     }
 }
@@ -353,14 +430,26 @@ impl Render for TensorView {
             Ok(statistics) => statistics.line(),
             Err(error) => error.to_string(),
         };
-        let scalar = if self.tensor.rank() == 0 { values_f64(&self.tensor).ok() } else { None };
+        let scalar = if self.tensor.rank() == 0 {
+            values_f64(&self.tensor).ok()
+        } else {
+            None
+        };
         let value = scalar.and_then(|values| values.first().copied());
         let line = value.map_or(line, |value| format!("= {value}"));
         let small = self.tensor.elem_count() <= 64 && (1..=2).contains(&self.tensor.rank());
-        let figures = if small { format!("\n{}", self.tensor) } else { String::new() };
+        let figures = if small {
+            format!("\n{}", self.tensor)
+        } else {
+            String::new()
+        };
         let warning = statistics.ok().and_then(|statistics| statistics.warning());
-        let warning = warning.map(|text| html::chip(&text, html::RED, "#ffffff")).unwrap_or_default();
-        let body = self.body_html().unwrap_or_else(|error| format!("<div>{}</div>", escape(&error.to_string())));
+        let warning = warning
+            .map(|text| html::chip(&text, html::RED, "#ffffff"))
+            .unwrap_or_default();
+        let body = self
+            .body_html()
+            .unwrap_or_else(|error| format!("<div>{}</div>", escape(&error.to_string())));
         let markup = format!(
             "<div style=\"font-family:{};font-size:13px\"><div><code style=\"font-family:{}\">{}</code> · {} {warning}</div>{body}</div>",
             html::SANS,
@@ -388,22 +477,58 @@ mod tests {
     fn the_summary_counts_what_is_not_finite() -> Result<()> {
         let tensor = Tensor::new(&[[1f32, f32::NAN], [f32::INFINITY, 3.0]], &CPU)?;
         let plain = tensor.render().plain().to_owned();
-        assert!(plain.starts_with("Tensor [2, 2] f32 cpu · min 1 · mean 2 · max 3 · std 1 · 1 NaN, 1 infinite"), "{plain}");
+        assert!(
+            plain.starts_with(
+                "Tensor [2, 2] f32 cpu · min 1 · mean 2 · max 3 · std 1 · 1 NaN, 1 infinite"
+            ),
+            "{plain}"
+        );
         let html = tensor.render().html().unwrap_or_default().to_owned();
-        assert!(html.contains("1 NaN, 1 infinite</span>") && html.contains(">NaN</td>") && html.contains(">∞</td>"));
+        assert!(
+            html.contains("1 NaN, 1 infinite</span>")
+                && html.contains(">NaN</td>")
+                && html.contains(">∞</td>")
+        );
         Ok(())
     }
 
     #[test]
     fn every_rank_and_dtype_renders() -> Result<()> {
-        for dtype in [DType::U8, DType::U32, DType::I64, DType::BF16, DType::F16, DType::F32, DType::F64] {
-            for shape in [vec![], vec![0], vec![3, 0], vec![5], vec![40, 3], vec![2, 3, 4], vec![2, 3, 4, 5], vec![2, 2, 3, 4, 5]] {
+        for dtype in [
+            DType::U8,
+            DType::U32,
+            DType::I64,
+            DType::BF16,
+            DType::F16,
+            DType::F32,
+            DType::F64,
+        ] {
+            for shape in [
+                vec![],
+                vec![0],
+                vec![3, 0],
+                vec![5],
+                vec![40, 3],
+                vec![2, 3, 4],
+                vec![2, 3, 4, 5],
+                vec![2, 2, 3, 4, 5],
+            ] {
                 let tensor = Tensor::ones(shape.as_slice(), dtype, &CPU)?;
                 let bundle = tensor.render();
                 let expected = format!("Tensor {shape:?} {} cpu · ", dtype.as_str());
                 assert!(bundle.plain().starts_with(&expected), "{}", bundle.plain());
-                let end = if shape.is_empty() { "= 1" } else if shape.contains(&0) { "empty" } else { "min 1" };
-                assert!(bundle.plain()[expected.len()..].starts_with(end), "{}", bundle.plain());
+                let end = if shape.is_empty() {
+                    "= 1"
+                } else if shape.contains(&0) {
+                    "empty"
+                } else {
+                    "min 1"
+                };
+                assert!(
+                    bundle.plain()[expected.len()..].starts_with(end),
+                    "{}",
+                    bundle.plain()
+                );
             }
         }
         Ok(())
@@ -411,9 +536,21 @@ mod tests {
 
     #[test]
     fn large_tensors_are_capped() -> Result<()> {
-        for shape in [vec![3000, 3000], vec![1_000_000], vec![200, 64, 64], vec![8, 12, 197, 197], vec![2, 100_000]] {
-            let html_size = Tensor::randn(0f32, 1.0, shape.as_slice(), &CPU)?.render().html().map_or(0, str::len);
-            assert!((1_000..1_500_000).contains(&html_size), "{shape:?} took {html_size} bytes");
+        for shape in [
+            vec![3000, 3000],
+            vec![1_000_000],
+            vec![200, 64, 64],
+            vec![8, 12, 197, 197],
+            vec![2, 100_000],
+        ] {
+            let html_size = Tensor::randn(0f32, 1.0, shape.as_slice(), &CPU)?
+                .render()
+                .html()
+                .map_or(0, str::len);
+            assert!(
+                (1_000..1_500_000).contains(&html_size),
+                "{shape:?} took {html_size} bytes"
+            );
         }
         Ok(())
     }
@@ -421,12 +558,18 @@ mod tests {
     #[test]
     fn facets_are_named_by_their_place_and_text_is_escaped() -> Result<()> {
         let tensor = Tensor::zeros((2, 3, 20, 20), DType::F32, &CPU)?;
-        let view = TensorView::new(&tensor).axes(&["B", "head", "query", "key"]).labels(1, ["<a>", "b", "c"]);
+        let view = TensorView::new(&tensor)
+            .axes(&["B", "head", "query", "key"])
+            .labels(1, ["<a>", "b", "c"]);
         assert_eq!(view.facet_name(4), "B 1, head b");
         let bundle = view.title("<t>").render();
         let html = bundle.html().unwrap_or_default();
         assert!(html.contains("B 0, head &lt;a&gt;") && !html.contains("<t>"));
-        assert!(bundle.plain().starts_with("<t>: Tensor [B 2, head 3, query 20, key 20] f32 cpu"));
+        assert!(
+            bundle
+                .plain()
+                .starts_with("<t>: Tensor [B 2, head 3, query 20, key 20] f32 cpu")
+        );
         Ok(())
     }
 

@@ -104,7 +104,11 @@ impl TokenStrip {
         tokens: impl IntoIterator<Item = S>,
         norms: Vec<f32>,
     ) -> Self {
-        self.segments.push(Segment { kind, tokens: tokens.into_iter().map(Into::into).collect(), norms });
+        self.segments.push(Segment {
+            kind,
+            tokens: tokens.into_iter().map(Into::into).collect(),
+            norms,
+        });
         self
     }
 
@@ -126,7 +130,10 @@ impl TokenStrip {
 
     /// Number of tokens in all.
     pub fn len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.tokens.len()).sum()
+        self.segments
+            .iter()
+            .map(|segment| segment.tokens.len())
+            .sum()
     }
 
     /// Whether there is no token.
@@ -136,7 +143,10 @@ impl TokenStrip {
 
     fn largest_norm(&self) -> f32 {
         let norms = self.segments.iter().flat_map(|segment| &segment.norms);
-        norms.copied().filter(|norm| norm.is_finite()).fold(0.0, f32::max)
+        norms
+            .copied()
+            .filter(|norm| norm.is_finite())
+            .fold(0.0, f32::max)
     }
 }
 
@@ -154,7 +164,10 @@ pub fn token_norms(embeddings: &Tensor) -> Result<Vec<f32>> {
             )));
         }
     }; // [T, D]
-    let embeddings = embeddings.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let embeddings = embeddings
+        .detach()
+        .to_device(&Device::Cpu)?
+        .to_dtype(DType::F32)?;
     Ok(embeddings.sqr()?.sum(1)?.sqrt()?.to_vec1()?) // [T]
 }
 
@@ -163,16 +176,24 @@ pub fn visible(token: &str) -> String {
     if token.is_empty() {
         return "∅".into();
     }
-    token.replace('▁', "␣").replace(' ', "␣").replace('\n', "⏎").replace('\t', "⇥")
+    token
+        .replace(['▁', ' '], "␣")
+        .replace('\n', "⏎")
+        .replace('\t', "⇥")
 }
 
 impl Segment {
     fn is_block(&self) -> bool {
-        self.tokens.len() > MAX_CHIPS || (self.tokens.len() > 1 && self.tokens.iter().all(String::is_empty))
+        self.tokens.len() > MAX_CHIPS
+            || (self.tokens.len() > 1 && self.tokens.iter().all(String::is_empty))
     }
 
     fn html(&self, largest: f32) -> String {
-        let body = if self.is_block() { self.block_html(largest) } else { self.chips_html(largest) };
+        let body = if self.is_block() {
+            self.block_html(largest)
+        } else {
+            self.chips_html(largest)
+        };
         format!(
             "<div style=\"display:inline-block;vertical-align:top;margin:2px 3px 6px 0;border:1px solid {color};border-radius:4px;overflow:hidden\">\
              <div style=\"background-color:{color};color:#ffffff;font-size:11px;padding:1px 7px;white-space:nowrap\">{} · {}</div>\
@@ -187,8 +208,12 @@ impl Segment {
         let mut out = String::new();
         for (index, token) in self.tokens.iter().enumerate() {
             let norm = self.norms.get(index);
-            let title = norm.map(|norm| format!("norm {}", number::float((*norm).into()))).unwrap_or_default();
-            let bar = norm.map_or(String::new(), |norm| html::bar(f64::from(norm / largest), 34, 4, self.kind.color()));
+            let title = norm
+                .map(|norm| format!("norm {}", number::float((*norm).into())))
+                .unwrap_or_default();
+            let bar = norm.map_or(String::new(), |norm| {
+                html::bar(f64::from(norm / largest), 34, 4, self.kind.color())
+            });
             out.push_str(&format!(
                 "<div title=\"{}\" style=\"display:inline-block;vertical-align:top;text-align:center;margin:0 2px;line-height:1.25\">\
                  <code style=\"font-family:{};font-size:12px;padding:0 2px;white-space:pre\">{}</code><br>{bar}\
@@ -206,7 +231,10 @@ impl Segment {
     fn block_html(&self, largest: f32) -> String {
         let number_of = self.tokens.len();
         if self.norms.len() != number_of {
-            return format!("<span style=\"font-size:12px\">{} vectors</span>", number::count(number_of as u64));
+            return format!(
+                "<span style=\"font-size:12px\">{} vectors</span>",
+                number::count(number_of as u64)
+            );
         }
         let (side, class) = patch_grid(number_of);
         let (columns, values) = match side {
@@ -216,9 +244,16 @@ impl Segment {
         let mut values = values.to_vec();
         let rows = values.len().div_ceil(columns.max(1));
         values.resize(rows * columns, f32::NAN);
-        let picture = Grid { rows, columns, values }.picture(largest, (112 / columns.max(1)).clamp(3, 12) as u32);
+        let picture = Grid {
+            rows,
+            columns,
+            values,
+        }
+        .picture(largest, (112 / columns.max(1)).clamp(3, 12) as u32);
         let finite = self.norms.iter().filter(|norm| norm.is_finite());
-        let (low, high) = finite.fold((f32::INFINITY, 0_f32), |(low, high), norm| (low.min(*norm), high.max(*norm)));
+        let (low, high) = finite.fold((f32::INFINITY, 0_f32), |(low, high), norm| {
+            (low.min(*norm), high.max(*norm))
+        });
         let class = if class && side.is_some() {
             format!("CLS {} · ", number::float(self.norms[0].into()))
         } else {
@@ -226,7 +261,12 @@ impl Segment {
         };
         format!(
             "{}<div style=\"font-size:10px;opacity:0.8\">{class}norms {} to {}</div>",
-            html::image("image/png", &heat::png(&picture), picture.width(), "norms of the tokens"),
+            html::image(
+                "image/png",
+                &heat::png(&picture),
+                picture.width(),
+                "norms of the tokens"
+            ),
             number::float(low.into()),
             number::float(high.into()),
         )
@@ -248,21 +288,39 @@ pub fn patch_grid(tokens: usize) -> (Option<usize>, bool) {
 
 impl Render for TokenStrip {
     fn render(&self) -> MimeBundle {
-        let parts: Vec<String> =
-            self.segments.iter().map(|segment| format!("{} {}", segment.kind.name(), segment.tokens.len())).collect();
-        let mut plain = format!("{} tokens: {}", number::count(self.len() as u64), parts.join(" | "));
+        let parts: Vec<String> = self
+            .segments
+            .iter()
+            .map(|segment| format!("{} {}", segment.kind.name(), segment.tokens.len()))
+            .collect();
+        let mut plain = format!(
+            "{} tokens: {}",
+            number::count(self.len() as u64),
+            parts.join(" | ")
+        );
         for segment in self.segments.iter().filter(|segment| !segment.is_block()) {
             let tokens: Vec<String> = segment.tokens.iter().map(|token| visible(token)).collect();
-            plain.push_str(&format!("\n{:>7}: {}", segment.kind.name(), tokens.join(" ")));
+            plain.push_str(&format!(
+                "\n{:>7}: {}",
+                segment.kind.name(),
+                tokens.join(" ")
+            ));
         }
         let largest = self.largest_norm();
-        let title = if self.title.is_empty() { String::new() } else { format!("{} · ", self.title) };
+        let title = if self.title.is_empty() {
+            String::new()
+        } else {
+            format!("{} · ", self.title)
+        };
         let markup = format!(
             "<div style=\"font-family:{};font-size:13px\"><div style=\"margin:2px 0\">{}{} tokens</div>{}</div>",
             html::SANS,
             escape(&title),
             number::count(self.len() as u64),
-            self.segments.iter().map(|segment| segment.html(largest)).collect::<String>(),
+            self.segments
+                .iter()
+                .map(|segment| segment.html(largest))
+                .collect::<String>(),
         );
         MimeBundle::text(plain).with_html(markup)
     }
@@ -276,32 +334,46 @@ mod tests {
     fn norms_come_from_vectors() -> Result<()> {
         let vectors = Tensor::new(&[[3f32, 4.0], [0.0, 1.0]], &Device::Cpu)?;
         assert_eq!(token_norms(&vectors)?, [5.0, 1.0]);
-        assert_eq!(token_norms(&vectors.unsqueeze(0)?.to_dtype(DType::BF16)?)?, [5.0, 1.0]);
+        assert_eq!(
+            token_norms(&vectors.unsqueeze(0)?.to_dtype(DType::BF16)?)?,
+            [5.0, 1.0]
+        );
         assert!(token_norms(&vectors.get(0)?).is_err());
         let strip = TokenStrip::new().embedded(SegmentKind::Query, ["<s>"], &vectors)?;
         let bundle = strip.render();
         let html = bundle.html().unwrap_or_default();
-        assert!(html.contains("&lt;s&gt;") && !html.contains("<s>") && html.contains("norm 5"), "{html}");
+        assert!(
+            html.contains("&lt;s&gt;") && !html.contains("<s>") && html.contains("norm 5"),
+            "{html}"
+        );
         assert_eq!(bundle.plain(), "2 tokens: query 2\n  query: <s> ∅");
         Ok(())
     }
 
     #[test]
     fn patch_grids_are_recognised() {
-        assert_eq!([197, 196, 50, 2, 7].map(patch_grid), [
-            (Some(14), true),
-            (Some(14), false),
-            (Some(7), true),
-            (None, false),
-            (None, false)
-        ]);
+        assert_eq!(
+            [197, 196, 50, 2, 7].map(patch_grid),
+            [
+                (Some(14), true),
+                (Some(14), false),
+                (Some(7), true),
+                (None, false),
+                (None, false)
+            ]
+        );
     }
 
     #[test]
     fn pictures_become_blocks_and_odd_norms_do_not_break_them() {
         for norms in [vec![], vec![1.0; 197], vec![f32::NAN; 197]] {
             let strip = TokenStrip::new().segment(SegmentKind::Image, vec![""; 197], norms);
-            assert!(strip.render().html().is_some_and(|html| html.contains("image · 197")));
+            assert!(
+                strip
+                    .render()
+                    .html()
+                    .is_some_and(|html| html.contains("image · 197"))
+            );
         }
         assert!(TokenStrip::new().render().plain().starts_with("0 tokens"));
     }

@@ -1,0 +1,217 @@
+//! Writes one HTML page with every display of the prelude, to be looked at in a browser.
+//!
+//! `cargo run --release -p glassbox-prelude --example gallery -- gallery.html` (add `dark` for a dark page)
+
+use std::path::PathBuf;
+
+use glassbox_prelude::Result;
+use glassbox_prelude::display::html::escape;
+use glassbox_prelude::display::{
+    Cell, GridItem, ImageGrid, LinePlot, LineStyle, ModelPart, ModelTable, NextTokenTable, Render,
+    SegmentKind, Table, TensorView, TokenStrip,
+};
+use glassbox_prelude::prelude::{DType, Device, Tensor};
+use glassbox_prelude::vision::Image;
+
+/// Sections of the page: a heading and the HTML of a display.
+struct Page(String);
+
+impl Page {
+    fn add<T: Render + ?Sized>(&mut self, heading: &str, value: &T) {
+        let bundle = value.render();
+        self.0.push_str(&format!(
+            "<h3>{}</h3>{}<details><summary>text</summary><pre>{}</pre></details>",
+            escape(heading),
+            bundle.html().unwrap_or("no HTML"),
+            escape(bundle.plain())
+        ));
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let path = PathBuf::from(arguments.next().unwrap_or_else(|| "gallery.html".into()));
+    let dark = arguments.next().is_some_and(|theme| theme == "dark");
+    let mut page = Page(String::new());
+    general(&mut page);
+    pictures(&mut page)?;
+    tensors(&mut page)?;
+    stages(&mut page)?;
+    let colors = if dark {
+        "background:#111111;color:#e0e0e0"
+    } else {
+        "background:#ffffff;color:#212121"
+    };
+    let text = format!(
+        "<!doctype html><meta charset=utf-8><body style=\"font-family:sans-serif;{colors};margin:16px\">{}",
+        page.0
+    );
+    std::fs::write(&path, text).map_err(|source| glassbox_prelude::Error::Io { path, source })
+}
+
+fn general(page: &mut Page) {
+    page.add(
+        "table",
+        &Table::new(["name", "value", "state"])
+            .title("a table")
+            .row(["<weight>".into(), 1234567_usize.into(), Cell::good("right")])
+            .row([
+                Cell::code("layers.0.w"),
+                0.000123.into(),
+                Cell::bad("no gradient"),
+            ])
+            .total(["all".into(), 12.5.into()])
+            .note("a note below"),
+    );
+    let noisy =
+        |step: u32| 0.4 + 3.0 / (1.0 + f64::from(step) * 0.05) + f64::from(step * 7919 % 13) * 0.03;
+    let train: Vec<(f64, f64)> = (0..200)
+        .map(|step| (f64::from(step), noisy(step)))
+        .collect();
+    let validation: Vec<(f64, f64)> = (0..=200)
+        .step_by(40)
+        .map(|step| (f64::from(step), noisy(step) + 0.1))
+        .collect();
+    page.add(
+        "line plot",
+        &LinePlot::new("loss of the run")
+            .axes("step", "loss")
+            .styled_line("training", train.clone(), LineStyle::Faint)
+            .line(
+                "training",
+                train.iter().map(|(x, y)| (*x, y * 0.97)).collect(),
+            )
+            .styled_line("validation", validation, LineStyle::Marked),
+    );
+    page.add(
+        "logarithmic",
+        &LinePlot::new("gradient norm")
+            .log_y()
+            .axes("step", "norm")
+            .line(
+                "all",
+                train.iter().map(|(x, y)| (*x, (-y * 3.0).exp())).collect(),
+            ),
+    );
+}
+
+fn pictures(page: &mut Page) -> Result<()> {
+    let items = [
+        (
+            [200, 40, 40],
+            "a red square",
+            "a red square above a blue circle",
+            true,
+            false,
+        ),
+        (
+            [40, 90, 200],
+            "two blue circles and a rather long prediction that has to wrap",
+            "two blue circles",
+            true,
+            true,
+        ),
+        ([240, 200, 40], "", "a yellow triangle", false, false),
+    ];
+    let items =
+        items
+            .into_iter()
+            .enumerate()
+            .map(|(index, (colour, said, right, shape, count))| {
+                let picture = Image::filled(64, 64, colour)?;
+                Ok(GridItem::new(&picture)
+                    .title(format!("val {index}"))
+                    .prediction(said)
+                    .reference(right)
+                    .mark("colour", shape)
+                    .mark("shape", shape)
+                    .mark("count", count))
+            });
+    let items = items.collect::<Result<Vec<_>>>()?;
+    page.add(
+        "image grid",
+        &ImageGrid::new(items).title("held-out pictures"),
+    );
+    Ok(())
+}
+
+fn tensors(page: &mut Page) -> Result<()> {
+    let device = Device::Cpu;
+    page.add("scalar", &Tensor::new(3.25f32, &device)?);
+    page.add("vector", &Tensor::arange(-20f32, 20.0, &device)?);
+    page.add("long vector", &Tensor::randn(0f32, 1.0, 3072, &device)?);
+    page.add(
+        "small matrix with NaN",
+        &Tensor::new(
+            &[[1f32, -2.0, f32::NAN], [0.5, f32::INFINITY, 4.0]],
+            &device,
+        )?,
+    );
+    let tokens = ["<s>", "a", "red", "cat"];
+    let attention = candle_nn_softmax(&Tensor::randn(0f32, 1.0, (4, 4), &device)?)?;
+    page.add(
+        "labelled matrix",
+        &TensorView::new(&attention)
+            .title("attention")
+            .axes(&["query", "key"])
+            .labels(0, tokens)
+            .labels(1, tokens),
+    );
+    page.add(
+        "matrix",
+        &Tensor::randn(0f32, 1.0, (64, 192), &device)?.to_dtype(DType::BF16)?,
+    );
+    page.add(
+        "pixels",
+        &TensorView::new(&Tensor::randn(0f32, 1.0, (1, 3, 56, 56), &device)?)
+            .axes(&["B", "channel", "y", "x"]),
+    );
+    page.add(
+        "five dimensions",
+        &TensorView::new(&Tensor::randn(0f32, 1.0, (2, 3, 5, 12, 12), &device)?)
+            .axes(&["a", "b", "c"]),
+    );
+    page.add("ids", &Tensor::new(&[[1u32, 32007, 450, 29871]], &device)?);
+    page.add("empty", &Tensor::zeros((0, 4), DType::F32, &device)?);
+    Ok(())
+}
+
+fn candle_nn_softmax(logits: &Tensor) -> Result<Tensor> {
+    Ok(glassbox_prelude::candle_nn::ops::softmax_last_dim(logits)?)
+}
+
+fn stages(page: &mut Page) -> Result<()> {
+    let device = Device::Cpu;
+    let vectors = |tokens: usize| Tensor::randn(0f32, 1.0, (1, tokens, 64), &device);
+    let strip = TokenStrip::new()
+        .title("what the language model reads")
+        .embedded(SegmentKind::Start, ["<|imstart|>"], &vectors(1)?)?
+        .embedded(SegmentKind::Image, [""; 0], &vectors(197)?)?
+        .embedded(SegmentKind::End, ["<|imend|>"], &vectors(1)?)?
+        .embedded(
+            SegmentKind::Query,
+            ["▁This", "▁image", "▁contains", ":"],
+            &vectors(4)?,
+        )?
+        .embedded(SegmentKind::Prefix, ["▁a", "▁red", "▁square"], &vectors(3)?)?
+        .segment(SegmentKind::Target, ["▁above"], vec![]);
+    page.add("token strip", &strip);
+    let logits = (Tensor::randn(0f32, 2.0, 512, &device)? * 1.5)?;
+    let text = |id: u32| format!("▁w<{id}>");
+    page.add(
+        "next token",
+        &NextTokenTable::from_logits(&logits, 8, Some(77), &text)?.title("after “a red square”"),
+    );
+    let parts = [
+        ("image_encoder", 86_389_248, false, DType::F32),
+        ("projector", 11_802_624, true, DType::F32),
+        ("llm", 3_821_079_552, false, DType::BF16),
+    ];
+    let parts = parts.map(|(name, count, trainable, dtype)| {
+        let mut part = ModelPart::new(name);
+        part.add(count, dtype, &device, trainable);
+        part
+    });
+    page.add("model table", &ModelTable::new("Vlm", parts.into()));
+    Ok(())
+}
