@@ -6,6 +6,7 @@
 pub mod data;
 pub mod display;
 pub mod error;
+pub mod language;
 pub mod nn;
 pub mod session;
 pub mod vision;
@@ -31,6 +32,9 @@ pub mod prelude {
         TensorView, TokenStrip, clear_output, display, display_live, progress,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::language::{
+        ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,
+    };
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::session::{check_interrupt, interrupted};
     pub use crate::vision::{AlphaPolicy, Image};

@@ -310,6 +310,42 @@ impl Checkpoint {
     }
 }
 
+/// Writes tensors to a safetensors file, whole or not at all: a temporary file beside it is renamed at the end.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let tensors = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            Ok((
+                name.clone(),
+                tensor.detach().to_device(&Device::Cpu)?.contiguous()?,
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let temporary = path.with_extension("safetensors.partial");
+    let written =
+        safetensors::serialize_to_file(tensors, Some(metadata), &temporary).map_err(|e| {
+            Error::Checkpoint {
+                path: path.into(),
+                message: format!("cannot be written: {e}"),
+            }
+        });
+    let renamed = written.and_then(|()| {
+        std::fs::rename(&temporary, path).map_err(|source| Error::Io {
+            path: path.into(),
+            source,
+        })
+    });
+    if renamed.is_err() {
+        // Best effort: the error that matters is the one being returned.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    renamed
+}
+
 /// The safetensors files at a path.
 fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {

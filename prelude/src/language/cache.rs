@@ -1,0 +1,137 @@
+//! Keys and values of the tokens that a model has seen, in memory that is laid out once.
+
+use super::config::Phi3Config;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The cache of one batch of sequences. Clones share the contents; [`KvCache::reset`] empties it for the next picture.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    state: Arc<Mutex<State>>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Per layer, `[B, capacity, K·d]`, keys already turned.
+    pub keys: Vec<Tensor>,
+    /// Per layer, `[B, capacity, K·d]`.
+    pub values: Vec<Tensor>,
+    /// Tokens in the cache.
+    pub length: usize,
+    /// Position ids of these tokens, per sequence (or one list for all).
+    pub positions: Vec<Vec<u32>>,
+    /// Input embeddings so far, `[B, T, D]` each: kept only by LongRoPE models up to the border where all angles change
+    /// and everything must be computed again.
+    pub inputs: Vec<Tensor>,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` sequences of up to `capacity` tokens.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn new(
+        config: &Phi3Config,
+        batch: usize,
+        capacity: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let width = config.kv_heads() * config.head_dim();
+        let buffers = || -> Result<Vec<Tensor>> {
+            (0..config.num_hidden_layers)
+                .map(|_| Ok(Tensor::zeros((batch, capacity, width), dtype, device)?))
+                .collect()
+        };
+        let state = State {
+            keys: buffers()?,
+            values: buffers()?,
+            length: 0,
+            positions: Vec::new(),
+            inputs: Vec::new(),
+        };
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
+            capacity,
+        })
+    }
+
+    /// Number of tokens in the cache.
+    pub fn len(&self) -> usize {
+        self.lock().length
+    }
+
+    /// Whether nothing is in the cache.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Most tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes that keys and values take.
+    pub fn bytes(&self) -> usize {
+        let state = self.lock();
+        state
+            .keys
+            .iter()
+            .chain(&state.values)
+            .map(|t| t.elem_count() * t.dtype().size_in_bytes())
+            .sum()
+    }
+
+    /// Forgets everything; the memory stays.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        state.length = 0;
+        state.positions.clear();
+        state.inputs.clear();
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that `tokens` more tokens of `batch` sequences for `layers` layers fit.
+    pub(crate) fn check(
+        &self,
+        state: &State,
+        batch: usize,
+        tokens: usize,
+        layers: usize,
+    ) -> Result<()> {
+        let (held, found) = (
+            state.keys.first().map_or(0, |k| k.dims()[0]),
+            state.keys.len(),
+        );
+        if held != batch || found != layers {
+            return Err(Error::Input(format!(
+                "the cache was made for {held} sequences and {found} layers, this call has {batch} and {layers}"
+            )));
+        }
+        if state.length + tokens > self.capacity {
+            return Err(Error::Input(format!(
+                "the cache holds {} tokens and has room for {}: {tokens} more do not fit, make a larger one",
+                state.length, self.capacity
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Appends keys and values `[B, T, K·d]` of one layer behind `length` and gives all of them, `[B, length + T, K·d]`.
+    pub fn append(&self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
+        let total = self.length + keys.dim(1)?;
+        self.keys[layer].slice_set(&keys.detach().contiguous()?, 1, self.length)?;
+        self.values[layer].slice_set(&values.detach().contiguous()?, 1, self.length)?;
+        Ok((
+            self.keys[layer].narrow(1, 0, total)?,
+            self.values[layer].narrow(1, 0, total)?,
+        ))
+    }
+}

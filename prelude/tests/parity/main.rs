@@ -1,0 +1,54 @@
+//! Parity with the reference (transformers, PEFT, Pillow): every group of the fixture folder, with its worst difference.
+//!
+//! `cargo test --release -p glassbox-prelude --test parity` reads `tests/fixtures`, or the folder that `GLASSBOX_FIXTURES`
+//! names. Every size comes from the folder's own config files. Each group prints its checks; the run ends with a table
+//! and fails if a check failed, or if a group could not run at all.
+
+mod compare;
+mod llm;
+mod tokenizer;
+
+use compare::{Fixtures, Group, Outcome};
+use std::process::ExitCode;
+
+type Check = fn(&Fixtures, &mut Group) -> Outcome;
+
+const GROUPS: &[(&str, Check)] = &[
+    ("phi-3", llm::plain),
+    ("phi-3 padding", llm::padding),
+    ("phi-3 cache", llm::cache),
+    ("phi-3 bf16 shards", llm::bf16_shards),
+    ("phi-3 sliding window", llm::sliding_window),
+    ("phi-3 longrope", llm::longrope),
+    ("tokenizer", tokenizer::text),
+    ("chat template", tokenizer::chat),
+];
+
+fn main() -> ExitCode {
+    let fixtures = Fixtures::find();
+    println!("parity with {}\n", fixtures.root().display());
+    let mut table = Vec::new();
+    for (name, check) in GROUPS {
+        let mut group = Group::new(name);
+        if let Err(error) = check(&fixtures, &mut group) {
+            group.fail(&format!("could not run: {error}"));
+        }
+        group.print();
+        table.push(group);
+    }
+    println!(
+        "{:<26} {:>7} {:>12} {:>12}  result",
+        "group", "checks", "worst", "tolerance"
+    );
+    for group in &table {
+        println!("{}", group.summary());
+    }
+    let failed = table.iter().filter(|group| !group.passed()).count();
+    if failed == 0 {
+        println!("\nall {} groups agree", table.len());
+        ExitCode::SUCCESS
+    } else {
+        println!("\n{failed} of {} groups differ", table.len());
+        ExitCode::FAILURE
+    }
+}
