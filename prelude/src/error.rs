@@ -75,6 +75,9 @@ pub enum Error {
     /// An argument is wrong; the message says what to do.
     #[error("{0}")]
     Input(String),
+    /// A model could not be found, fetched or trusted.
+    #[error("{0}")]
+    Hub(#[from] crate::hub::HubError),
     /// The user interrupted. All state is consistent: the next cell can go on.
     #[error("interrupted: everything made so far is kept, run the cell again to go on")]
     Interrupted,

@@ -6,6 +6,7 @@
 pub mod data;
 pub mod display;
 pub mod error;
+pub mod hub;
 pub mod language;
 pub mod nn;
 pub mod session;

@@ -1,0 +1,176 @@
+//! What can go wrong between a model's name and its folder, each with what to do.
+
+use std::path::PathBuf;
+
+/// A result inside this module, before it joins the prelude's one error type.
+pub(super) type HubResult<T> = std::result::Result<T, HubError>;
+
+/// Why a model could not be found, fetched or trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The name is neither a path nor a repository's name.
+    #[error(
+        "{name:?} is not a model name: expected a folder, `name` or `owner/name` (letters, digits, `-`, `_` and `.`)"
+    )]
+    BadName {
+        /// What was given.
+        name: String,
+    },
+    /// The path does not exist.
+    #[error("{}: no such folder (a model on the Hugging Face hub is named like `owner/name`)", path.display())]
+    NoSuchFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path is a file.
+    #[error("{}: is a file; give the folder that holds config.json and the weights", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The folder lacks files that the model needs.
+    #[error("{}: lacks {}", folder.display(), files.join(", "))]
+    MissingFiles {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What is not there.
+        files: Vec<String>,
+    },
+    /// Only weights in formats that run code when they are read.
+    #[error("{}: no safetensors weights, only {}; convert them with the model's own tools first", folder.display(), found.join(", "))]
+    NoSafetensors {
+        /// The model's folder, or the repository.
+        folder: PathBuf,
+        /// What is there.
+        found: Vec<String>,
+    },
+    /// The model is not in the cache, or not all of it, and no download was asked for.
+    #[error("{model} (revision {revision}) is not{} in the Hugging Face cache {}{}; {}",
+        if lacking.is_empty() { "" } else { " complete" },
+        cache.display(),
+        if lacking.is_empty() { String::new() } else { format!(" (lacks {})", lacking.join(", ")) },
+        if *offline { "HF_HUB_OFFLINE forbids the download: unset it, or give the path of a folder with the files" }
+        else { "allow the download with `HubOptions::from_env().allow_download(true)`, or give the path of a folder with the files" })]
+    NotCached {
+        /// The repository's name.
+        model: String,
+        /// Branch, tag or commit.
+        revision: String,
+        /// The cache that was searched.
+        cache: PathBuf,
+        /// Files that a snapshot in the cache lacks; empty if there is no snapshot.
+        lacking: Vec<String>,
+        /// A download was asked for, but the environment forbids it.
+        offline: bool,
+    },
+    /// This build has no download code.
+    #[error(
+        "{model} is not in the Hugging Face cache, and this build cannot download: build glassbox-prelude with the feature `download`, or fetch the files with another tool"
+    )]
+    NoDownloadSupport {
+        /// The repository's name.
+        model: String,
+    },
+    /// The server wants to know who asks, or has not granted access.
+    #[error("{model} is gated or private (HTTP {status}): {}",
+        if *had_token { "the token was not accepted; request access on the model's page with the account of this token" }
+        else { "accept its terms on the model's page, then set HF_TOKEN to a token of that account" })]
+    NoAccess {
+        /// The repository's name.
+        model: String,
+        /// 401 or 403.
+        status: u16,
+        /// Was a token sent?
+        had_token: bool,
+    },
+    /// The server knows no such repository, revision or file.
+    #[error("{what} was not found on {endpoint} (HTTP {status}): check the spelling{}",
+        if *status == 401 { ", or set HF_TOKEN if it is private" } else { "" })]
+    NotFound {
+        /// Repository, revision or file.
+        what: String,
+        /// The server.
+        endpoint: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The server could not be reached, or answered with a failure.
+    #[error("{url}: {what}; check the connection and run it again")]
+    Network {
+        /// What was asked for.
+        url: String,
+        /// What happened.
+        what: String,
+    },
+    /// The server's answer makes no sense.
+    #[error("{url}: the server's answer is not usable: {what}")]
+    BadAnswer {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The connection ended early, several times over.
+    #[error(
+        "{file}: the connection was cut after {have} of {size} bytes; run it again to go on from there"
+    )]
+    Cut {
+        /// The file's name in the repository.
+        file: String,
+        /// Bytes that are safe on disk.
+        have: u64,
+        /// Bytes of the whole file.
+        size: u64,
+    },
+    /// The bytes are not those that the repository lists.
+    #[error(
+        "{file}: wrong checksum: {found} instead of {expected}; the bytes were thrown away, run it again to fetch them anew"
+    )]
+    Checksum {
+        /// The file's name in the repository.
+        file: String,
+        /// From the repository's listing.
+        expected: String,
+        /// Of the bytes that came.
+        found: String,
+    },
+    /// The disk has no room for the download.
+    #[error("{}: {needed} bytes are needed, {free} are free; free some space, or set HF_HOME to a larger disk", path.display())]
+    DiskFull {
+        /// The cache.
+        path: PathBuf,
+        /// Bytes still to fetch.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// A weights file ends before its header says.
+    #[error("{}: truncated: its header promises {expected} bytes, the file has {found}; delete it and fetch it again", path.display())]
+    Truncated {
+        /// The weights file.
+        path: PathBuf,
+        /// Bytes by the header.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// Not a safetensors file at all.
+    #[error("{}: not a safetensors file: {what}", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What gave it away.
+        what: String,
+    },
+    /// The model is of another kind than the code that reads it.
+    #[error("{}: model_type is {found:?}, but this loads {}", path.display(), expected.join(" or "))]
+    WrongArchitecture {
+        /// The config file.
+        path: PathBuf,
+        /// The kind in the config, empty if it names none.
+        found: String,
+        /// Kinds that would do.
+        expected: Vec<String>,
+    },
+}

@@ -1,0 +1,139 @@
+//! Where weights come from: a folder, the Hugging Face cache, or a download that a cell asked for by name.
+//!
+//! ```text
+//! "path/to/folder"   ──▶ that folder
+//! "owner/name"       ──▶ cache (models--owner--name/snapshots/COMMIT) ──▶ that folder
+//!                           │ not there, and the options allow it
+//!                           ▼
+//!                        listing ▶ missing files ▶ size and checksum ▶ cache ──▶ that folder
+//! ```
+//!
+//! [`resolve`] is the whole of it: a name in, a folder with `config.json` and complete weights out. Nothing is sent over
+//! the network unless [`HubOptions::allow_download`] was called. The cache has the layout of Python's `huggingface_hub`,
+//! so that what one of the two has fetched the other finds.
+//!
+//! # Layout
+//! - `options`: settings and the environment variables they come from
+//! - `cache`: the folder layout of the Hugging Face cache
+//! - `folder`: is a model folder complete, and is it the right kind of model
+//! - `listing`, `download`, `transfer`, `partial`: what a repository holds, which of its files are wanted, the bytes of
+//!   one over the network, and on disk with their checksum
+//! - `error`: what can go wrong
+
+mod cache;
+#[cfg(feature = "download")]
+mod download;
+mod error;
+mod folder;
+#[cfg(feature = "download")]
+mod listing;
+mod options;
+#[cfg(feature = "download")]
+mod partial;
+#[cfg(feature = "download")]
+mod transfer;
+
+use std::path::{Path, PathBuf};
+
+pub use cache::CachedModel;
+pub use error::HubError;
+pub use folder::{check_architecture, check_safetensors, weight_files};
+pub use options::{DownloadProgress, HubOptions, Token};
+
+use crate::error::Result;
+
+/// Finds the folder that holds a model: `config.json` and all of its weights.
+///
+/// `model` is a folder's path, or a repository's name such as `"microsoft/Phi-3-mini-4k-instruct"`. A folder that exists
+/// wins over a repository of the same name. Weights are checked for truncation by their headers, which reads a few
+/// kilobytes of each file.
+///
+/// # Errors
+/// [`Error::Hub`](crate::Error::Hub) with what was looked for, where, and what to do; `Error::Interrupted` when the user
+/// interrupts a download (run it again to go on from there); `Error::Io` when the disk fails.
+///
+/// ```no_run
+/// use glassbox_prelude::hub::{HubOptions, resolve};
+/// let folder = resolve("google/vit-base-patch16-224", &HubOptions::from_env().allow_download(true))?;
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
+pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
+    let local = expand_home(model);
+    if local.is_dir() {
+        folder::check_complete(&local, &options.required)?;
+        return Ok(local);
+    }
+    if local.is_file() {
+        return Err(HubError::NotAFolder { path: local }.into());
+    }
+    if looks_like_path(model) {
+        return Err(HubError::NoSuchFolder { path: local }.into());
+    }
+    let cached = CachedModel::new(&options.cache_dir, model, &options.revision)?;
+    let lacking = match cached.snapshot() {
+        Some(snapshot) => match folder::check_complete(&snapshot, &options.required) {
+            Ok(()) => return Ok(snapshot),
+            // A download can put these right; anything else (a truncated file) is for the user to decide.
+            Err(HubError::MissingFiles { files, .. }) => files,
+            Err(other) => return Err(other.into()),
+        },
+        None => Vec::new(),
+    };
+    if !options.allow_download || options.offline {
+        return Err(HubError::NotCached {
+            model: model.to_owned(),
+            revision: options.revision.clone(),
+            cache: options.cache_dir.clone(),
+            lacking,
+            offline: options.offline && options.allow_download,
+        }
+        .into());
+    }
+    fetch(&cached, options)
+}
+
+#[cfg(feature = "download")]
+fn fetch(cached: &CachedModel, options: &HubOptions) -> Result<PathBuf> {
+    let snapshot = download::download(cached, options)?;
+    folder::check_complete(&snapshot, &options.required)?;
+    Ok(snapshot)
+}
+
+#[cfg(not(feature = "download"))]
+fn fetch(cached: &CachedModel, _options: &HubOptions) -> Result<PathBuf> {
+    Err(HubError::NoDownloadSupport {
+        model: cached.model().to_owned(),
+    }
+    .into())
+}
+
+/// Is this meant as a path, though nothing is there? Repository names are `name` or `owner/name`.
+fn looks_like_path(model: &str) -> bool {
+    model.starts_with(['.', '/', '~', '\\'])
+        || model.ends_with('/')
+        || model.matches(['/', '\\']).count() > 1
+        || model.contains('\\')
+}
+
+/// Replaces a leading `~/` by the home folder.
+fn expand_home(model: &str) -> PathBuf {
+    match (model.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => Path::new(model).to_path_buf(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_from_repository_names() {
+        for path in ["./a", "/a/b", "~/a", "a/b/c", "a/", "..", "a\\b"] {
+            assert!(looks_like_path(path), "{path}");
+        }
+        for name in ["gpt2", "google/vit-base-patch16-224", "a/b.c"] {
+            assert!(!looks_like_path(name), "{name}");
+        }
+    }
+}
