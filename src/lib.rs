@@ -1,1 +1,3 @@
 //! Glassbox's host side: sessions, the Jupyter kernel, the REPL and the notebook runner.
+
+pub mod session;

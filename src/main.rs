@@ -1,3 +1,10 @@
 //! The `glassbox` binary: roles of the same executable, then the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = glassbox::session::role(std::env::args_os().skip(1)) {
+        std::process::exit(code);
+    }
+    ExitCode::SUCCESS
+}

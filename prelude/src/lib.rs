@@ -3,6 +3,7 @@
 //! # Layout
 //! One module per stage of the work; `prelude` is what `use glassbox_prelude::prelude::*;` brings into a cell.
 
+pub mod cell;
 pub mod data;
 pub mod display;
 pub mod error;

@@ -1,0 +1,309 @@
+//! The process in which cells run: our own binary in the role `child`, in place of evcxr's runtime.
+//!
+//! ```text
+//! evcxr ── "LOAD_AND_RUN library function" ──▶ private fd ──▶ dlopen, call
+//! evcxr ◀── "EVCXR_EXECUTION_COMPLETE" …  ◀── private fd
+//! host  ◀── the cell's stdout and stderr  ◀── fd 1, fd 2 (named pipes, see [`super::streams`])
+//! ```
+//! evcxr's control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
+//! cell that reads stdin finds it empty instead of eating commands. The prelude is loaded before the first cell.
+
+use std::ffi::c_void;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libloading::Library;
+
+use super::streams;
+
+/// First argument of the binary in this role.
+pub const ROLE: &str = "__child";
+
+/// The session's folder.
+pub(crate) const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
+/// The prelude's shared library.
+pub(crate) const PRELUDE_VARIABLE: &str = "GLASSBOX_PRELUDE_LIBRARY";
+/// The secret of the event frames.
+pub(crate) const NONCE_VARIABLE: &str = "GLASSBOX_NONCE";
+/// `LD_LIBRARY_PATH` as it was before the session added its own folders.
+pub(crate) const LIBRARY_PATH_BEFORE: &str = "GLASSBOX_LIBRARY_PATH_BEFORE";
+/// In the session's folder: exists while an interrupt waits for a cell that has not begun yet.
+pub(crate) const INTERRUPT_FILE: &str = "interrupt";
+
+/// What generated code writes to the control descriptor when the cell panicked.
+pub(crate) const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
+/// What generated code writes to the control descriptor when a `?` ended the cell.
+pub(crate) const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
+/// What the prelude writes to the control descriptor when that error says that the user interrupted; not for evcxr.
+const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
+/// Begins the line in which the prelude says where a `?` failed: line and column follow; not for evcxr.
+const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
+const COMPLETE_LINE: &str = "EVCXR_EXECUTION_COMPLETE";
+
+/// How long the process may go on after its session has gone.
+const GRACE: Duration = Duration::from_secs(2);
+
+type UserFunction = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// Runs cells until the session closes our stdin. The exit code is for [`std::process::exit`].
+pub fn main() -> i32 {
+    match Child::prepare().and_then(|mut child| child.serve()) {
+        Ok(()) => 0,
+        Err(error) => {
+            // Before the pipes are connected this reaches evcxr, which passes it on when the process ends.
+            let _ = writeln!(std::io::stderr(), "cell process: {error}");
+            99
+        }
+    }
+}
+
+struct Child {
+    commands: BufReader<File>,
+    replies: File,
+    /// The reading end of the pipe into which generated code writes control lines.
+    control: File,
+    nonce: String,
+    interrupt_file: PathBuf,
+    prelude: Prelude,
+    variables: *mut c_void,
+    cells: u64,
+}
+
+impl Child {
+    fn prepare() -> std::io::Result<Child> {
+        let folder = PathBuf::from(required(FOLDER_VARIABLE)?);
+        let nonce = required(NONCE_VARIABLE)?.to_string_lossy().into_owned();
+        let library = PathBuf::from(required(PRELUDE_VARIABLE)?);
+        // Ctrl-c in a terminal is for the front end, which decides what it means for the cell.
+        // SAFETY: no memory is involved.
+        unsafe { libc::setpgid(0, 0) };
+
+        let commands = File::from(duplicate(libc::STDIN_FILENO)?);
+        let replies = File::from(duplicate(libc::STDOUT_FILENO)?);
+        let [control, control_write] = control_pipe()?;
+        restore_environment();
+        end_with_the_session(commands.as_raw_fd())?;
+        redirect(&folder.join(streams::STDOUT), libc::STDOUT_FILENO, true)?;
+        redirect(&folder.join(streams::STDERR), libc::STDERR_FILENO, true)?;
+        redirect(Path::new("/dev/null"), libc::STDIN_FILENO, false)?;
+
+        let prelude = Prelude::load(&library)?;
+        // SAFETY: the function's signature is the prelude's, and the descriptor stays open: it is never closed.
+        unsafe { (prelude.session_start)(control_write.into_raw_fd()) };
+        Ok(Child {
+            commands: BufReader::new(commands),
+            replies,
+            control: File::from(control),
+            nonce,
+            interrupt_file: folder.join(INTERRUPT_FILE),
+            prelude,
+            variables: std::ptr::null_mut(),
+            cells: 0,
+        })
+    }
+
+    fn serve(&mut self) -> std::io::Result<()> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.commands.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let command = line
+                .trim_end()
+                .strip_prefix("LOAD_AND_RUN ")
+                .and_then(|rest| rest.rsplit_once(' '));
+            let Some((library, function)) = command else {
+                return Err(std::io::Error::other(format!("unknown command {line:?}")));
+            };
+            self.run(library, function)?;
+        }
+    }
+
+    fn run(&mut self, library: &str, function: &str) -> std::io::Result<()> {
+        // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
+        let library = unsafe { Library::new(library) }.map_err(std::io::Error::other)?;
+        // SAFETY: evcxr generates every such function with this signature.
+        let function = unsafe { library.get::<UserFunction>(function.as_bytes()) }
+            .map_err(std::io::Error::other)?;
+        self.cells += 1;
+        self.send_frame(r#"{"event":"began"}"#);
+        // SAFETY: the signatures are the prelude's.
+        unsafe { (self.prelude.cell_begin)() };
+        if self.interrupt_file.exists() {
+            // SAFETY: the prelude's handler for this signal only sets a flag.
+            unsafe { libc::raise(libc::SIGINT) };
+        }
+        // SAFETY: the pointer is what the function of the cell before returned, null for the first.
+        self.variables = unsafe { function(self.variables) };
+        // SAFETY: as above.
+        unsafe { (self.prelude.cell_end)(self.cells) };
+        // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
+        std::mem::forget(library);
+        self.report()
+    }
+
+    /// Passes the cell's control lines on to evcxr and says on the user's side how the cell ended.
+    fn report(&mut self) -> std::io::Result<()> {
+        let mut lines = Vec::new();
+        match self.control.read_to_end(&mut lines) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(&lines);
+        let failed_at = text
+            .lines()
+            .find_map(|line| line.strip_prefix(FAILED_AT)?.split_once(' '));
+        let number = |text: &str| text.parse::<u32>().unwrap_or(0);
+        let (line, column) =
+            failed_at.map_or((0, 0), |(line, column)| (number(line), number(column)));
+        let said = |what: &str| text.lines().any(|line| line == what);
+        self.send_frame(&format!(
+            r#"{{"event":"ended","panicked":{},"failed":{},"interrupted":{},"line":{line},"column":{column}}}"#,
+            said(PANIC_LINE),
+            said(FAILED_LINE),
+            said(INTERRUPTED_LINE)
+        ));
+        let mut reply = String::new();
+        for line in text
+            .lines()
+            .filter(|line| !line.starts_with("GLASSBOX_"))
+            .chain([COMPLETE_LINE])
+        {
+            reply.push_str(line);
+            reply.push('\n');
+        }
+        self.replies.write_all(reply.as_bytes())
+    }
+
+    /// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
+    fn send_frame(&self, payload: &str) {
+        let frame = format!("\x1b_GBX{};{};{payload}\x1b\\", self.nonce, payload.len());
+        let mut rest = frame.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: the pointer and length are those of a live slice.
+            match unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) } {
+                count @ 1.. => rest = rest.get(count as usize..).unwrap_or_default(),
+                _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// What the child calls in the prelude.
+struct Prelude {
+    session_start: unsafe extern "C" fn(i32),
+    cell_begin: unsafe extern "C" fn(),
+    cell_end: unsafe extern "C" fn(u64),
+}
+
+impl Prelude {
+    fn load(path: &Path) -> std::io::Result<Prelude> {
+        let failed = |error: libloading::Error| {
+            std::io::Error::other(format!(
+                "cannot load the prelude from {}: {error}",
+                path.display()
+            ))
+        };
+        // SAFETY: the library is the one that the session built; it has no constructors with side effects.
+        let library = unsafe { Library::new(path) }.map_err(failed)?;
+        // SAFETY: the prelude exports these functions with these signatures.
+        let prelude = unsafe {
+            Prelude {
+                session_start: *library.get(b"glassbox_session_start\0").map_err(failed)?,
+                cell_begin: *library.get(b"glassbox_cell_begin\0").map_err(failed)?,
+                cell_end: *library.get(b"glassbox_cell_end\0").map_err(failed)?,
+            }
+        };
+        std::mem::forget(library);
+        Ok(prelude)
+    }
+}
+
+fn required(name: &'static str) -> std::io::Result<std::ffi::OsString> {
+    std::env::var_os(name).ok_or_else(|| {
+        std::io::Error::other(format!(
+            "{name} is not set: this role is for sessions to start"
+        ))
+    })
+}
+
+/// A copy of a descriptor that programs started by cells do not inherit.
+fn duplicate(fd: RawFd) -> std::io::Result<OwnedFd> {
+    // SAFETY: no memory is involved; the result is checked before it is owned.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+fn control_pipe() -> std::io::Result<[OwnedFd; 2]> {
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for both descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptors were just made and nobody else owns them.
+    Ok(ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+fn redirect(path: &Path, fd: RawFd, write: bool) -> std::io::Result<()> {
+    let file = OpenOptions::new()
+        .read(!write)
+        .write(write)
+        .open(path)
+        .map_err(|error| {
+            std::io::Error::other(format!("cannot open {}: {error}", path.display()))
+        })?;
+    // SAFETY: both descriptors are open.
+    match unsafe { libc::dup2(file.as_raw_fd(), fd) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Takes back what the session set in the environment for this process only, so that programs started by cells don't
+/// meet our libraries.
+fn restore_environment() {
+    // SAFETY: this process has no other thread that reads the environment yet.
+    unsafe {
+        match std::env::var_os(LIBRARY_PATH_BEFORE) {
+            Some(before) => std::env::set_var("LD_LIBRARY_PATH", before),
+            None => std::env::remove_var("LD_LIBRARY_PATH"),
+        }
+        std::env::remove_var(LIBRARY_PATH_BEFORE);
+    }
+}
+
+/// Ends the process, whatever cell runs in it, when the other end of `commands` is closed: the session is gone.
+fn end_with_the_session(commands: RawFd) -> std::io::Result<()> {
+    std::thread::Builder::new()
+        .name("session watch".to_owned())
+        .spawn(move || {
+            let mut polled = libc::pollfd {
+                fd: commands,
+                events: 0,
+                revents: 0,
+            };
+            loop {
+                // SAFETY: the structure is alive.
+                let ready = unsafe { libc::poll(&mut polled, 1, -1) };
+                if ready > 0
+                    && polled.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+                {
+                    break;
+                }
+            }
+            // An idle process sees the end of its commands and leaves by itself.
+            std::thread::sleep(GRACE);
+            // SAFETY: no memory is involved. The group is this process and what its cells started.
+            unsafe { libc::kill(0, libc::SIGKILL) };
+        })?;
+    Ok(())
+}

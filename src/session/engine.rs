@@ -1,0 +1,563 @@
+//! The session itself: evcxr behind our own interface.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
+use serde_json::Value;
+
+use super::error::SessionError;
+use super::event::{Display, Event};
+use super::frames::{Incoming, PanicReport};
+use super::interrupt::Interrupter;
+use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
+use super::prelude_cache::{self, CachedPrelude};
+use super::prelude_source::PreludeSource;
+use super::report::{self, CellSource};
+use super::streams::{Message, Streams};
+use super::toolchain::{self, Toolchain};
+use super::{
+    Completeness, Completion, Completions, Inspection, SessionConfig, StartEvent, Variable,
+};
+use super::{child, stand_in, syntax};
+
+/// The cell that brings the prelude's names into all later ones.
+const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
+/// Has evcxr accept `?` from now on; else the first one costs a second compilation.
+const ALLOW_QUESTION_MARK: &str = "Ok::<(), std::fmt::Error>(())?;";
+/// How long the reading thread may take to pass on what is in the pipes.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running session. Dropping it ends the child process and removes the session's files.
+pub struct Session {
+    // The order is the order of dropping: the child goes before its pipes, both before their folder.
+    context: CommandContext,
+    streams: Streams,
+    interrupter: Interrupter,
+    config: SessionConfig,
+    folder: tempfile::TempDir,
+}
+
+/// What was learnt of a cell while its events were passed on.
+#[derive(Debug, Default)]
+struct Facts {
+    panicked: bool,
+    failed: bool,
+    interrupted: bool,
+    failed_at: Option<(usize, usize)>,
+    panic: Option<PanicReport>,
+    error: Option<(String, Vec<String>)>,
+}
+
+impl Session {
+    /// Starts a session; the first one on a machine builds the prelude, which takes minutes and is told by `progress`.
+    ///
+    /// # Errors
+    /// See [`SessionError`]: each variant says what is missing and what to do.
+    pub fn start(
+        config: SessionConfig,
+        progress: &mut dyn FnMut(StartEvent),
+    ) -> Result<Session, SessionError> {
+        progress(StartEvent::Checking);
+        let toolchain = Toolchain::find()?;
+        let cache = prelude_cache::cache_dir()?;
+        let source = PreludeSource::find(&cache)?;
+        let prelude = prelude_cache::get(&source, &toolchain, &config.features, progress)?;
+        progress(StartEvent::StartingChild);
+        let folder = tempfile::Builder::new()
+            .prefix("glassbox-")
+            .tempdir()
+            .map_err(SessionError::io(format!(
+                "create a folder in {}",
+                std::env::temp_dir().display()
+            )))?;
+        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let streams = Streams::open(folder.path(), &nonce)
+            .map_err(SessionError::io("open the pipes of the session"))?;
+        let program = match &config.program {
+            Some(program) => program.clone(),
+            None => {
+                std::env::current_exe().map_err(SessionError::io("find the running program"))?
+            }
+        };
+        stand_in::Settings {
+            rustc: toolchain.rustc.clone(),
+            cargo: toolchain.cargo.clone(),
+            prelude: prelude.library.clone(),
+            dependencies: prelude.dependencies.clone(),
+        }
+        .save(folder.path())
+        .map_err(SessionError::io("write the session's settings"))?;
+        toolchain::install_stand_ins(folder.path(), &toolchain, &program)?;
+
+        let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
+        let started = toolchain::with_stand_ins_on_path(folder.path(), || {
+            std::panic::catch_unwind(AssertUnwindSafe(|| {
+                EvalContext::with_subprocess_command(command)
+            }))
+        });
+        let (mut context, outputs) = match started {
+            Ok(Ok(started)) => started,
+            Ok(Err(error)) => {
+                return Err(SessionError::Engine(format!(
+                    "the first cell did not run: {error}"
+                )));
+            }
+            Err(_) => {
+                return Err(SessionError::Engine(
+                    "evcxr panicked while it started".to_owned(),
+                ));
+            }
+        };
+        // The cells' own output does not come this way, and evcxr would wait for a reader.
+        drop(outputs);
+        context
+            .set_opt_level("0")
+            .map_err(|error| SessionError::Engine(error.to_string()))?;
+        let context = CommandContext::with_eval_context(context);
+        let interrupter = Interrupter::new(folder.path().to_owned());
+        interrupter.set_child(context.process_handle());
+        let mut session = Session {
+            context,
+            streams,
+            interrupter,
+            config,
+            folder,
+        };
+        progress(StartEvent::LoadingPrelude);
+        session.add_prelude(&source)?;
+        session.first_cells()?;
+        progress(StartEvent::Ready);
+        Ok(session)
+    }
+
+    /// Tells evcxr, for rust-analyzer, which package the prelude is.
+    fn add_prelude(&mut self, source: &PreludeSource) -> Result<(), SessionError> {
+        let features: Vec<Value> = self
+            .config
+            .features
+            .iter()
+            .map(|feature| Value::String(feature.clone()))
+            .collect();
+        let dependency = format!(
+            ":dep glassbox-prelude = {{ path = {}, features = {} }}",
+            Value::String(source.dir().to_string_lossy().into_owned()),
+            Value::Array(features)
+        );
+        self.first_cell(&format!("{dependency}\n{ALLOW_QUESTION_MARK}"))
+    }
+
+    /// Runs what every session begins with.
+    fn first_cells(&mut self) -> Result<(), SessionError> {
+        if self.config.prelude {
+            self.first_cell(USE_PRELUDE)?;
+        }
+        for cell in self.config.init.clone() {
+            self.first_cell(&cell)?;
+        }
+        Ok(())
+    }
+
+    fn first_cell(&mut self, code: &str) -> Result<(), SessionError> {
+        self.evaluate(code, &mut |_| {})
+            .status
+            .map_err(SessionError::Init)
+    }
+
+    /// Runs a cell. `sink` receives what it prints and shows while it runs, from another thread.
+    pub fn evaluate(&mut self, code: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
+        let begin = Instant::now();
+        let before = self.variable_types();
+        self.interrupter.begin_cell();
+        let context = &mut self.context;
+        let streams = &self.streams;
+        let (result, facts) = std::thread::scope(|scope| {
+            let pump = streams.messages().map(|messages| {
+                let messages = messages.clone();
+                let sink = &mut *sink;
+                scope.spawn(move || pump(&messages, sink))
+            });
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                context.execute_with_callbacks(code, &mut EvalCallbacks::default())
+            }));
+            // If the request cannot be sent the reading thread has ended, and with it the pump.
+            let _ = streams.request_drain();
+            let facts = pump.and_then(|pump| pump.join().ok()).unwrap_or_default();
+            (result, facts)
+        });
+        let (asked, killed) = self.interrupter.end_cell();
+        let mut phases = Vec::new();
+        let error = match result {
+            Ok(Ok(outputs)) => {
+                phases = outputs
+                    .phases
+                    .iter()
+                    .map(|phase| (phase.name.clone(), phase.duration))
+                    .collect();
+                let error = self.failure(code, &facts, asked);
+                if error.is_none() {
+                    show_outputs(outputs, sink);
+                }
+                error
+            }
+            Ok(Err(error)) => Some(self.refusal(code, error, asked, killed)),
+            Err(_) => Some(report::plain(
+                CellErrorKind::Internal,
+                "InternalError",
+                "evcxr panicked; this is a fault of the tool, not of the cell",
+            )),
+        };
+        let status = match error {
+            None => Ok(()),
+            Some(mut error) => {
+                let restarted = matches!(
+                    error.kind,
+                    CellErrorKind::Aborted { .. } | CellErrorKind::Exited { .. }
+                ) || killed;
+                error.state = self.state_kept(code, &before, &error.kind, restarted);
+                error
+                    .traceback
+                    .push(format!("\u{1b}[2m{}\u{1b}[0m", error.state));
+                Err(error)
+            }
+        };
+        CellOutcome {
+            status,
+            duration: begin.elapsed(),
+            phases,
+        }
+    }
+
+    /// Why a cell that ran to its end failed, if it did.
+    fn failure(&self, code: &str, facts: &Facts, asked: bool) -> Option<CellError> {
+        let source = || CellSource::new(code, &self.generated_source());
+        if facts.panicked {
+            let report = facts.panic.clone().unwrap_or_default();
+            return Some(report::panic(&source(), &report));
+        }
+        if facts.failed {
+            let (message, chain) = facts.error.clone().unwrap_or_default();
+            if facts.interrupted {
+                let mut error = report::plain(CellErrorKind::Interrupted, "Interrupted", &message);
+                if !asked {
+                    error
+                        .traceback
+                        .push("the code asked for the interrupt itself".to_owned());
+                }
+                return Some(error);
+            }
+            return Some(report::failed(&source(), &message, &chain, facts.failed_at));
+        }
+        None
+    }
+
+    /// Why evcxr did not run a cell to its end.
+    fn refusal(&mut self, code: &str, error: evcxr::Error, asked: bool, killed: bool) -> CellError {
+        match error {
+            evcxr::Error::SubprocessTerminated(message) => {
+                if killed {
+                    return report::plain(
+                        CellErrorKind::Interrupted,
+                        "Interrupted",
+                        "the cell did not stop when asked, so its process was ended",
+                    );
+                }
+                ended(&message)
+            }
+            _ if asked => report::plain(
+                CellErrorKind::Interrupted,
+                "Interrupted",
+                "stopped while compiling; nothing ran",
+            ),
+            evcxr::Error::CompilationErrors(errors) => {
+                report::compile_errors(&CellSource::new(code, &self.generated_source()), &errors)
+            }
+            error => report::plain(CellErrorKind::Compile, "CompileError", &error.to_string()),
+        }
+    }
+
+    fn state_kept(
+        &self,
+        code: &str,
+        before: &BTreeMap<String, String>,
+        kind: &CellErrorKind,
+        restarted: bool,
+    ) -> StateKept {
+        let after = self.variable_types();
+        let (kept, lost): (Vec<String>, Vec<String>) = before
+            .keys()
+            .cloned()
+            .partition(|name| after.contains_key(name));
+        let ran = *kind != CellErrorKind::Compile;
+        let defined = if ran && !restarted {
+            syntax::defined_names(code)
+        } else {
+            Vec::new()
+        };
+        let not_stored = defined
+            .into_iter()
+            .filter(|name| !after.contains_key(name) && !lost.contains(name))
+            .collect();
+        StateKept {
+            kept,
+            lost,
+            not_stored,
+            restarted,
+        }
+    }
+
+    /// The source of the last compilation, as evcxr wrote it.
+    fn generated_source(&self) -> String {
+        self.context.last_source().unwrap_or_default()
+    }
+
+    fn variable_types(&self) -> BTreeMap<String, String> {
+        self.context
+            .variables_and_types()
+            .map(|(name, ty)| (name.to_owned(), ty.to_owned()))
+            .collect()
+    }
+
+    /// Proposals for the cursor, which is a byte offset into `code`.
+    ///
+    /// # Errors
+    /// [`SessionError::Engine`] if rust-analyzer refuses.
+    pub fn complete(
+        &mut self,
+        code: &str,
+        cursor_byte: usize,
+    ) -> Result<Completions, SessionError> {
+        let cursor = floor_char(code, cursor_byte);
+        let found = self.analyse(|context| {
+            context
+                .completions(code, cursor)
+                .map_err(|error| error.to_string())
+        })?;
+        let items = found
+            .completions
+            .into_iter()
+            .map(|item| Completion {
+                text: item.code,
+                label: item.label,
+                kind: item.kind,
+            })
+            .collect();
+        Ok(Completions {
+            start: found.start_offset,
+            end: found.end_offset,
+            items,
+        })
+    }
+
+    /// What is known of the name at the cursor, which is a byte offset into `code`; `None` if nothing is.
+    ///
+    /// # Errors
+    /// [`SessionError::Engine`] if rust-analyzer refuses.
+    pub fn inspect(
+        &mut self,
+        code: &str,
+        cursor_byte: usize,
+    ) -> Result<Option<Inspection>, SessionError> {
+        let end = end_of_name(code, floor_char(code, cursor_byte));
+        let (plain, html) = self.analyse(|context| {
+            context
+                .hover_at(code, end)
+                .map_err(|error| error.to_string())
+        })?;
+        Ok((plain != "No documentation found").then_some(Inspection { plain, html }))
+    }
+
+    fn analyse<T>(
+        &mut self,
+        work: impl FnOnce(&mut CommandContext) -> Result<T, String>,
+    ) -> Result<T, SessionError> {
+        let context = &mut self.context;
+        std::panic::catch_unwind(AssertUnwindSafe(|| work(context)))
+            .unwrap_or_else(|_| Err("rust-analyzer panicked".to_owned()))
+            .map_err(SessionError::Engine)
+    }
+
+    /// Whether `code` can be run as it stands.
+    pub fn is_complete(&self, code: &str) -> Completeness {
+        syntax::completeness(code)
+    }
+
+    /// The variables that later cells can use, sorted by name.
+    pub fn variables(&self) -> Vec<Variable> {
+        self.variable_types()
+            .into_iter()
+            .map(|(name, type_name)| Variable { name, type_name })
+            .collect()
+    }
+
+    /// A handle with which another thread can stop the running cell.
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
+    }
+
+    /// Forgets all variables, functions and imports and starts a new child process with the prelude.
+    ///
+    /// # Errors
+    /// [`SessionError`] if the process does not start or the first cells fail.
+    pub fn restart(&mut self) -> Result<(), SessionError> {
+        self.first_cell(":clear")?;
+        self.first_cell(ALLOW_QUESTION_MARK)?;
+        self.first_cells()
+    }
+
+    /// The session's private folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+/// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
+fn pump(messages: &Receiver<Message>, sink: &mut (dyn FnMut(Event) + Send)) -> Facts {
+    let mut facts = Facts::default();
+    loop {
+        match messages.recv_timeout(DRAIN_LIMIT) {
+            Ok(Message::Drained) | Err(RecvTimeoutError::Disconnected) => return facts,
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Incoming(incoming)) => match incoming {
+                Incoming::Event(event) => sink(event),
+                // evcxr runs a cell again when a type changed; only the last run counts.
+                Incoming::Began => facts = Facts::default(),
+                Incoming::Panic(report) => facts.panic = Some(report),
+                Incoming::Error { message, chain } => facts.error = Some((message, chain)),
+                Incoming::Ended {
+                    panicked,
+                    failed,
+                    interrupted,
+                    failed_at,
+                } => {
+                    facts.panicked = panicked;
+                    facts.failed = failed;
+                    facts.interrupted = interrupted;
+                    facts.failed_at = failed_at;
+                }
+            },
+        }
+    }
+}
+
+/// Shows what evcxr's own commands answer.
+fn show_outputs(outputs: EvalOutputs, sink: &mut (dyn FnMut(Event) + Send)) {
+    if outputs.content_by_mime_type.is_empty() {
+        return;
+    }
+    let mut display = Display::default();
+    for (mime, content) in outputs.content_by_mime_type {
+        display.data.insert(
+            mime,
+            Value::String(content.trim_end_matches('\n').to_owned()),
+        );
+    }
+    sink(Event::Result(display));
+}
+
+/// The report of a process that ended while a cell ran, from evcxr's words.
+fn ended(message: &str) -> CellError {
+    let number_after = |mark: &str| {
+        let (_, rest) = message.rsplit_once(mark)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<i32>().ok()
+    };
+    if let Some(signal) = number_after("signal: ") {
+        let (name, what) = describe_signal(signal);
+        return report::plain(CellErrorKind::Aborted { signal }, name, what);
+    }
+    match number_after("exit status: ").or_else(|| number_after("exit code: ")) {
+        Some(code) => report::plain(
+            CellErrorKind::Exited { code },
+            "Exited",
+            &format!("the cell ended its process with exit code {code}"),
+        ),
+        None => report::plain(CellErrorKind::Internal, "InternalError", message),
+    }
+}
+
+fn describe_signal(signal: i32) -> (&'static str, &'static str) {
+    match signal {
+        libc::SIGSEGV => (
+            "SegmentationFault",
+            "the cell used memory that is not its own (signal 11, SIGSEGV)",
+        ),
+        libc::SIGABRT => (
+            "Aborted",
+            "the cell aborted its process (signal 6, SIGABRT)",
+        ),
+        libc::SIGKILL => (
+            "Killed",
+            "the cell's process was killed, perhaps for want of memory (signal 9, SIGKILL)",
+        ),
+        libc::SIGBUS => (
+            "BusError",
+            "the cell used memory that does not exist (signal 7, SIGBUS)",
+        ),
+        libc::SIGILL => (
+            "IllegalInstruction",
+            "the cell ran an instruction that the processor lacks (signal 4, SIGILL)",
+        ),
+        libc::SIGFPE => (
+            "ArithmeticFault",
+            "the cell made an arithmetic fault (signal 8, SIGFPE)",
+        ),
+        _ => ("Signalled", "the cell's process was ended by a signal"),
+    }
+}
+
+fn child_command(
+    program: &std::path::Path,
+    folder: PathBuf,
+    nonce: &str,
+    toolchain: &Toolchain,
+    prelude: &CachedPrelude,
+) -> Command {
+    let mut command = Command::new(program);
+    let before = std::env::var_os("LD_LIBRARY_PATH");
+    let own = [
+        prelude
+            .library
+            .parent()
+            .map(PathBuf::from)
+            .unwrap_or_default(),
+        toolchain.libdir.clone(),
+    ];
+    let paths = own
+        .into_iter()
+        .chain(before.iter().flat_map(std::env::split_paths));
+    let joined: OsString = std::env::join_paths(paths).unwrap_or_default();
+    command
+        .arg(child::ROLE)
+        .env(child::FOLDER_VARIABLE, folder)
+        .env(child::NONCE_VARIABLE, nonce)
+        .env(child::PRELUDE_VARIABLE, &prelude.library)
+        .env("LD_LIBRARY_PATH", joined);
+    match before {
+        Some(before) => command.env(child::LIBRARY_PATH_BEFORE, before),
+        None => command.env_remove(child::LIBRARY_PATH_BEFORE),
+    };
+    command
+}
+
+/// The nearest character boundary at `byte` or before.
+fn floor_char(text: &str, byte: usize) -> usize {
+    let mut at = byte.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// One past the end of the name that `byte` lies in or follows.
+fn end_of_name(code: &str, byte: usize) -> usize {
+    let rest = &code[byte..];
+    byte + rest
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(rest.len())
+}

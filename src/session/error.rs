@@ -1,0 +1,88 @@
+//! Why a session cannot start or go on, each with what to do about it.
+
+use std::path::PathBuf;
+
+/// A session cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// There is no Rust compiler.
+    #[error(
+        "no Rust compiler found: neither `rustup` nor `{tool}` is on PATH; install Rust from https://rustup.rs and open a new terminal"
+    )]
+    NoRust {
+        /// The program that was looked for.
+        tool: &'static str,
+    },
+    /// The compiler is there but does not run.
+    #[error("`{}` does not run: {reason}", program.display())]
+    BrokenRust {
+        /// The program.
+        program: PathBuf,
+        /// What it or the system said.
+        reason: String,
+    },
+    /// The source of the standard library, which completion and variables need, is not installed.
+    #[error("the source of Rust's standard library is missing ({} does not exist); run `rustup component add rust-src`", expected.display())]
+    NoRustSource {
+        /// Where it was looked for.
+        expected: PathBuf,
+    },
+    /// The prelude's source is nowhere to be found.
+    #[error("the prelude's source was not found: {reason}")]
+    PreludeSource {
+        /// What was searched.
+        reason: String,
+    },
+    /// The prelude does not compile.
+    #[error("the prelude did not build ({}):\n{log}", source_dir.display())]
+    PreludeBuild {
+        /// Where its source is.
+        source_dir: PathBuf,
+        /// The compiler's errors.
+        log: String,
+    },
+    /// The cache folder cannot be used.
+    #[error("cannot {action} {}: {source}; set GLASSBOX_CACHE_DIR to a folder on a disk with space that you may write to", path.display())]
+    Cache {
+        /// What was tried, such as "write".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file or process of the session failed.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// evcxr refused.
+    #[error("{0}")]
+    Engine(String),
+    /// A cell of [`super::SessionConfig::init`] failed.
+    #[error("the session's first cells failed: {0}")]
+    Init(super::CellError),
+}
+
+impl SessionError {
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> SessionError {
+        let action = action.into();
+        move |source| SessionError::Io { action, source }
+    }
+
+    pub(crate) fn cache(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> SessionError {
+        let path = path.into();
+        move |source| SessionError::Cache {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Reads what the child process writes: the one reader of event frames.
+//!
+//! ```text
+//! bytes of fd 1 ──▶ Decoder ──▶ text as it came │ frames: ESC _ GBX nonce ; length ; JSON ESC \
+//! ```
+//! Only frames with the session's nonce are events; everything else is the user's text, control characters included.
+//! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is a display too: that is how crates made for
+//! evcxr show things.
+
+use serde_json::{Map, Value};
+
+use super::event::{Display, Event, StreamName};
+
+/// One thing read from the child.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Incoming {
+    /// For the front end.
+    Event(Event),
+    /// Code panicked, in any thread; whether the cell failed is said by `Ended`.
+    Panic(PanicReport),
+    /// A `?` of the cell met an error.
+    Error {
+        /// The error's message.
+        message: String,
+        /// The messages of its sources.
+        chain: Vec<String>,
+    },
+    /// The child began to run a cell's code.
+    Began,
+    /// The cell's code returned.
+    Ended {
+        /// Its panic was caught by the code around the cell.
+        panicked: bool,
+        /// A `?` ended it.
+        failed: bool,
+        /// The error of that `?` says that the user interrupted.
+        interrupted: bool,
+        /// Line and column of that `?` in the generated source.
+        failed_at: Option<(usize, usize)>,
+    },
+}
+
+/// What the panic hook knew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PanicReport {
+    pub message: String,
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub backtrace: Vec<String>,
+}
+
+/// A frame longer than this is not one of ours.
+const MAX_FRAME: usize = 1 << 30;
+const FRAME_END: &[u8] = b"\x1b\\";
+const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
+const END_CONTENT: &str = "EVCXR_END_CONTENT";
+
+/// Turns the bytes of one stream into [`Incoming`] values, whatever the sizes in which they arrive.
+pub(crate) struct Decoder {
+    stream: StreamName,
+    /// `ESC _ GBX nonce ;`
+    prefix: Vec<u8>,
+    /// Not yet understood: the beginning of a frame.
+    buffer: Vec<u8>,
+    /// The first bytes of a character whose rest has not arrived.
+    partial_char: Vec<u8>,
+    content: Content,
+}
+
+/// Where we are with regard to `EVCXR_BEGIN_CONTENT` blocks.
+struct Content {
+    at_line_start: bool,
+    /// A line that may turn out to be the beginning of a block.
+    held: String,
+    /// The open block: MIME type and lines so far, the last one possibly partial.
+    open: Option<(String, String)>,
+}
+
+impl Decoder {
+    pub(crate) fn new(stream: StreamName, nonce: &str) -> Decoder {
+        Decoder {
+            stream,
+            prefix: format!("\x1b_GBX{nonce};").into_bytes(),
+            buffer: Vec::new(),
+            partial_char: Vec::new(),
+            content: Content {
+                at_line_start: true,
+                held: String::new(),
+                open: None,
+            },
+        }
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn feed(&mut self, bytes: &[u8], out: &mut Vec<Incoming>) {
+        self.buffer.extend_from_slice(bytes);
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut rest = buffer.as_slice();
+        let mut text_end = 0;
+        while text_end < rest.len() {
+            let Some(escape) = rest[text_end..].iter().position(|&b| b == 0x1b) else {
+                text_end = rest.len();
+                break;
+            };
+            text_end += escape;
+            match self.read_frame(&rest[text_end..]) {
+                Frame::None => text_end += 1,
+                Frame::Incomplete => {
+                    self.text(&rest[..text_end], out);
+                    self.buffer = rest[text_end..].to_vec();
+                    return;
+                }
+                Frame::Complete { payload, length } => {
+                    self.text(&rest[..text_end], out);
+                    self.finish_line(out);
+                    self.frame(&payload, out);
+                    rest = &rest[text_end + length..];
+                    text_end = 0;
+                }
+            }
+        }
+        self.text(&rest[..text_end], out);
+    }
+
+    /// The cell is over or its process gone: what was waited for does not come any more.
+    pub(crate) fn finish(&mut self, out: &mut Vec<Incoming>) {
+        let rest = std::mem::take(&mut self.buffer);
+        self.text(&rest, out);
+        let partial = std::mem::take(&mut self.partial_char);
+        self.content_text(&String::from_utf8_lossy(&partial), out);
+        self.finish_line(out);
+        if let Some((mime, body)) = self.content.open.take() {
+            self.emit(format!("{BEGIN_CONTENT}{mime}\n{body}"), out);
+        }
+        self.content.at_line_start = true;
+    }
+
+    fn read_frame<'a>(&self, bytes: &'a [u8]) -> Frame<'a> {
+        let common = bytes.len().min(self.prefix.len());
+        if bytes[..common] != self.prefix[..common] {
+            return Frame::None;
+        }
+        let Some(header) = bytes.get(self.prefix.len()..) else {
+            return Frame::Incomplete;
+        };
+        let digits = header.iter().take_while(|b| b.is_ascii_digit()).count();
+        if digits == 0 && !header.is_empty() || digits > 10 {
+            return Frame::None;
+        }
+        match header.get(digits) {
+            None => return Frame::Incomplete,
+            Some(b';') => {}
+            Some(_) => return Frame::None,
+        }
+        let length = std::str::from_utf8(&header[..digits])
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok());
+        let Some(length) = length.filter(|&length| length <= MAX_FRAME) else {
+            return Frame::None;
+        };
+        let body = &header[digits + 1..];
+        if body.len() < length + FRAME_END.len() {
+            return Frame::Incomplete;
+        }
+        if &body[length..length + FRAME_END.len()] != FRAME_END {
+            return Frame::None;
+        }
+        Frame::Complete {
+            payload: &body[..length],
+            length: self.prefix.len() + digits + 1 + length + FRAME_END.len(),
+        }
+    }
+
+    fn frame(&mut self, payload: &[u8], out: &mut Vec<Incoming>) {
+        let Ok(Value::Object(mut object)) = serde_json::from_slice::<Value>(payload) else {
+            return;
+        };
+        let name = object
+            .get("event")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let incoming = match name.as_str() {
+            "display" => Incoming::Event(Event::Display(take_display(&mut object))),
+            "update" => Incoming::Event(Event::Update(take_display(&mut object))),
+            "result" => Incoming::Event(Event::Result(take_display(&mut object))),
+            "clear" => Incoming::Event(Event::ClearOutput {
+                wait: flag(&object, "wait"),
+            }),
+            "panic" => Incoming::Panic(PanicReport {
+                message: text(&object, "message"),
+                file: text(&object, "file"),
+                line: number(&object, "line"),
+                column: number(&object, "column"),
+                backtrace: text(&object, "backtrace")
+                    .lines()
+                    .map(str::to_owned)
+                    .collect(),
+            }),
+            "error" => Incoming::Error {
+                message: text(&object, "message"),
+                chain: texts(&object, "chain"),
+            },
+            "began" => Incoming::Began,
+            "ended" => Incoming::Ended {
+                panicked: flag(&object, "panicked"),
+                failed: flag(&object, "failed"),
+                interrupted: flag(&object, "interrupted"),
+                failed_at: Some((number(&object, "line"), number(&object, "column")))
+                    .filter(|&(line, _)| line > 0),
+            },
+            // `cell_end`, and whatever a newer prelude may say.
+            _ => return,
+        };
+        out.push(incoming);
+    }
+
+    /// Decodes UTF-8, keeping a character that is not complete for the next time.
+    fn text(&mut self, bytes: &[u8], out: &mut Vec<Incoming>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut joined = std::mem::take(&mut self.partial_char);
+        joined.extend_from_slice(bytes);
+        let complete = match std::str::from_utf8(&joined) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            // An invalid sequence may be followed by an incomplete one at the very end.
+            _ => joined.len() - incomplete_tail(&joined),
+        };
+        self.partial_char = joined[complete..].to_vec();
+        self.content_text(&String::from_utf8_lossy(&joined[..complete]), out);
+    }
+
+    /// Passes text on, except for content blocks, which become displays.
+    fn content_text(&mut self, text: &str, out: &mut Vec<Incoming>) {
+        if self.stream == StreamName::Stderr {
+            self.emit(text.to_owned(), out);
+            return;
+        }
+        let mut plain = String::new();
+        for piece in text.split_inclusive('\n') {
+            if let Some((mime, body)) = &mut self.content.open {
+                body.push_str(piece);
+                let ended = body.ends_with('\n')
+                    && body.trim_end_matches('\n').lines().next_back() == Some(END_CONTENT);
+                if ended {
+                    let end = body.trim_end_matches('\n').len() - END_CONTENT.len();
+                    let content = body[..end]
+                        .strip_suffix('\n')
+                        .unwrap_or(&body[..end])
+                        .to_owned();
+                    let mut display = Display::default();
+                    display
+                        .data
+                        .insert(std::mem::take(mime), Value::String(content));
+                    self.content.open = None;
+                    self.content.at_line_start = true;
+                    self.emit(std::mem::take(&mut plain), out);
+                    out.push(Incoming::Event(Event::Display(display)));
+                }
+                continue;
+            }
+            if self.content.at_line_start || !self.content.held.is_empty() {
+                self.content.held.push_str(piece);
+                let held = std::mem::take(&mut self.content.held);
+                if let Some(mime) = held.strip_prefix(BEGIN_CONTENT) {
+                    match mime.strip_suffix('\n') {
+                        Some(mime) => {
+                            self.content.open = Some((mime.trim().to_owned(), String::new()))
+                        }
+                        None => self.content.held = held,
+                    }
+                    continue;
+                }
+                if BEGIN_CONTENT.starts_with(&held) {
+                    self.content.held = held;
+                    continue;
+                }
+                self.content.at_line_start = held.ends_with('\n');
+                plain.push_str(&held);
+            } else {
+                self.content.at_line_start = piece.ends_with('\n');
+                plain.push_str(piece);
+            }
+        }
+        self.emit(plain, out);
+    }
+
+    /// Something else comes: a held line is text after all.
+    fn finish_line(&mut self, out: &mut Vec<Incoming>) {
+        let held = std::mem::take(&mut self.content.held);
+        if !held.is_empty() {
+            self.content.at_line_start = false;
+            self.emit(held, out);
+        }
+    }
+
+    fn emit(&self, text: String, out: &mut Vec<Incoming>) {
+        if !text.is_empty() {
+            out.push(Incoming::Event(Event::Stream {
+                name: self.stream,
+                text,
+            }));
+        }
+    }
+}
+
+enum Frame<'a> {
+    None,
+    Incomplete,
+    Complete { payload: &'a [u8], length: usize },
+}
+
+/// How many bytes at the end are the beginning of a character.
+fn incomplete_tail(bytes: &[u8]) -> usize {
+    (1..=3.min(bytes.len()))
+        .find(|&n| {
+            let tail = &bytes[bytes.len() - n..];
+            tail[0] >= 0xc0
+                && matches!(std::str::from_utf8(tail), Err(error) if error.error_len().is_none())
+        })
+        .unwrap_or(0)
+}
+
+fn take_display(object: &mut Map<String, Value>) -> Display {
+    let map = |value: Option<Value>| match value {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    Display {
+        data: map(object.remove("data")),
+        metadata: map(object.remove("metadata")),
+        display_id: object
+            .get("display_id")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    }
+}
+
+fn text(object: &Map<String, Value>, key: &str) -> String {
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn texts(object: &Map<String, Value>, key: &str) -> Vec<String> {
+    let values = object.get(key).and_then(Value::as_array);
+    values
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn number(object: &Map<String, Value>, key: &str) -> usize {
+    object
+        .get(key)
+        .and_then(Value::as_u64)
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(0)
+}
+
+fn flag(object: &Map<String, Value>, key: &str) -> bool {
+    object.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(nonce: &str, payload: &str) -> String {
+        format!("\x1b_GBX{nonce};{};{payload}\x1b\\", payload.len())
+    }
+
+    /// Feeds the same bytes in every chunk size and joins neighbouring text, so that chunking can't matter.
+    fn decode_all_ways(bytes: &[u8]) -> Vec<Incoming> {
+        let whole = decode(bytes, bytes.len().max(1));
+        for size in 1..bytes.len() {
+            assert_eq!(decode(bytes, size), whole, "chunks of {size}");
+        }
+        whole
+    }
+
+    fn decode(bytes: &[u8], size: usize) -> Vec<Incoming> {
+        let mut decoder = Decoder::new(StreamName::Stdout, "n0nce");
+        let mut out = Vec::new();
+        for chunk in bytes.chunks(size) {
+            decoder.feed(chunk, &mut out);
+        }
+        decoder.finish(&mut out);
+        let mut joined: Vec<Incoming> = Vec::new();
+        for item in out {
+            if let (
+                Some(Incoming::Event(Event::Stream { text: before, .. })),
+                Incoming::Event(Event::Stream { text, .. }),
+            ) = (joined.last_mut(), &item)
+            {
+                before.push_str(text);
+            } else {
+                joined.push(item);
+            }
+        }
+        joined
+    }
+
+    fn stdout(text: &str) -> Incoming {
+        Incoming::Event(Event::Stream {
+            name: StreamName::Stdout,
+            text: text.to_owned(),
+        })
+    }
+
+    #[test]
+    fn text_and_frames_keep_their_order() {
+        let input = format!(
+            "one\r{}two é…{}",
+            frame(
+                "n0nce",
+                r#"{"event":"display","data":{"text/plain":"x"},"display_id":"d"}"#
+            ),
+            frame("n0nce", r#"{"event":"clear","wait":true}"#)
+        );
+        let mut display = Display::text("x");
+        display.display_id = Some("d".to_owned());
+        assert_eq!(
+            decode_all_ways(input.as_bytes()),
+            [
+                stdout("one\r"),
+                Incoming::Event(Event::Display(display)),
+                stdout("two é…"),
+                Incoming::Event(Event::ClearOutput { wait: true })
+            ]
+        );
+    }
+
+    #[test]
+    fn a_frame_with_another_nonce_is_text() {
+        let forged = frame("guess", r#"{"event":"clear","wait":false}"#);
+        assert_eq!(decode_all_ways(forged.as_bytes()), [stdout(&forged)]);
+    }
+
+    #[test]
+    fn a_frame_with_a_wrong_length_is_text() {
+        for header in ["x;", ";", "99999999999;", "3;abcd"] {
+            let input = format!("\x1b_GBXn0nce;{header} and more");
+            assert_eq!(
+                decode_all_ways(input.as_bytes()),
+                [stdout(&input)],
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_replaced_and_changes_nothing_else() {
+        assert_eq!(
+            decode_all_ways(b"a\xffb\xe2\x82"),
+            [stdout("a\u{fffd}b\u{fffd}")]
+        );
+    }
+
+    #[test]
+    fn content_blocks_of_evcxr_are_displays() {
+        let input =
+            "before\nEVCXR_BEGIN_CONTENT text/html\n<b>1</b>\n\n<i>2</i>\nEVCXR_END_CONTENT\nafter";
+        let mut display = Display::default();
+        display.data.insert(
+            "text/html".to_owned(),
+            Value::String("<b>1</b>\n\n<i>2</i>".to_owned()),
+        );
+        assert_eq!(
+            decode_all_ways(input.as_bytes()),
+            [
+                stdout("before\n"),
+                Incoming::Event(Event::Display(display)),
+                stdout("after")
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unfinished_content_block_is_text() {
+        let input = "EVCXR_BEGIN_CONTENT text/html\n<b>never closed\n";
+        assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
+        assert_eq!(decode_all_ways(b"EVCXR_BEG"), [stdout("EVCXR_BEG")]);
+    }
+
+    #[test]
+    fn control_lines_of_evcxr_are_text() {
+        let input =
+            "EVCXR_EXECUTION_COMPLETE\nEVCXR_PANIC_NOTIFICATION\nEVCXR_VARIABLE_CHANGED_TYPE:x\n";
+        assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Stops a running cell from another thread.
+//!
+//! The first request asks: the compiler is stopped if it is still compiling, else the child gets SIGINT, whose handler
+//! in the prelude sets a flag that every loop of the prelude looks at. The second request ends the child, and with it
+//! all variables.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::child::INTERRUPT_FILE;
+use super::stand_in::PROCESS_FILE;
+
+/// Stops the cell that runs in a session. Cheap to clone; every clone stops the same session.
+#[derive(Clone, Debug)]
+pub struct Interrupter {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    child: Mutex<Option<Arc<Mutex<Child>>>>,
+    state: AtomicU8,
+}
+
+/// Nothing runs.
+const IDLE: u8 = 0;
+/// A cell runs and nobody has asked to stop it.
+const RUNNING: u8 = 1;
+/// A cell runs and was asked to stop.
+const ASKED: u8 = 2;
+/// The cell's process was ended on request.
+const KILLED: u8 = 3;
+
+/// What an interrupt did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// No cell was running.
+    NothingRuns,
+    /// The cell was asked to stop and keeps its variables when it does.
+    Asked,
+    /// The process that runs cells was ended; its variables are lost.
+    Killed,
+}
+
+impl Interrupter {
+    pub(crate) fn new(folder: PathBuf) -> Interrupter {
+        Interrupter {
+            shared: Arc::new(Shared {
+                folder,
+                child: Mutex::new(None),
+                state: AtomicU8::new(IDLE),
+            }),
+        }
+    }
+
+    /// Asks the running cell to stop; if it was asked before, ends its process.
+    pub fn interrupt(&self) -> Interrupted {
+        let state = &self.shared.state;
+        if state
+            .compare_exchange(RUNNING, ASKED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+        {
+            // The file catches a cell that has not begun to run: the stand-in and the child look for it.
+            let _ = fs::write(self.shared.folder.join(INTERRUPT_FILE), "");
+            self.signal_compiler();
+            self.signal_child(libc::SIGINT, false);
+            return Interrupted::Asked;
+        }
+        self.kill()
+    }
+
+    /// Ends the process of the running cell.
+    pub fn kill(&self) -> Interrupted {
+        if self.shared.state.load(Ordering::Acquire) == IDLE {
+            return Interrupted::NothingRuns;
+        }
+        self.shared.state.store(KILLED, Ordering::Release);
+        self.signal_compiler();
+        self.signal_child(libc::SIGKILL, true);
+        Interrupted::Killed
+    }
+
+    pub(crate) fn set_child(&self, child: Arc<Mutex<Child>>) {
+        *self
+            .shared
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(child);
+    }
+
+    pub(crate) fn begin_cell(&self) {
+        let _ = fs::remove_file(self.shared.folder.join(INTERRUPT_FILE));
+        self.shared.state.store(RUNNING, Ordering::Release);
+    }
+
+    /// Whether the cell that ends now was interrupted, and whether its process was ended for it.
+    pub(crate) fn end_cell(&self) -> (bool, bool) {
+        let state = self.shared.state.swap(IDLE, Ordering::AcqRel);
+        let _ = fs::remove_file(self.shared.folder.join(INTERRUPT_FILE));
+        (state >= ASKED, state == KILLED)
+    }
+
+    fn signal_child(&self, signal: i32, group: bool) {
+        let child = self
+            .shared
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(child) = child else { return };
+        // evcxr holds the lock only while it waits for a child that has ended: nothing to signal then.
+        let Ok(mut child) = child.try_lock() else {
+            return;
+        };
+        if let Ok(None) = child.try_wait()
+            && let Ok(pid) = i32::try_from(child.id())
+        {
+            // SAFETY: no memory is involved. The process has not been waited for, so its id is still its own; it is
+            // the leader of its group.
+            unsafe { libc::kill(if group { -pid } else { pid }, signal) };
+        }
+    }
+
+    /// Ends a compiler that evcxr waits for.
+    fn signal_compiler(&self) {
+        let noted = fs::read_to_string(self.shared.folder.join(PROCESS_FILE)).ok();
+        let Some(pid) = noted.and_then(|text| text.trim().parse::<i32>().ok()) else {
+            return;
+        };
+        if is_our_compiler(pid) {
+            // SAFETY: no memory is involved. The id belongs to a child of ours that evcxr has not waited for.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+    }
+}
+
+/// Whether the process is a child of this one and a compiler: the file may name one that is long gone.
+fn is_our_compiler(pid: i32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    // pid (name) state parent …; the name may hold spaces and parentheses.
+    let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else {
+        return false;
+    };
+    let name = stat.get(open + 1..close).unwrap_or_default();
+    let parent = stat
+        .get(close + 1..)
+        .and_then(|rest| rest.split_whitespace().nth(1))
+        .and_then(|text| text.parse().ok());
+    parent == Some(std::process::id()) && ["rustc", "glassbox", "cargo"].contains(&name)
+}

@@ -1,0 +1,143 @@
+//! One evaluation session: what the kernel, the REPL and the notebook runner use, and nothing else.
+//!
+//! ```text
+//! code ─▶ Session::evaluate ─▶ evcxr (types by rust-analyzer) ─▶ stand-in cargo ─▶ rustc ─▶ child process
+//!                 ▲                                                                           │
+//!                 └── events while the cell runs ◀── frames ◀── streams ◀── fd 1, fd 2 ◀──────┘
+//! ```
+//!
+//! # Layout
+//! - [`event`], [`outcome`], [`error`]: what front ends see, plain data
+//! - [`interrupt`]: stopping a cell from another thread
+//! - [`syntax`]: what can be said of a cell without compiling it
+//! - `child`, `stand_in`: this binary in other roles, see [`role`]
+//! - `streams`, `frames`: from the child's bytes to events
+//! - `toolchain`, `prelude_source`, `prelude_cache`: Rust, and the prelude as one shared library
+//! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
+
+mod child;
+mod engine;
+pub mod error;
+pub mod event;
+mod frames;
+pub mod interrupt;
+pub mod outcome;
+mod prelude_cache;
+mod prelude_source;
+mod report;
+mod rewrite;
+mod source_map;
+mod stand_in;
+mod streams;
+mod syntax;
+mod toolchain;
+
+use std::path::PathBuf;
+
+pub use engine::Session;
+pub use error::SessionError;
+pub use event::{Display, Event, StreamName};
+pub use interrupt::{Interrupted, Interrupter};
+pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
+pub use prelude_source::{EmbeddedSource, embed_prelude_source};
+pub use syntax::Completeness;
+
+/// How to start a session.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Features of the prelude to build it with, such as `cuda`.
+    pub features: Vec<String>,
+    /// Bring the prelude's names into every cell (`use glassbox_prelude::prelude::*;`). It is loaded either way.
+    pub prelude: bool,
+    /// Cells to run before the first one.
+    pub init: Vec<String>,
+    /// The `glassbox` binary, which plays the other roles. By default the running program.
+    pub program: Option<PathBuf>,
+}
+
+impl Default for SessionConfig {
+    fn default() -> SessionConfig {
+        SessionConfig {
+            features: Vec::new(),
+            prelude: true,
+            init: Vec::new(),
+            program: None,
+        }
+    }
+}
+
+/// What happens while a session starts, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartEvent {
+    /// Looking for Rust and the prelude.
+    Checking,
+    /// Another session builds the prelude; this one waits for it.
+    WaitingForOtherBuild,
+    /// The prelude is being built: only for the first session, and after changes.
+    BuildingPrelude {
+        /// Crates finished.
+        done: usize,
+        /// Crates in all, if known.
+        total: Option<usize>,
+        /// The crate just finished.
+        krate: String,
+    },
+    /// The process that runs cells is being started.
+    StartingChild,
+    /// The first cell brings the prelude in.
+    LoadingPrelude,
+    /// Cells can be run.
+    Ready,
+}
+
+/// What can stand at the cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completions {
+    /// First byte to be replaced.
+    pub start: usize,
+    /// One past the last byte to be replaced.
+    pub end: usize,
+    /// The proposals, best first.
+    pub items: Vec<Completion>,
+}
+
+/// One proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// What to insert.
+    pub text: String,
+    /// What to show, with type or signature.
+    pub label: String,
+    /// Jupyter's word for what it is: `function`, `class`, `module`, `instance`, `keyword`, `magic`, `statement`…
+    pub kind: &'static str,
+}
+
+/// What is known of the name at the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Declaration and documentation as text.
+    pub plain: String,
+    /// The same as HTML.
+    pub html: String,
+}
+
+/// A variable that later cells can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its type as Rust code.
+    pub type_name: String,
+}
+
+/// If this process was started by a session to play another role, plays it and returns the exit code.
+///
+/// `main` calls this before anything else, with its arguments after the program's name.
+pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i32> {
+    let first = arguments.next()?;
+    match first.to_str()? {
+        child::ROLE => Some(child::main()),
+        stand_in::ROLE => Some(stand_in::main(arguments)),
+        _ => None,
+    }
+}

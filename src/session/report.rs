@@ -1,0 +1,373 @@
+//! Reports of failed cells: rustc's messages, panics and errors, shown on the cell's own lines.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Patch, Renderer, Snippet};
+use serde_json::Value;
+
+use super::frames::PanicReport;
+use super::outcome::{CellError, CellErrorKind, StateKept};
+use super::source_map::{Place, SourceMap, byte_of};
+
+/// What the cell is called in reports.
+const CELL: &str = "cell";
+/// So many errors of one cell are shown in full.
+const SHOWN: usize = 5;
+/// How wide reports may be.
+const WIDTH: usize = 110;
+
+/// The cell and how its generated source maps back to it.
+pub(crate) struct CellSource<'a> {
+    pub code: &'a str,
+    pub map: SourceMap,
+}
+
+impl<'a> CellSource<'a> {
+    pub(crate) fn new(code: &'a str, generated: &str) -> CellSource<'a> {
+        CellSource {
+            code,
+            map: SourceMap::new(code, generated),
+        }
+    }
+
+    fn bytes(&self, start: Place, end: Place) -> Option<Range<usize>> {
+        let start = byte_of(self.code, start)?;
+        let end = byte_of(self.code, end)?;
+        (start <= end && end <= self.code.len()).then_some(start..end)
+    }
+
+    /// The bytes of the cell that a span of rustc's JSON means; macros are followed to where the cell calls them.
+    fn span(&self, span: &Value) -> Option<Range<usize>> {
+        let number = |key: &str| span[key].as_u64().and_then(|n| usize::try_from(n).ok());
+        let direct = || {
+            if !span["file_name"].as_str()?.ends_with("lib.rs") {
+                return None;
+            }
+            let start = self.map.to_cell(Place {
+                line: number("line_start")?,
+                column: number("column_start")?,
+            })?;
+            let end = self.map.to_cell(Place {
+                line: number("line_end")?,
+                column: number("column_end")?,
+            })?;
+            self.bytes(start, end)
+        };
+        direct().or_else(|| match &span["expansion"]["span"] {
+            Value::Null => None,
+            caller => self.span(caller),
+        })
+    }
+}
+
+/// The report of a cell that did not compile.
+pub(crate) fn compile_errors(
+    source: &CellSource<'_>,
+    errors: &[evcxr::CompilationError],
+) -> CellError {
+    let mut reports: Vec<String> = Vec::new();
+    let mut hidden = 0;
+    for error in errors {
+        let report = compile_error(source, error);
+        if reports.contains(&report) {
+            continue;
+        }
+        if reports.len() == SHOWN {
+            hidden += 1;
+        } else {
+            reports.push(report);
+        }
+    }
+    let first = errors.first();
+    let ename = first
+        .and_then(|error| error.code())
+        .unwrap_or("CompileError")
+        .to_owned();
+    let evalue = first
+        .map(evcxr::CompilationError::message)
+        .unwrap_or_default();
+    let mut traceback: Vec<String> = Vec::new();
+    for report in &reports {
+        traceback.extend(report.lines().map(str::to_owned));
+        traceback.push(String::new());
+    }
+    if hidden > 0 {
+        traceback.push(format!("… and {hidden} more errors"));
+    }
+    CellError {
+        kind: CellErrorKind::Compile,
+        ename,
+        evalue,
+        traceback,
+        state: StateKept::default(),
+    }
+}
+
+fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> String {
+    let message = error.message();
+    let spans = labelled_spans(source, error);
+    let mut title = Level::ERROR.primary_title(message.as_str());
+    let url = error
+        .code()
+        .map(|code| format!("https://doc.rust-lang.org/error_codes/{code}.html"));
+    if let Some(code) = error.code() {
+        title = title.id(code);
+    }
+    if let Some(url) = &url {
+        title = title.id_url(url.as_str());
+    }
+    let mut main = Group::with_title(title);
+    let mut notes: Vec<String> = Vec::new();
+    if spans.is_empty() {
+        notes.extend(places_elsewhere(&error.json));
+    } else {
+        let mut snippet = Snippet::source(source.code).path(CELL);
+        for (range, label, primary) in &spans {
+            let kind = if *primary {
+                AnnotationKind::Primary
+            } else {
+                AnnotationKind::Context
+            };
+            let mut annotation = kind.span(range.clone());
+            if !label.is_empty() {
+                annotation = annotation.label(label.as_str());
+            }
+            snippet = snippet.annotation(annotation);
+        }
+        main = main.element(snippet);
+    }
+    let children = error.json["children"].as_array();
+    let mut suggestions: Vec<(String, Vec<(Range<usize>, String)>)> = Vec::new();
+    for child in children.into_iter().flatten() {
+        let text = child["message"].as_str().unwrap_or_default().to_owned();
+        let patches = patches(source, child);
+        if patches.is_empty() {
+            notes.push(text);
+        } else {
+            suggestions.push((text, patches));
+        }
+    }
+    notes.extend(advice(error).map(str::to_owned));
+    let mut elements: Vec<Element<'_>> = Vec::new();
+    elements.extend(
+        notes
+            .iter()
+            .map(|note| Level::NOTE.message(note.as_str()).into()),
+    );
+    main = main.elements(elements);
+    let mut groups = vec![main];
+    for (text, patches) in &suggestions {
+        let mut snippet = Snippet::source(source.code).path(CELL);
+        for (range, replacement) in patches {
+            snippet = snippet.patch(Patch::new(range.clone(), replacement.as_str()));
+        }
+        groups.push(Group::with_title(Level::HELP.secondary_title(text.as_str())).element(snippet));
+    }
+    renderer().render(&groups).to_string()
+}
+
+fn renderer() -> Renderer {
+    Renderer::styled().term_width(WIDTH)
+}
+
+type Labelled = (Range<usize>, String, bool);
+
+/// The places in the cell that an error points to. Errors that evcxr made itself have no JSON but know their places.
+fn labelled_spans(source: &CellSource<'_>, error: &evcxr::CompilationError) -> Vec<Labelled> {
+    let from_json = error.json["spans"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|span| {
+            let label = span["label"].as_str().unwrap_or_default().to_owned();
+            Some((
+                source.span(span)?,
+                label,
+                span["is_primary"].as_bool().unwrap_or(false),
+            ))
+        });
+    let mut found: Vec<Labelled> = from_json.collect();
+    if found.is_empty() {
+        found = error
+            .spanned_messages()
+            .iter()
+            .filter_map(|message| {
+                let span = message.span?;
+                let start = Place {
+                    line: span.start_line,
+                    column: span.start_column,
+                };
+                let end = Place {
+                    line: span.end_line,
+                    column: span.end_column,
+                };
+                Some((
+                    source.bytes(start, end)?,
+                    message.label.clone(),
+                    message.is_primary,
+                ))
+            })
+            .collect();
+    }
+    found
+}
+
+/// The lines of earlier cells, or of macros, that an error points to.
+fn places_elsewhere(json: &Value) -> Vec<String> {
+    let spans = json["spans"].as_array().into_iter().flatten();
+    let texts = spans.filter_map(|span| span["text"][0]["text"].as_str());
+    texts
+        .map(|text| format!("in code that is not part of this cell: `{}`", text.trim()))
+        .collect()
+}
+
+/// The replacements that rustc suggests, if all of them lie in the cell.
+fn patches(source: &CellSource<'_>, child: &Value) -> Vec<(Range<usize>, String)> {
+    let spans = child["spans"].as_array();
+    let mut found = Vec::new();
+    for span in spans.into_iter().flatten() {
+        let (Some(range), Some(text)) = (source.span(span), span["suggested_replacement"].as_str())
+        else {
+            return Vec::new();
+        };
+        found.push((range, text.to_owned()));
+    }
+    found
+}
+
+/// What a notebook can do that a program can't, or the other way round.
+fn advice(error: &evcxr::CompilationError) -> Option<&'static str> {
+    match error.code()? {
+        "E0384" | "E0596" => {
+            Some("a variable of an earlier cell becomes mutable by `let mut x = x;`")
+        }
+        "E0597" => {
+            Some("variables that a later cell may use cannot hold references, except to statics")
+        }
+        _ => None,
+    }
+}
+
+/// The report of a panic.
+pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError {
+    let mut traceback = located(
+        source,
+        "panic",
+        &report.message,
+        &report.file,
+        report.line,
+        report.column,
+    );
+    if !report.backtrace.is_empty() {
+        traceback.push("\u{1b}[2mcalled from (innermost first):\u{1b}[0m".to_owned());
+        traceback.extend(
+            report
+                .backtrace
+                .iter()
+                .map(|frame| format!("\u{1b}[2m  {frame}\u{1b}[0m")),
+        );
+    }
+    CellError {
+        kind: CellErrorKind::Panic,
+        ename: "Panic".to_owned(),
+        evalue: first_line(&report.message),
+        traceback,
+        state: StateKept::default(),
+    }
+}
+
+/// The report of a `?` that met an error.
+pub(crate) fn failed(
+    source: &CellSource<'_>,
+    message: &str,
+    chain: &[String],
+    at: Option<(usize, usize)>,
+) -> CellError {
+    let (line, column) = at.unwrap_or_default();
+    let mut traceback = located(source, "error", message, "lib.rs", line, column);
+    let mut before = message;
+    for cause in chain {
+        // Many errors repeat their source in their own message.
+        if !before.ends_with(cause.as_str()) {
+            traceback.push(format!("  caused by: {cause}"));
+        }
+        before = cause;
+    }
+    CellError {
+        kind: CellErrorKind::Error,
+        ename: "Error".to_owned(),
+        evalue: first_line(message),
+        traceback,
+        state: StateKept::default(),
+    }
+}
+
+/// A message on the line where it arose, if that line is the cell's.
+fn located(
+    source: &CellSource<'_>,
+    name: &'static str,
+    message: &str,
+    file: &str,
+    line: usize,
+    column: usize,
+) -> Vec<String> {
+    let level = Level::ERROR.with_name(name);
+    let place = if file.ends_with("lib.rs") {
+        source.map.to_cell(Place { line, column })
+    } else {
+        None
+    };
+    let range = place.and_then(|place| {
+        let start = byte_of(source.code, place)?;
+        let rest = source.code.get(start..)?;
+        let end = start + rest.lines().next().unwrap_or_default().trim_end().len();
+        Some(start..end.max(start))
+    });
+    let mut group = Group::with_title(level.primary_title(message));
+    let elsewhere;
+    match range {
+        Some(range) => {
+            let annotation = AnnotationKind::Primary.span(range);
+            group = group.element(
+                Snippet::source(source.code)
+                    .path(CELL)
+                    .annotation(annotation),
+            );
+        }
+        None if line > 0 && !file.is_empty() => {
+            elsewhere = if file.ends_with("glassbox/lib.rs") {
+                "in code of an earlier cell".to_owned()
+            } else {
+                format!("in {file}, line {line}")
+            };
+            group = group.element(Level::NOTE.message(elsewhere.as_str()));
+        }
+        None => {}
+    }
+    renderer()
+        .render(&[group])
+        .to_string()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A report without a place.
+pub(crate) fn plain(kind: CellErrorKind, ename: &str, evalue: &str) -> CellError {
+    let mut traceback = vec![format!(
+        "\u{1b}[1m\u{1b}[91m{ename}\u{1b}[0m\u{1b}[1m: {}\u{1b}[0m",
+        first_line(evalue)
+    )];
+    traceback.extend(evalue.lines().skip(1).map(str::to_owned));
+    CellError {
+        kind,
+        ename: ename.to_owned(),
+        evalue: first_line(evalue),
+        traceback,
+        state: StateKept::default(),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,257 @@
+//! What can be said of a cell's source without compiling it: its statements, the names it defines, whether it is
+//! finished.
+
+use ra_ap_parser::LexedStr;
+use ra_ap_syntax::ast::{self, HasName};
+use ra_ap_syntax::{AstNode, Edition, SourceFile, SyntaxNode, T};
+
+/// Whether a cell can be run as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// It can be run.
+    Complete,
+    /// More has to come; the next line is best indented so.
+    Incomplete {
+        /// Spaces for the next line.
+        indent: String,
+    },
+    /// No continuation can make it valid.
+    Invalid,
+}
+
+const EDITION: Edition = Edition::Edition2024;
+/// How many spaces a level of nesting is indented.
+const INDENT: usize = 4;
+/// What evcxr puts before a cell to parse it.
+const WRAPPER: &str = "fn f(){";
+/// One of these finishes every cell that only lacks its end.
+const ENDINGS: [&str; 8] = [
+    ";",
+    " x;",
+    " x",
+    "{}",
+    " x {}",
+    " fn x() {}",
+    ": x = x;",
+    " => x }",
+];
+
+/// Judges brackets, strings and comments first, then asks the parser.
+pub(crate) fn completeness(code: &str) -> Completeness {
+    let rust = skip_commands(code);
+    let incomplete = |depth: usize| Completeness::Incomplete {
+        indent: " ".repeat(INDENT * depth),
+    };
+    match brackets(rust) {
+        Brackets::Mismatched => Completeness::Invalid,
+        Brackets::InsideText => incomplete(0),
+        Brackets::Open(depth) => incomplete(depth),
+        Brackets::Closed if parses(rust) => Completeness::Complete,
+        Brackets::Closed => {
+            let start = rust.trim_end();
+            // After a semicolon or a closing brace nothing is left to be finished, except an attribute's item.
+            let could_go_on =
+                !start.ends_with(';') && ENDINGS.iter().any(|end| parses(&format!("{start}{end}")));
+            if could_go_on {
+                incomplete(1)
+            } else {
+                Completeness::Invalid
+            }
+        }
+    }
+}
+
+fn parses(code: &str) -> bool {
+    SourceFile::parse(&wrapped(code), EDITION)
+        .errors()
+        .is_empty()
+}
+
+fn wrapped(code: &str) -> String {
+    format!("{WRAPPER}{code}\n}}")
+}
+
+/// The Rust code after the lines of commands (`:dep`, `!ls`) at the top of a cell.
+pub(crate) fn skip_commands(code: &str) -> &str {
+    let mut rest = code;
+    for line in code.split_inclusive('\n') {
+        let trimmed = line.trim();
+        let command =
+            line.starts_with('!') || trimmed.starts_with(':') && !trimmed.starts_with("::");
+        if !command && !line.starts_with("//") && !trimmed.is_empty() {
+            break;
+        }
+        rest = &rest[line.len()..];
+    }
+    rest
+}
+
+/// The names that a cell's statements bind at its top level, sorted.
+pub(crate) fn defined_names(code: &str) -> Vec<String> {
+    let mut names: Vec<String> = statements(skip_commands(code))
+        .into_iter()
+        .filter_map(|statement| ast::LetStmt::cast(statement.node)?.pat())
+        .flat_map(|pattern| {
+            pattern
+                .syntax()
+                .descendants()
+                .filter_map(ast::IdentPat::cast)
+                .collect::<Vec<_>>()
+        })
+        .filter_map(|pattern| Some(pattern.name()?.text().to_string()))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// One statement of a cell, split as evcxr splits it.
+pub(crate) struct Statement<'a> {
+    /// Its text, with what follows up to the next statement.
+    pub code: &'a str,
+    node: SyntaxNode,
+}
+
+/// The statements of Rust code, in order and without gaps.
+pub(crate) fn statements(code: &str) -> Vec<Statement<'_>> {
+    let parsed = SourceFile::parse(&wrapped(code), EDITION);
+    let function = parsed
+        .syntax_node()
+        .children()
+        .next()
+        .and_then(ast::Fn::cast);
+    let list = function
+        .and_then(|function| function.body())
+        .and_then(|body| body.stmt_list());
+    let mut found = Vec::new();
+    let Some(list) = list else { return found };
+    let mut start = 0;
+    let mut children = list.syntax().children().peekable();
+    while let Some(node) = children.next() {
+        let end = children
+            .peek()
+            .map_or(code.len(), |next| {
+                usize::from(next.text_range().start()).saturating_sub(WRAPPER.len())
+            })
+            .min(code.len());
+        match code.get(start..end) {
+            Some(text) if !text.is_empty() => found.push(Statement { code: text, node }),
+            _ => break,
+        }
+        start = end;
+    }
+    found
+}
+
+/// What the brackets of a text say.
+enum Brackets {
+    Closed,
+    /// So many wait to be closed.
+    Open(usize),
+    /// The text ends inside a string or a comment.
+    InsideText,
+    /// One is closed that was not opened.
+    Mismatched,
+}
+
+fn brackets(code: &str) -> Brackets {
+    let tokens = LexedStr::new(EDITION, code);
+    let mut open = Vec::new();
+    for index in 0..tokens.len() {
+        if tokens
+            .error(index)
+            .is_some_and(|error| error.contains("terminate"))
+        {
+            return Brackets::InsideText;
+        }
+        let kind = tokens.kind(index);
+        let closes = match kind {
+            _ if kind == T!['('] || kind == T!['['] || kind == T!['{'] => {
+                open.push(kind);
+                continue;
+            }
+            _ if kind == T![')'] => T!['('],
+            _ if kind == T![']'] => T!['['],
+            _ if kind == T!['}'] => T!['{'],
+            _ => continue,
+        };
+        if open.pop() != Some(closes) {
+            return Brackets::Mismatched;
+        }
+    }
+    if open.is_empty() {
+        Brackets::Closed
+    } else {
+        Brackets::Open(open.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incomplete(depth: usize) -> Completeness {
+        Completeness::Incomplete {
+            indent: " ".repeat(INDENT * depth),
+        }
+    }
+
+    #[test]
+    fn complete_cells() {
+        for code in [
+            "",
+            "1 + 1",
+            "let x = 1;",
+            "fn f(x: u32) -> u32 { x }\nf(1)",
+            ":dep regex = \"1\"\n",
+            "!ls (",
+            "// only { a comment",
+            "\"a { in a string\"",
+            "'{'",
+            "r#\"raw \" quote\"#",
+            "let x: &'static str = \"é\";",
+            "for i in 0..3 { println!(\"{i}\"); }",
+            "use std::fmt::{self, Write};",
+        ] {
+            assert_eq!(completeness(code), Completeness::Complete, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn incomplete_cells_say_how_to_indent() {
+        assert_eq!(completeness("fn f() {"), incomplete(1));
+        assert_eq!(completeness("fn f() {\n    if x {"), incomplete(2));
+        assert_eq!(completeness("let v = vec![1,"), incomplete(1));
+        assert_eq!(completeness("let s = \"not closed"), incomplete(0));
+        assert_eq!(completeness("/* not closed"), incomplete(0));
+        assert_eq!(completeness("r#\"not closed\""), incomplete(0));
+        assert_eq!(completeness("let x ="), incomplete(1));
+        assert_eq!(completeness("let x = 1"), incomplete(1));
+        assert_eq!(completeness("1 +"), incomplete(1));
+        assert_eq!(completeness("#[derive(Clone)]"), incomplete(1));
+    }
+
+    #[test]
+    fn invalid_cells() {
+        for code in ["let x = 1)", "}", "(]", "let = ;", "fn f() }"] {
+            assert_eq!(completeness(code), Completeness::Invalid, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_all_patterns_at_the_top_level_are_found() {
+        let code = ":dep x\nlet a = 1; let (b, mut c) = (2, 3);\n{ let hidden = 4; }\nlet Some(d) = x else { return };";
+        assert_eq!(defined_names(code), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn statements_cover_the_code_without_gaps() {
+        let code = "let a = 1; a += 2;\nfn f() {}\n\nf()";
+        let texts: Vec<&str> = statements(code)
+            .iter()
+            .map(|statement| statement.code)
+            .collect();
+        assert_eq!(texts.concat(), code);
+        assert_eq!(texts.len(), 4);
+    }
+}
