@@ -6,5 +6,5 @@ fn main() -> ExitCode {
     if let Some(code) = glassbox::session::role(std::env::args_os().skip(1)) {
         std::process::exit(code);
     }
-    ExitCode::SUCCESS
+    glassbox::commands::main()
 }

@@ -12,7 +12,7 @@
 //! - [`syntax`]: what can be said of a cell without compiling it
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
-//! - `toolchain`, `prelude_source`, `prelude_cache`: Rust, and the prelude as one shared library
+//! - `toolchain`, `prelude_source`, `prelude_cache`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
 
 mod child;
@@ -24,6 +24,7 @@ pub mod interrupt;
 pub mod outcome;
 mod prelude_cache;
 mod prelude_source;
+mod prelude_status;
 mod report;
 mod rewrite;
 mod source_map;
@@ -40,6 +41,7 @@ pub use event::{Display, Event, StreamName};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 pub use prelude_source::{EmbeddedSource, embed_prelude_source};
+pub use prelude_status::{PreludeState, PreludeStatus, prelude_status};
 pub use syntax::Completeness;
 
 /// How to start a session.

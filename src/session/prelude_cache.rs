@@ -72,8 +72,7 @@ pub(crate) fn get(
     progress: &mut dyn FnMut(StartEvent),
 ) -> Result<CachedPrelude, SessionError> {
     let cache = cache_dir()?;
-    let key = source.key(&[LAYOUT, RUSTFLAGS, &toolchain.version, &features.join(",")])?;
-    let finished = cache.join(&key);
+    let finished = cache.join(key(source, toolchain, features)?);
     if let Some(prelude) = open(&finished) {
         return Ok(prelude);
     }
@@ -93,8 +92,17 @@ pub(crate) fn get(
     })
 }
 
+/// The name of the folder that holds the library for this source and compiler.
+pub(crate) fn key(
+    source: &PreludeSource,
+    toolchain: &Toolchain,
+    features: &[String],
+) -> Result<String, SessionError> {
+    source.key(&[LAYOUT, RUSTFLAGS, &toolchain.version, &features.join(",")])
+}
+
 /// The library in `dir` if every file has the size that the manifest gives.
-fn open(dir: &Path) -> Option<CachedPrelude> {
+pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
     let whole = manifest.files.iter().all(|(name, size)| {
         fs::metadata(dir.join(name))

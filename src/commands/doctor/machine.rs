@@ -1,0 +1,172 @@
+//! The machine: disk space, the GPU and its driver, and the weights that were downloaded.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Check, State, folder_from, output, size, size_of_tree};
+
+/// Below this a build of the prelude does not fit.
+const LEAST_SPACE: u64 = 500_000_000;
+/// Below this it gets tight.
+const SPACE: u64 = 3_000_000_000;
+
+pub fn checks(features: &[String]) -> Vec<Check> {
+    let cache = folder_from("GLASSBOX_CACHE_DIR")
+        .or_else(dirs::cache_dir)
+        .unwrap_or_else(std::env::temp_dir);
+    let mut checks = vec![
+        space(
+            "disk: cache",
+            cache,
+            "free some, or set GLASSBOX_CACHE_DIR to another disk",
+        ),
+        space(
+            "disk: temp",
+            std::env::temp_dir(),
+            "free some, or set TMPDIR to another disk",
+        ),
+        gpu(features.iter().any(|feature| feature == "cuda")),
+    ];
+    checks.push(weights());
+    checks
+}
+
+fn space(name: &'static str, folder: PathBuf, advice: &str) -> Check {
+    let existing = folder
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(&folder);
+    match available(existing) {
+        Ok(bytes) => {
+            let found = format!("{} free in {}", size(bytes), folder.display());
+            match bytes {
+                b if b >= SPACE => Check::ok(name, found),
+                b if b >= LEAST_SPACE => Check::other(name, State::Warning, found, advice),
+                _ => Check::other(name, State::Missing, found, advice),
+            }
+        }
+        Err(error) => Check::other(
+            name,
+            State::Warning,
+            format!("{}: {error}", folder.display()),
+            advice,
+        ),
+    }
+}
+
+/// Bytes that this user may still write in `folder`.
+fn available(folder: &Path) -> std::io::Result<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero byte, and the result is read only if the call has filled it.
+    let found = unsafe {
+        if libc::statvfs(path.as_ptr(), found.as_mut_ptr()) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        found.assume_init()
+    };
+    // The fields' widths differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(found.f_bavail as u64 * found.f_frsize as u64)
+}
+
+fn gpu(wanted: bool) -> Check {
+    let name = "GPU";
+    let query = [
+        "--query-gpu=name,driver_version,memory.total,compute_cap",
+        "--format=csv,noheader",
+    ];
+    let listed = which::which("nvidia-smi")
+        .ok()
+        .and_then(|program| output(&program, &query));
+    let toolkit = which::which("nvcc")
+        .ok()
+        .and_then(|program| output(&program, &["--version"]));
+    let toolkit = toolkit
+        .as_deref()
+        .and_then(|text| text.lines().find(|line| line.contains("release")));
+    match listed.filter(|text| !text.is_empty()) {
+        Some(gpus) => {
+            let gpus = gpus.lines().collect::<Vec<_>>().join("; ");
+            match toolkit {
+                Some(toolkit) => {
+                    Check::ok(name, format!("{gpus}; CUDA toolkit: {}", toolkit.trim()))
+                }
+                None => Check::other(
+                    name,
+                    if wanted {
+                        State::Missing
+                    } else {
+                        State::Warning
+                    },
+                    format!("{gpus}; no nvcc on PATH"),
+                    "to use it, put the CUDA toolkit's nvcc on PATH and start with --features cuda",
+                ),
+            }
+        }
+        None => {
+            let found = match driver() {
+                true => "the NVIDIA driver library is there, but nvidia-smi lists no GPU",
+                false => "no NVIDIA GPU found (no nvidia-smi, no libcuda)",
+            };
+            let state = if wanted {
+                State::Missing
+            } else {
+                State::Absent
+            };
+            Check::other(
+                name,
+                state,
+                found,
+                "nothing: everything runs on the CPU; --features cuda needs an NVIDIA GPU",
+            )
+        }
+    }
+}
+
+/// Whether the driver's library can be loaded.
+fn driver() -> bool {
+    // SAFETY: libcuda's initialisers do nothing but set up the library itself.
+    unsafe { libloading::Library::new("libcuda.so.1") }.is_ok()
+}
+
+fn weights() -> Check {
+    let name = "weights";
+    let home = folder_from("HF_HOME")
+        .or_else(|| dirs::home_dir().map(|home| home.join(".cache/huggingface")));
+    let Some(hub) = folder_from("HF_HUB_CACHE").or_else(|| home.map(|home| home.join("hub")))
+    else {
+        return Check::other(
+            name,
+            State::Warning,
+            "the home folder is not known",
+            "set HF_HOME",
+        );
+    };
+    let entries = std::fs::read_dir(&hub)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
+    let mut models: Vec<String> = entries
+        .filter_map(|entry| {
+            let model = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("models--")?
+                .replace("--", "/");
+            Some(format!("{model} ({})", size(size_of_tree(&entry.path()))))
+        })
+        .collect();
+    models.sort();
+    if models.is_empty() {
+        return Check::other(
+            name,
+            State::Absent,
+            format!("no models in {}", hub.display()),
+            "nothing for the tiny model, which is built in; a cell that names a model on Hugging Face downloads it here",
+        );
+    }
+    Check::ok(name, format!("{} in {}", models.join(", "), hub.display()))
+}

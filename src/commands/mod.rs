@@ -1,0 +1,83 @@
+//! The command line: `glassbox run`, `repl`, `kernel`, `install`, `uninstall`, `doctor`.
+//!
+//! arguments → one file per command → exit code. Results go to standard output, progress and complaints to standard
+//! error, so that a script can read the one and a person the other.
+
+mod doctor;
+mod failure;
+mod interrupts;
+mod repl;
+mod run;
+mod terminal;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Exit;
+
+/// What the exit codes mean; shown by `glassbox --help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a cell failed, or something that is needed is missing (doctor)
+  2    the command line is wrong
+  3    the notebook or a parameter is wrong
+  4    the session can't start
+  5    an output can't be written
+  130  interrupted with ctrl-c
+
+First steps:
+  glassbox doctor                            see whether everything is in place
+  glassbox run notebooks/00_tour.ipynb       execute a notebook
+  glassbox repl                              try things line by line
+  glassbox install && jupyter lab            use it from Jupyter";
+
+#[derive(Parser)]
+#[command(name = "glassbox", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Repl(repl::ReplArgs),
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Options of every command that starts a session.
+#[derive(Args, Debug, Clone, Default)]
+struct SessionArgs {
+    /// Build the prelude with these features, such as `cuda` for an NVIDIA GPU
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        env = "GLASSBOX_FEATURES"
+    )]
+    features: Vec<String>,
+}
+
+/// Reads the command line, does what it says, reports what went wrong.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Repl(args) => repl::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            terminal::complain(&failure.to_string());
+            failure.exit.into()
+        }
+    }
+}
+
+/// Writes a line of results. A reader that has gone away (`| head`) is no error.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}

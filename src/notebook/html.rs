@@ -1,0 +1,291 @@
+//! A notebook → one HTML page that needs nothing else: no scripts, no fonts, no files; pictures are data URIs.
+//!
+//! Text cells are typeset, code is coloured, each output is shown in the richest form that a page can show, and all
+//! text is escaped. `text/html` and SVG outputs are the cell's own markup and go in as they are.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::ansi::{self, escape};
+use super::document::{Cell, CellKind, Notebook, joined};
+use super::markdown::{self, Heading, Pictures};
+
+/// What the page needs besides the notebook.
+#[derive(Debug, Clone, Default)]
+pub struct PageOptions<'a> {
+    /// Title when the notebook has no heading: the file's name.
+    pub name: &'a str,
+    /// The notebook's folder, where pictures named by text cells are.
+    pub folder: Option<&'a Path>,
+    /// A line for the foot of the page.
+    pub note: &'a str,
+}
+
+/// Fewest headings that make a table of contents worth its room.
+const CONTENTS_FROM: usize = 4;
+
+/// The whole page.
+pub fn page(notebook: &Notebook, options: &PageOptions<'_>) -> String {
+    let mut headings = Vec::new();
+    let mut body = String::new();
+    let mut after_title = 0;
+    for (index, cell) in notebook.cells().iter().enumerate() {
+        match cell.kind() {
+            CellKind::Code => code_cell(cell, &mut body),
+            CellKind::Markdown => {
+                let pictures = Pictures {
+                    attachments: cell.attachments(),
+                    folder: options.folder,
+                };
+                let html = markdown::to_html(&cell.source(), pictures, &mut headings);
+                body.push_str(&format!("<section class=\"text\">\n{html}</section>\n"));
+                if index == 0 {
+                    after_title = body.len();
+                }
+            }
+            CellKind::Raw => {
+                body.push_str(&format!(
+                    "<section><pre>{}</pre></section>\n",
+                    escape(&cell.source())
+                ));
+            }
+        }
+    }
+    body.insert_str(after_title, &contents(&headings));
+    let title = notebook.title().unwrap_or_else(|| options.name.to_owned());
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"generator\" content=\"glassbox {version}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
+         </head>\n<body>\n<main>\n{body}</main>\n<footer>{note}</footer>\n</body>\n</html>\n",
+        version = env!("CARGO_PKG_VERSION"),
+        title = escape(title.trim_matches(['*', '`', '_'])),
+        note = escape(options.note),
+    )
+}
+
+const STYLE: &str = include_str!("page.css");
+
+fn contents(headings: &[Heading]) -> String {
+    let listed: Vec<&Heading> = headings
+        .iter()
+        .filter(|h| (2..=3).contains(&h.level))
+        .collect();
+    if listed.len() < CONTENTS_FROM {
+        return String::new();
+    }
+    let items: String = listed
+        .iter()
+        .map(|h| {
+            format!(
+                "<li class=\"level{}\"><a href=\"#{}\">{}</a></li>\n",
+                h.level,
+                escape(&h.id),
+                escape(&h.text)
+            )
+        })
+        .collect();
+    format!(
+        "<details class=\"contents\"><summary>Contents</summary>\n<ul>\n{items}</ul></details>\n"
+    )
+}
+
+fn code_cell(cell: &Cell, out: &mut String) {
+    let source = cell.source();
+    if source.trim().is_empty() && cell.outputs().is_empty() {
+        return;
+    }
+    let count = cell
+        .execution_count()
+        .map_or(" ".to_owned(), |n| n.to_string());
+    let failed = cell
+        .outputs()
+        .iter()
+        .any(|o| o.get("output_type").and_then(Value::as_str) == Some("error"));
+    let class = if failed { "cell failed" } else { "cell" };
+    out.push_str(&format!(
+        "<section class=\"{class}\">\n<div class=\"prompt\">[{count}]</div>\n<pre class=\"code\"><code>{}</code></pre>\n",
+        markdown::rust(source.trim_end())
+    ));
+    for output in cell.outputs() {
+        out.push_str(&output_html(output));
+    }
+    out.push_str("</section>\n");
+}
+
+fn output_html(output: &Value) -> String {
+    let text = |key: &str| output.get(key).map(joined).unwrap_or_default();
+    match output.get("output_type").and_then(Value::as_str) {
+        Some("stream") => {
+            let class = if text("name") == "stderr" {
+                "out stderr"
+            } else {
+                "out"
+            };
+            format!(
+                "<pre class=\"{class}\">{}</pre>\n",
+                ansi::to_html(&text("text"))
+            )
+        }
+        Some("display_data" | "execute_result") => {
+            let empty = Map::new();
+            let object = |key: &str| output.get(key).and_then(Value::as_object).unwrap_or(&empty);
+            bundle_html(object("data"), object("metadata"))
+        }
+        Some("error") => {
+            let trace: Vec<&str> = output
+                .get("traceback")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let report = match trace.is_empty() {
+                true => format!("{}: {}", text("ename"), text("evalue")),
+                false => trace.join("\n"),
+            };
+            format!(
+                "<pre class=\"out error\">{}</pre>\n",
+                ansi::to_html(&report)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// Pictures that a browser shows from a data URI.
+const PICTURES: &[&str] = &["image/png", "image/jpeg", "image/webp", "image/gif"];
+
+/// The richest form of a display.
+fn bundle_html(data: &Map<String, Value>, metadata: &Map<String, Value>) -> String {
+    let text = |mime: &str| data.get(mime).map(joined).filter(|text| !text.is_empty());
+    if let Some(html) = text("text/html") {
+        return format!("<div class=\"out rich\">{html}</div>\n");
+    }
+    if let Some(svg) = text("image/svg+xml") {
+        // What precedes the element (XML declaration, doctype) has no place inside a page.
+        let element = svg.find("<svg").map_or(svg.as_str(), |at| &svg[at..]);
+        return format!("<div class=\"out rich picture\">{element}</div>\n");
+    }
+    if let Some((mime, content)) = PICTURES.iter().find_map(|mime| Some((mime, text(mime)?))) {
+        let size = |key: &str| {
+            let pixels = metadata.get(*mime)?.get(key)?.as_f64()?;
+            Some(format!(" {key}=\"{pixels}\""))
+        };
+        let sizes = size("width").unwrap_or_default() + &size("height").unwrap_or_default();
+        let alt = escape(&text("text/plain").unwrap_or_default());
+        let content: String = content.split_whitespace().collect();
+        return format!(
+            "<div class=\"out picture\"><img src=\"data:{mime};base64,{}\" alt=\"{alt}\"{sizes}></div>\n",
+            escape(&content)
+        );
+    }
+    if let Some(source) = text("text/markdown") {
+        return format!(
+            "<div class=\"out text\">{}</div>\n",
+            markdown::to_html(&source, Pictures::default(), &mut Vec::new())
+        );
+    }
+    if let Some(plain) = text("text/plain").or_else(|| text("text/latex")) {
+        return format!("<pre class=\"out\">{}</pre>\n", ansi::to_html(&plain));
+    }
+    match data.iter().next() {
+        Some((mime, value)) if mime.ends_with("json") => {
+            format!(
+                "<pre class=\"out\">{}</pre>\n",
+                escape(&format!("{value:#}"))
+            )
+        }
+        Some((mime, _)) => format!(
+            "<p class=\"out missing\">an output of type {} is not shown here</p>\n",
+            escape(mime)
+        ),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(cells: Value) -> String {
+        let text =
+            json!({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}).to_string();
+        page(
+            &Notebook::parse(&text).unwrap(),
+            &PageOptions {
+                name: "a<b",
+                ..PageOptions::default()
+            },
+        )
+    }
+
+    fn code(source: &str, outputs: Value) -> Value {
+        json!([{"cell_type": "code", "metadata": {}, "source": source, "execution_count": 1, "outputs": outputs}])
+    }
+
+    #[test]
+    fn text_can_not_become_markup() {
+        let nasty = "</pre><script>alert(1)</script>";
+        let html = render(json!([
+            {"cell_type": "raw", "metadata": {}, "source": nasty},
+            {"cell_type": "code", "metadata": {}, "source": nasty, "execution_count": null, "outputs": [
+                {"output_type": "stream", "name": "stdout", "text": [nasty]},
+                {"output_type": "display_data", "data": {"text/plain": [nasty]}, "metadata": {}},
+                {"output_type": "display_data", "data": {"application/json": {"a": nasty}}, "metadata": {}},
+                {"output_type": "display_data", "data": {"a/<script>": nasty}, "metadata": {}},
+                {"output_type": "display_data", "data": {"image/png": "\"><script>", "text/plain": nasty}, "metadata": {}},
+                {"output_type": "error", "ename": nasty, "evalue": nasty, "traceback": []},
+            ]},
+        ]));
+        assert!(!html.contains("<script"), "{html}");
+        assert_eq!(html.matches("&lt;script&gt;").count(), 10, "{html}");
+        assert!(html.contains("<title>a&lt;b</title>"));
+    }
+
+    #[test]
+    fn the_richest_form_is_shown() {
+        let html = render(code(
+            "1",
+            json!([
+                {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "p1", "text/html": ["<b>", "h</b>"]}},
+                {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "p2", "image/svg+xml": "<?xml?><svg/>"}},
+                {"output_type": "display_data", "metadata": {"image/png": {"width": 32}},
+                 "data": {"text/plain": "p3", "image/png": "QU\nJD"}},
+                {"output_type": "execute_result", "execution_count": 1, "metadata": {}, "data": {"text/plain": "p4"}},
+            ]),
+        ));
+        for part in [
+            "<div class=\"out rich\"><b>h</b></div>",
+            "<div class=\"out rich picture\"><svg/></div>",
+            "<img src=\"data:image/png;base64,QUJD\" alt=\"p3\" width=\"32\">",
+            "<pre class=\"out\">p4</pre>",
+        ] {
+            assert!(html.contains(part), "{part} is not in {html}");
+        }
+        assert!(!html.contains("p1") && !html.contains("p2"));
+    }
+
+    #[test]
+    fn nothing_is_fetched_from_elsewhere() {
+        let html = render(code("1", json!([])));
+        assert!(
+            !html.contains("http://")
+                && !html.contains("https://")
+                && !html.contains("<link")
+                && !html.contains("url(")
+        );
+    }
+
+    #[test]
+    fn a_failed_cell_is_marked_and_its_colours_are_kept() {
+        let html = render(code(
+            "boom()",
+            json!([{"output_type": "error", "ename": "Panic", "evalue": "x", "traceback": ["\u{1b}[31mPanic\u{1b}[0m"]}]),
+        ));
+        assert!(html.contains("<section class=\"cell failed\">"));
+        assert!(html.contains("<pre class=\"out error\"><span class=\"af1\">Panic</span></pre>"));
+    }
+}

@@ -1,0 +1,255 @@
+//! Markdown cells → HTML: tables, footnotes, highlighted Rust blocks, pictures as data URIs.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
+use serde_json::{Map, Value};
+
+use super::ansi::escape;
+use super::document::joined;
+use super::highlight::tokens;
+
+/// Where the pictures that a text names are to be found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pictures<'a> {
+    /// The cell's attachments (`attachment:name`).
+    pub attachments: Option<&'a Map<String, Value>>,
+    /// The notebook's folder, for relative paths.
+    pub folder: Option<&'a Path>,
+}
+
+/// A heading, for the table of contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// 1 to 6.
+    pub level: u8,
+    /// The text without markup.
+    pub text: String,
+    /// The element's id.
+    pub id: String,
+}
+
+/// Largest picture file that is put into the page, in bytes.
+const LARGEST_PICTURE: u64 = 20 << 20;
+
+/// Typesets `text`; headings are appended to `headings` and get ids that are unique in it.
+pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) -> String {
+    let options = Options::ENABLE_TABLES
+        | Options::ENABLE_FOOTNOTES
+        | Options::ENABLE_STRIKETHROUGH
+        | Options::ENABLE_TASKLISTS
+        | Options::ENABLE_MATH;
+    let mut events = Vec::new();
+    let mut heading: Option<(usize, String)> = None; // index of the opening tag, text so far
+    let mut code: Option<(String, String)> = None; // language, text so far
+    for event in Parser::new_ext(text, options) {
+        match event {
+            Event::Start(Tag::CodeBlock(kind)) => {
+                let language = match kind {
+                    CodeBlockKind::Fenced(info) => {
+                        info.split([',', ' ']).next().unwrap_or_default().to_owned()
+                    }
+                    CodeBlockKind::Indented => String::new(),
+                };
+                code = Some((language, String::new()));
+            }
+            Event::End(TagEnd::CodeBlock) => {
+                if let Some((language, text)) = code.take() {
+                    let body = if language == "rust" {
+                        rust(&text)
+                    } else {
+                        escape(&text)
+                    };
+                    events.push(Event::Html(
+                        format!("<pre class=\"code\"><code>{body}</code></pre>\n").into(),
+                    ));
+                }
+            }
+            Event::Text(part) if code.is_some() => {
+                if let Some((_, text)) = &mut code {
+                    text.push_str(&part);
+                }
+            }
+            Event::Start(tag @ Tag::Heading { .. }) => {
+                heading = Some((events.len(), String::new()));
+                events.push(Event::Start(tag));
+            }
+            Event::End(TagEnd::Heading(level)) => {
+                if let Some((at, text)) = heading.take() {
+                    let id = unique_id(&text, headings);
+                    if let Some(Event::Start(Tag::Heading { id: slot, .. })) = events.get_mut(at) {
+                        *slot = Some(id.clone().into());
+                    }
+                    headings.push(Heading {
+                        level: level as u8,
+                        text,
+                        id,
+                    });
+                }
+                events.push(Event::End(TagEnd::Heading(level)));
+            }
+            Event::Start(Tag::Image {
+                link_type,
+                dest_url,
+                title,
+                id,
+            }) => {
+                let dest_url = picture(&dest_url, pictures).map_or(dest_url, CowStr::from);
+                events.push(Event::Start(Tag::Image {
+                    link_type,
+                    dest_url,
+                    title,
+                    id,
+                }));
+            }
+            event => {
+                if let (Some((_, text)), Event::Text(part) | Event::Code(part)) =
+                    (&mut heading, &event)
+                {
+                    text.push_str(part);
+                }
+                events.push(event);
+            }
+        }
+    }
+    let mut out = String::with_capacity(text.len() * 2);
+    html::push_html(&mut out, events.into_iter());
+    out
+}
+
+/// Rust source as coloured HTML.
+pub fn rust(source: &str) -> String {
+    let mut out = String::with_capacity(source.len() * 2);
+    for token in tokens(source) {
+        let text = escape(token.text);
+        match token.kind.class() {
+            Some(class) => out.push_str(&format!("<span class=\"{class}\">{text}</span>")),
+            None => out.push_str(&text),
+        }
+    }
+    out
+}
+
+fn unique_id(text: &str, taken: &[Heading]) -> String {
+    let words: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_alphanumeric() { c } else { '-' })
+        .collect();
+    let parts: Vec<&str> = words.split('-').filter(|w| !w.is_empty()).collect();
+    let base = if parts.is_empty() {
+        "section".to_owned()
+    } else {
+        parts.join("-")
+    };
+    let free = |id: &str| taken.iter().all(|heading| heading.id != id);
+    let numbered = (2usize..).map(|n| format!("{base}-{n}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .find(|id| free(id))
+        .unwrap_or(base)
+}
+
+/// The data URI of a picture that the text names, if it is an attachment or a file beside the notebook.
+fn picture(url: &str, pictures: Pictures<'_>) -> Option<String> {
+    if let Some(name) = url.strip_prefix("attachment:") {
+        let (mime, data) = pictures
+            .attachments?
+            .get(name)?
+            .as_object()?
+            .iter()
+            .next()?;
+        return Some(format!("data:{mime};base64,{}", joined(data).trim()));
+    }
+    let mime = match Path::new(url)
+        .extension()?
+        .to_str()?
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "svg" => "image/svg+xml",
+        _ => return None,
+    };
+    let path = pictures.folder?.join(url);
+    let small = std::fs::metadata(&path).ok()?.len() <= LARGEST_PICTURE;
+    let bytes = if small {
+        std::fs::read(&path).ok()?
+    } else {
+        return None;
+    };
+    Some(format!(
+        "data:{mime};base64,{}",
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(text: &str) -> String {
+        to_html(text, Pictures::default(), &mut Vec::new())
+    }
+
+    #[test]
+    fn headings_get_unique_ids() {
+        let mut headings = Vec::new();
+        let html = to_html(
+            "# The `Vlm`\n\n## Same\n\n## Same\n",
+            Pictures::default(),
+            &mut headings,
+        );
+        assert_eq!(
+            html,
+            "<h1 id=\"the-vlm\">The <code>Vlm</code></h1>\n<h2 id=\"same\">Same</h2>\n<h2 id=\"same-2\">Same</h2>\n"
+        );
+        assert_eq!(
+            headings[0],
+            Heading {
+                level: 1,
+                text: "The Vlm".into(),
+                id: "the-vlm".into()
+            }
+        );
+    }
+
+    #[test]
+    fn rust_blocks_are_coloured_and_escaped() {
+        assert_eq!(
+            render("```rust\nlet a = 1 < 2;\n```"),
+            "<pre class=\"code\"><code><span class=\"k\">let</span> a = <span class=\"m\">1</span> &lt; \
+             <span class=\"m\">2</span>;\n</code></pre>\n"
+        );
+        assert_eq!(
+            render("```\n<x>\n```"),
+            "<pre class=\"code\"><code>&lt;x&gt;\n</code></pre>\n"
+        );
+    }
+
+    #[test]
+    fn pictures_come_inside() {
+        let attachments = serde_json::json!({"a.png": {"image/png": "QUJD"}});
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b.png"), b"ABC").unwrap();
+        let pictures = Pictures {
+            attachments: attachments.as_object(),
+            folder: Some(folder.path()),
+        };
+        let html = to_html(
+            "![one](attachment:a.png) ![two](b.png) ![three](gone.png)",
+            pictures,
+            &mut Vec::new(),
+        );
+        assert_eq!(
+            html.matches("src=\"data:image/png;base64,QUJD\"").count(),
+            2,
+            "{html}"
+        );
+        assert!(html.contains("src=\"gone.png\""), "{html}");
+    }
+}

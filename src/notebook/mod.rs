@@ -1,0 +1,27 @@
+//! Notebook files: read, parameterise, execute, write back, export.
+//!
+//! `.ipynb` text → [`Notebook`] → [`parameters::inject`] → [`run::run`] with a session → outputs inside the notebook →
+//! [`save::save`] as `.ipynb` and, through [`html::page`], as a page.
+//!
+//! # Layout
+//! - [`document`] the notebook in memory, and what is accepted; `lossless` writes it back without disturbing the rest
+//! - [`parameters`] `-p name=value`
+//! - [`run`] cell after cell; [`outputs`] events → outputs; [`watch`] time limits and interrupts
+//! - [`save`] whole files or none
+//! - [`html`] the page; [`markdown`], [`highlight`], [`ansi`] its parts
+//!
+//! This is the one module that knows the format of `.ipynb`.
+
+pub mod ansi;
+pub mod document;
+pub mod highlight;
+pub mod html;
+mod lossless;
+pub mod markdown;
+pub mod outputs;
+pub mod parameters;
+pub mod run;
+pub mod save;
+pub mod watch;
+
+pub use document::{Cell, CellKind, Notebook, NotebookError};

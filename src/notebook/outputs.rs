@@ -1,0 +1,303 @@
+//! Events of running cells → the `outputs` of the cells, as nbclient would write them.
+//!
+//! Text of one stream in a row is one output; a display with an id can be updated from any later cell; `clear_output`
+//! empties the running cell at once or at its next output. `\r` stays in the text: whoever shows it obeys it.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
+
+use super::document::{Notebook, lines};
+use crate::session::{CellError, Display, Event};
+
+/// Writes outputs into a notebook while its cells run.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// Index of the running cell.
+    cell: usize,
+    execution_count: u64,
+    /// Where each display id was shown: cell, output.
+    shown: HashMap<String, Vec<(usize, usize)>>,
+    /// A `clear_output(wait)` is due at the next output.
+    clear_due: bool,
+}
+
+impl Recorder {
+    /// A cell starts: its old outputs go.
+    pub fn begin(&mut self, notebook: &mut Notebook, cell: usize, execution_count: u64) {
+        self.cell = cell;
+        self.execution_count = execution_count;
+        self.clear_due = false;
+        notebook.cells_mut()[cell].set_outputs(Vec::new(), Some(execution_count));
+    }
+
+    /// Records what the running cell shows.
+    pub fn event(&mut self, notebook: &mut Notebook, event: &Event) {
+        match event {
+            Event::Stream { name, text } => self.stream(notebook, name.as_str(), text),
+            Event::Display(display) => {
+                self.update(notebook, display);
+                self.show(notebook, display, bundle("display_data", display));
+            }
+            Event::Result(display) => {
+                let mut output = bundle("execute_result", display);
+                output.insert("execution_count".into(), self.execution_count.into());
+                output.sort_keys();
+                self.update(notebook, display);
+                self.show(notebook, display, output);
+            }
+            Event::Update(display) => self.update(notebook, display),
+            Event::ClearOutput { wait: true } => self.clear_due = true,
+            Event::ClearOutput { wait: false } => self.clear(notebook),
+        }
+    }
+
+    /// Records how the running cell failed.
+    pub fn error(&mut self, notebook: &mut Notebook, error: &CellError) {
+        let output = json!({
+            "ename": error.ename, "evalue": error.evalue, "output_type": "error", "traceback": error.traceback,
+        });
+        self.push(notebook, output);
+    }
+
+    /// The cell ended: texts become the lists of lines that a `.ipynb` file holds.
+    pub fn end(&mut self, notebook: &mut Notebook) {
+        for output in notebook.cells_mut()[self.cell]
+            .outputs_mut()
+            .into_iter()
+            .flatten()
+        {
+            if let Some(text) = output.get_mut("text")
+                && let Value::String(whole) = text
+            {
+                *text = lines(whole);
+            }
+        }
+    }
+
+    fn stream(&mut self, notebook: &mut Notebook, name: &str, text: &str) {
+        self.clear_if_due(notebook);
+        let last = notebook.cells_mut()[self.cell]
+            .outputs_mut()
+            .and_then(|outputs| outputs.last_mut());
+        if let Some(last) = last
+            && last.get("name").and_then(Value::as_str) == Some(name)
+            && let Some(Value::String(whole)) = last.get_mut("text")
+        {
+            return whole.push_str(text);
+        }
+        self.push(
+            notebook,
+            json!({ "name": name, "output_type": "stream", "text": text }),
+        );
+    }
+
+    fn show(&mut self, notebook: &mut Notebook, display: &Display, output: Map<String, Value>) {
+        let index = self.push(notebook, Value::Object(output));
+        if let Some(id) = &display.display_id {
+            self.shown
+                .entry(id.clone())
+                .or_default()
+                .push((self.cell, index));
+        }
+    }
+
+    /// Changes every display that was shown under this id.
+    fn update(&mut self, notebook: &mut Notebook, display: &Display) {
+        let Some(id) = &display.display_id else {
+            return;
+        };
+        for &(cell, index) in self.shown.get(id).into_iter().flatten() {
+            let outputs = notebook
+                .cells_mut()
+                .get_mut(cell)
+                .and_then(|cell| cell.outputs_mut());
+            if let Some(output) = outputs.and_then(|outputs| outputs.get_mut(index)) {
+                output["data"] = data(display);
+                output["metadata"] = Value::Object(display.metadata.clone());
+            }
+        }
+    }
+
+    fn push(&mut self, notebook: &mut Notebook, output: Value) -> usize {
+        self.clear_if_due(notebook);
+        match notebook.cells_mut()[self.cell].outputs_mut() {
+            Some(outputs) => {
+                outputs.push(output);
+                outputs.len() - 1
+            }
+            None => 0,
+        }
+    }
+
+    fn clear_if_due(&mut self, notebook: &mut Notebook) {
+        if std::mem::take(&mut self.clear_due) {
+            self.clear(notebook);
+        }
+    }
+
+    fn clear(&mut self, notebook: &mut Notebook) {
+        let cell = self.cell;
+        notebook.cells_mut()[cell].set_outputs(Vec::new(), Some(self.execution_count));
+        self.shown
+            .values_mut()
+            .for_each(|places| places.retain(|place| place.0 != cell));
+        self.clear_due = false;
+    }
+}
+
+fn bundle(output_type: &str, display: &Display) -> Map<String, Value> {
+    let mut output = Map::new();
+    output.insert("data".into(), data(display));
+    output.insert("metadata".into(), Value::Object(display.metadata.clone()));
+    output.insert("output_type".into(), output_type.into());
+    output
+}
+
+/// The MIME bundle with text types as lists of lines, sorted by type.
+fn data(display: &Display) -> Value {
+    let mut data: Map<String, Value> = Map::new();
+    for (mime, content) in &display.data {
+        let split = mime.starts_with("text/")
+            || mime == "image/svg+xml"
+            || mime == "application/javascript";
+        let content = match content {
+            Value::String(text) if split => lines(text),
+            content => content.clone(),
+        };
+        data.insert(mime.clone(), content);
+    }
+    data.sort_keys();
+    Value::Object(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::StreamName;
+
+    fn notebook(cells: usize) -> Notebook {
+        let cell = json!({"cell_type": "code", "metadata": {}, "source": "x", "outputs": [{"output_type": "stream"}],
+            "execution_count": 9});
+        let text =
+            json!({"cells": vec![cell; cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 4});
+        Notebook::parse(&text.to_string()).unwrap()
+    }
+
+    fn out(text: &str) -> Event {
+        Event::Stream {
+            name: StreamName::Stdout,
+            text: text.into(),
+        }
+    }
+
+    fn err(text: &str) -> Event {
+        Event::Stream {
+            name: StreamName::Stderr,
+            text: text.into(),
+        }
+    }
+
+    fn shown(text: &str, id: Option<&str>) -> Display {
+        Display {
+            display_id: id.map(str::to_owned),
+            ..Display::text(text)
+        }
+    }
+
+    fn record(events: &[Event]) -> Vec<Value> {
+        let mut notebook = notebook(1);
+        let mut recorder = Recorder::default();
+        recorder.begin(&mut notebook, 0, 1);
+        events
+            .iter()
+            .for_each(|event| recorder.event(&mut notebook, event));
+        recorder.end(&mut notebook);
+        assert_eq!(notebook.cells()[0].execution_count(), Some(1));
+        notebook.cells()[0].outputs().to_vec()
+    }
+
+    #[test]
+    fn streams_in_a_row_merge_and_keep_their_bytes() {
+        assert_eq!(
+            record(&[out("a"), out("b\r"), out("c\nd"), err("e"), out("f\n")]),
+            [
+                json!({"name": "stdout", "output_type": "stream", "text": ["ab\r", "c\n", "d"]}),
+                json!({"name": "stderr", "output_type": "stream", "text": ["e"]}),
+                json!({"name": "stdout", "output_type": "stream", "text": ["f\n"]}),
+            ]
+        );
+    }
+
+    #[test]
+    fn results_and_displays_are_told_apart() {
+        let mut picture = shown("a\nb", None);
+        picture.data.insert("image/png".into(), "QUJD".into());
+        picture
+            .data
+            .insert("application/json".into(), json!({"b": 1}));
+        assert_eq!(
+            record(&[Event::Display(picture), Event::Result(shown("5", None))]),
+            [
+                json!({"data": {"application/json": {"b": 1}, "image/png": "QUJD", "text/plain": ["a\n", "b"]},
+                    "metadata": {}, "output_type": "display_data"}),
+                json!({"data": {"text/plain": ["5"]}, "execution_count": 1, "metadata": {},
+                    "output_type": "execute_result"}),
+            ]
+        );
+    }
+
+    fn texts(outputs: &[Value]) -> Vec<String> {
+        outputs
+            .iter()
+            .map(|o| super::super::document::joined(&o["data"]["text/plain"]))
+            .collect()
+    }
+
+    #[test]
+    fn an_update_changes_every_display_of_its_id_in_any_cell() {
+        let mut notebook = notebook(2);
+        let mut recorder = Recorder::default();
+        recorder.begin(&mut notebook, 0, 1);
+        recorder.event(&mut notebook, &Event::Display(shown("0%", Some("p"))));
+        recorder.event(&mut notebook, &Event::Display(shown("other", Some("q"))));
+        recorder.end(&mut notebook);
+        recorder.begin(&mut notebook, 1, 2);
+        recorder.event(&mut notebook, &Event::Display(shown("50%", Some("p"))));
+        recorder.event(&mut notebook, &Event::Update(shown("100%", Some("p"))));
+        recorder.event(
+            &mut notebook,
+            &Event::Update(shown("nobody", Some("unknown"))),
+        );
+        recorder.end(&mut notebook);
+        assert_eq!(texts(notebook.cells()[0].outputs()), ["100%", "other"]);
+        assert_eq!(texts(notebook.cells()[1].outputs()), ["100%"]);
+    }
+
+    #[test]
+    fn clear_output_empties_at_once_or_at_the_next_output() {
+        let now = Event::ClearOutput { wait: false };
+        let later = Event::ClearOutput { wait: true };
+        assert_eq!(record(&[out("a"), now]), [] as [Value; 0]);
+        assert_eq!(record(&[out("a"), later.clone()]).len(), 1);
+        assert_eq!(
+            texts(&record(&[
+                out("a"),
+                later,
+                Event::Display(shown("b", None))
+            ])),
+            ["b"]
+        );
+    }
+
+    #[test]
+    fn a_cleared_display_can_not_be_updated() {
+        let outputs = record(&[
+            Event::Display(shown("old", Some("p"))),
+            Event::ClearOutput { wait: false },
+            Event::Display(shown("new", None)),
+            Event::Update(shown("late", Some("p"))),
+        ]);
+        assert_eq!(texts(&outputs), ["new"]);
+    }
+}

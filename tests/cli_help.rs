@@ -1,0 +1,163 @@
+//! The command line's surface: help with examples everywhere, exit codes, the doctor's report, the REPL on a pipe.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+fn glassbox(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let top = stdout(&glassbox(&["--help"]));
+    assert!(top.contains("Exit codes:"), "{top}");
+    for command in ["run", "repl", "kernel", "install", "uninstall", "doctor"] {
+        assert!(
+            top.lines()
+                .any(|line| line.trim_start().starts_with(command)),
+            "{command} is not in\n{top}"
+        );
+        let output = glassbox(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let help = stdout(&output);
+        assert!(
+            help.contains("Examples:\n  ") && help.contains(&format!("glassbox {command}")),
+            "{command}:\n{help}"
+        );
+    }
+}
+
+#[test]
+fn the_help_of_run_names_every_option() {
+    let help = stdout(&glassbox(&["run", "--help"]));
+    for option in [
+        "-p, --parameter <NAME=VALUE>",
+        "--in-place",
+        "--output <DIR>",
+        "--html",
+        "--no-html",
+        "--timeout <SECS>",
+        "--allow-errors",
+        "--features <LIST>",
+    ] {
+        assert!(help.contains(option), "{option} is not in\n{help}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    for arguments in [
+        &["run"] as &[&str],
+        &["nonsense"],
+        &["run", "a.ipynb", "--in-place", "--output", "x"],
+        &["run", "a.ipynb", "--timeout", "0"],
+        &["run", "a.ipynb", "--timeout", "soon"],
+        &["kernel"],
+        &["install", "--user", "--sys-prefix"],
+    ] {
+        let output = glassbox(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_doctor_reports_for_people_and_as_json() {
+    let people = stdout(&glassbox(&["doctor"]));
+    let output = glassbox(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    for name in [
+        "rustc",
+        "cargo",
+        "rust-src",
+        "linker",
+        "prelude",
+        "disk: cache",
+        "GPU",
+        "jupyter",
+        "kernels",
+        "weights",
+    ] {
+        let check = checks
+            .iter()
+            .find(|check| check["name"] == name)
+            .unwrap_or_else(|| panic!("{name}"));
+        assert!(!check["found"].as_str().unwrap().is_empty());
+        assert!(
+            check["state"] == "ok" || !check["advice"].as_str().unwrap().is_empty(),
+            "{check}"
+        );
+        assert!(people.contains(name), "{name} is not in\n{people}");
+    }
+    let ready = checks.iter().all(|check| check["state"] != "missing");
+    assert_eq!(report["ready"], ready);
+    assert_eq!(output.status.code(), Some(if ready { 0 } else { 1 }));
+}
+
+#[test]
+fn the_doctor_says_when_there_is_no_compiler() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .arg("doctor")
+        .env("PATH", empty.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(
+        text.contains("https://rustup.rs") && text.contains("not ready"),
+        "{text}"
+    );
+}
+
+/// What `glassbox repl` makes of cells from a pipe: exit code, standard output, standard error.
+fn repl(cells: &str) -> (Option<i32>, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .arg("repl")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(cells.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        stdout(&output),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn the_repl_reads_cells_from_a_pipe() {
+    let (code, out, err) = repl(
+        "let x = 40;\n\nfn two() -> i32 {\n\n    2\n}\n\nx + two()\n\nprint!(\"no newline\");\n\n:vars\n",
+    );
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with("42\nno newline\n"), "{out:?}");
+    assert!(out.contains("x  i32"), "{out:?}");
+}
+
+#[test]
+fn the_repl_stops_at_a_cell_from_a_pipe_that_fails() {
+    let (code, out, err) =
+        repl("println!(\"one\");\n\nlet x: usize = \"two\";\n\nprintln!(\"three\");\n");
+    assert_eq!(code, Some(1));
+    assert_eq!(out, "one\n");
+    assert!(err.contains("mismatched types"), "{err}");
+    assert!(!err.contains('\u{1b}'), "no colours in a pipe: {err:?}");
+}
