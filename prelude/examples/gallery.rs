@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use glassbox_prelude::Result;
 use glassbox_prelude::display::html::escape;
 use glassbox_prelude::display::{
-    Cell, GridItem, ImageGrid, LinePlot, LineStyle, ModelPart, ModelTable, NextTokenTable, Render,
-    SegmentKind, Table, TensorView, TokenStrip,
+    Cell, GridItem, ImageGrid, LinePlot, LineStyle, LivePlot, ModelPart, ModelTable,
+    NextTokenTable, Progress, Render, SegmentKind, Table, TensorView, TokenStrip,
 };
 use glassbox_prelude::prelude::{DType, Device, Tensor};
 use glassbox_prelude::vision::Image;
@@ -34,6 +34,7 @@ fn main() -> Result<()> {
     let dark = arguments.next().is_some_and(|theme| theme == "dark");
     let mut page = Page(String::new());
     general(&mut page);
+    running(&mut page);
     pictures(&mut page)?;
     tensors(&mut page)?;
     stages(&mut page)?;
@@ -93,6 +94,31 @@ fn general(page: &mut Page) {
                 train.iter().map(|(x, y)| (*x, (-y * 3.0).exp())).collect(),
             ),
     );
+}
+
+fn running(page: &mut Page) {
+    let plot = LivePlot::new("projector + LoRA", 300);
+    for step in 0..180 {
+        let noise = f64::from(step * 7919 % 13) * 0.05;
+        plot.step(
+            step as usize,
+            0.3 + 3.0 / (1.0 + f64::from(step) * 0.05) + noise,
+            64,
+        );
+        if step % 60 == 0 {
+            plot.validation(step as usize, 0.5 + 3.0 / (1.0 + f64::from(step) * 0.05));
+        }
+    }
+    page.add("live plot, running", &plot);
+    plot.finish("stopped by hand: held-out accuracy 71%");
+    page.add("live plot, stopped", &plot);
+    let bar = Progress::new("download", 40);
+    bar.set(13);
+    bar.message("model.safetensors");
+    page.add("progress", &bar);
+    bar.set(40);
+    bar.finish("checked");
+    page.add("progress, finished", &bar);
 }
 
 fn pictures(page: &mut Page) -> Result<()> {

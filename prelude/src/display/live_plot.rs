@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::live::Throttle;
 use super::plot::LineStyle;
 use super::progress::time_left;
-use super::{DisplayHandle, LinePlot, MimeBundle, html, number};
+use super::{DisplayHandle, LinePlot, MimeBundle, Render, html, number};
 use crate::session::{self, Live};
 
 /// A plot costs a few milliseconds to draw and some kilobytes to send: twice a second is live enough.
@@ -112,6 +112,13 @@ impl LivePlot {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Render for LivePlot {
+    fn render(&self) -> MimeBundle {
+        let state = self.lock();
+        state.bundle(state.begun.elapsed())
     }
 }
 

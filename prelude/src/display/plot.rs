@@ -200,12 +200,12 @@ impl LinePlot {
         let lines: Vec<Line> = self.lines.iter().map(|line| self.drawable(line)).collect();
         let (x_range, y_range) = ranges(&lines, self.log_y);
         Figure::draw(width, height, self.plain(), |paper| {
-            let (legend, chart) = paper.split_vertically(if self.needs_header() { 26 } else { 4 });
+            let (legend, chart) = paper.split_vertically(if self.needs_header() { 30 } else { 4 });
             self.draw_header(&legend, &lines)?;
             let mut builder = ChartBuilder::on(&chart);
             builder
                 .margin(6)
-                .margin_right(18)
+                .margin_right(24)
                 .x_label_area_size(if self.x_label.is_empty() { 26 } else { 42 });
             builder.y_label_area_size(if self.y_label.is_empty() { 56 } else { 72 });
             if self.log_y {
@@ -236,20 +236,20 @@ impl LinePlot {
     }
 
     fn draw_header(&self, area: &Paper<'_>, lines: &[Line]) -> Result<(), DrawError> {
-        let title = ("sans-serif", 15)
+        let title = ("sans-serif", 19)
             .into_font()
             .style(FontStyle::Bold)
             .color(&INK);
         area.draw_text(&self.title, &title, (12, 8))?;
         // From right to left, so that the title and the legend meet only in a very narrow plot.
-        let font = ("sans-serif", 13).into_font().color(&INK);
+        let font = ("sans-serif", 16).into_font().color(&INK);
         let mut right = self.size.0 as i32 - 18;
         for label in self.labels().into_iter().rev() {
-            right -= text_width(label, 13);
+            right -= text_width(label, 14);
             area.draw_text(label, &font, (right, 9))?;
             let color = self.color_of(label);
             area.draw(&PathElement::new(
-                [(right - 24, 16), (right - 6, 16)],
+                [(right - 24, 18), (right - 6, 18)],
                 color.stroke_width(3),
             ))?;
             right -= 40;
@@ -290,7 +290,7 @@ impl LinePlot {
     where
         Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
     {
-        let font = ("sans-serif", 13).into_font().color(&INK);
+        let font = ("sans-serif", 16).into_font().color(&INK);
         let mut mesh = context.configure_mesh();
         mesh.light_line_style(TRANSPARENT)
             .bold_line_style(GRID)

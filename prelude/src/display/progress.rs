@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::live::{Throttle, UPDATES};
-use super::{DisplayHandle, MimeBundle, html, number};
+use super::{DisplayHandle, MimeBundle, Render, html, number};
 use crate::error::Result;
 use crate::session::{self, Live};
 
@@ -116,6 +116,13 @@ impl Progress {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Render for Progress {
+    fn render(&self) -> MimeBundle {
+        let state = self.lock();
+        state.bundle(state.begun.elapsed())
     }
 }
 

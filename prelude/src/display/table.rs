@@ -218,7 +218,7 @@ impl Table {
     }
 
     fn html(&self) -> String {
-        let mut out = String::from("<div style=\"overflow-x:auto\">");
+        let mut out = format!("<div style=\"overflow-x:auto;font-family:{}\">", html::SANS);
         if !self.title.is_empty() {
             out.push_str(&format!(
                 "<div style=\"font-weight:600;margin:4px 0\">{}</div>",

@@ -14,6 +14,8 @@ use crate::error::Result;
 const MAX_FACETS: usize = 24;
 /// A tensor of two dimensions up to this size shows its figures.
 const FIGURES_UP_TO: (usize, usize) = (16, 12);
+/// Values of a vector that stand in one row of its heat map.
+const VECTOR_ROW: usize = 144;
 /// Values whose statistics are computed at once, to bound the memory of the copy.
 const CHUNK: usize = 1 << 24;
 
@@ -58,6 +60,12 @@ impl Statistics {
 
     /// `min −2.1 · mean 0.02 · max 2.6 · std 1`, then NaN and infinities if there are any.
     pub fn line(&self) -> String {
+        let parts: Vec<String> = [self.figures()].into_iter().chain(self.warning()).collect();
+        parts.join(" · ")
+    }
+
+    /// `min −2.1 · mean 0.02 · max 2.6 · std 1`
+    pub fn figures(&self) -> String {
         if self.count == 0 {
             return "empty".into();
         }
@@ -67,11 +75,10 @@ impl Statistics {
             ("max", self.max),
             ("std", self.std),
         ];
-        let mut parts: Vec<String> = figures
+        let parts: Vec<String> = figures
             .iter()
             .map(|(name, value)| format!("{name} {}", number::float(*value)))
             .collect();
-        parts.extend(self.warning());
         parts.join(" · ")
     }
 
@@ -276,6 +283,11 @@ impl TensorView {
             [columns] => (1, *columns),
             [.., rows, columns] => (*rows, *columns),
         };
+        if let [length] = dims
+            && *length > VECTOR_ROW
+        {
+            return self.wrapped_html();
+        }
         if self.tensor.elem_count() == 0 || dims.is_empty() {
             return Ok(String::new());
         }
@@ -306,6 +318,37 @@ impl TensorView {
         }
         out.push_str(&scale_html(limit));
         Ok(out)
+    }
+
+    /// A long vector, broken into rows like text.
+    fn wrapped_html(&self) -> Result<String> {
+        let mut values = values_f32(&self.tensor)?;
+        let limit = heat::limit(&values);
+        let shown = values.len().min(VECTOR_ROW * heat::MAX_SIDE);
+        let hidden = values.len() - shown;
+        values.truncate(shown);
+        let last = shown % VECTOR_ROW;
+        let rows = shown.div_ceil(VECTOR_ROW);
+        values.resize(rows * VECTOR_ROW, 0.0);
+        let picture = Grid::new(rows, VECTOR_ROW, values)?.picture(limit, 4);
+        let last = if last == 0 { VECTOR_ROW } else { last };
+        let mut note = format!("{rows} rows of {VECTOR_ROW} values, {last} in the last");
+        if hidden > 0 {
+            note.push_str(&format!(
+                "; {} more are not shown",
+                number::count(hidden as u64)
+            ));
+        }
+        let image = html::image(
+            "image/png",
+            &heat::png(&picture),
+            picture.width(),
+            "heat map",
+        );
+        Ok(format!(
+            "{image}<div style=\"font-size:11px\">{note}</div>{}",
+            scale_html(limit)
+        ))
     }
 
     /// One heat map with its place above and the size of a block below, if it was averaged.
@@ -425,39 +468,39 @@ fn scale_html(limit: f32) -> String {
 impl Render for TensorView {
     fn render(&self) -> MimeBundle {
         let heading = self.heading();
-        let statistics = Statistics::of(&self.tensor);
-        let line = match &statistics {
-            Ok(statistics) => statistics.line(),
-            Err(error) => error.to_string(),
+        let scalar = (self.tensor.rank() == 0).then(|| values_f64(&self.tensor).ok());
+        let scalar = scalar.flatten().and_then(|values| values.first().copied());
+        let (line, warning) = match (scalar, Statistics::of(&self.tensor)) {
+            (Some(value), _) => (format!(" = {value}"), None),
+            (None, Ok(statistics)) => {
+                (format!(" · {}", statistics.figures()), statistics.warning())
+            }
+            (None, Err(error)) => (format!(" · {error}"), None),
         };
-        let scalar = if self.tensor.rank() == 0 {
-            values_f64(&self.tensor).ok()
-        } else {
-            None
-        };
-        let value = scalar.and_then(|values| values.first().copied());
-        let line = value.map_or(line, |value| format!("= {value}"));
         let small = self.tensor.elem_count() <= 64 && (1..=2).contains(&self.tensor.rank());
         let figures = if small {
             format!("\n{}", self.tensor)
         } else {
             String::new()
         };
-        let warning = statistics.ok().and_then(|statistics| statistics.warning());
-        let warning = warning
+        let special = warning
+            .iter()
+            .map(|text| format!(" · {text}"))
+            .collect::<String>();
+        let chip = warning
             .map(|text| html::chip(&text, html::RED, "#ffffff"))
             .unwrap_or_default();
-        let body = self
-            .body_html()
-            .unwrap_or_else(|error| format!("<div>{}</div>", escape(&error.to_string())));
+        let body = self.body_html();
+        let body =
+            body.unwrap_or_else(|error| format!("<div>{}</div>", escape(&error.to_string())));
         let markup = format!(
-            "<div style=\"font-family:{};font-size:13px\"><div><code style=\"font-family:{}\">{}</code> · {} {warning}</div>{body}</div>",
+            "<div style=\"font-family:{};font-size:13px\"><div><code style=\"font-family:{}\">{}</code>{} {chip}</div>{body}</div>",
             html::SANS,
             html::MONO,
             escape(&heading),
             escape(&line),
         );
-        MimeBundle::text(format!("{heading} · {line}{figures}")).with_html(markup)
+        MimeBundle::text(format!("{heading}{line}{special}{figures}")).with_html(markup)
     }
 }
 
@@ -515,7 +558,8 @@ mod tests {
             ] {
                 let tensor = Tensor::ones(shape.as_slice(), dtype, &CPU)?;
                 let bundle = tensor.render();
-                let expected = format!("Tensor {shape:?} {} cpu · ", dtype.as_str());
+                let dot = if shape.is_empty() { "" } else { " ·" };
+                let expected = format!("Tensor {shape:?} {} cpu{dot} ", dtype.as_str());
                 assert!(bundle.plain().starts_with(&expected), "{}", bundle.plain());
                 let end = if shape.is_empty() {
                     "= 1"

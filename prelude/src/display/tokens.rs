@@ -190,7 +190,7 @@ impl Segment {
 
     fn html(&self, largest: f32) -> String {
         let body = if self.is_block() {
-            self.block_html(largest)
+            self.block_html()
         } else {
             self.chips_html(largest)
         };
@@ -228,7 +228,7 @@ impl Segment {
     }
 
     /// Many tokens as one picture of norms: a class token, then the patch grid, if the number fits one.
-    fn block_html(&self, largest: f32) -> String {
+    fn block_html(&self) -> String {
         let number_of = self.tokens.len();
         if self.norms.len() != number_of {
             return format!(
@@ -241,19 +241,21 @@ impl Segment {
             Some(side) => (side, &self.norms[usize::from(class)..]),
             None => (number_of.min(48), self.norms.as_slice()),
         };
-        let mut values = values.to_vec();
+        let finite = self.norms.iter().filter(|norm| norm.is_finite());
+        let (low, high) = finite.fold((f32::INFINITY, 0_f32), |(low, high), norm| {
+            (low.min(*norm), high.max(*norm))
+        });
+        // Norms lie close together: the palest colour is the smallest of them, not zero.
+        let mut values: Vec<f32> = values.iter().map(|norm| norm - low).collect();
         let rows = values.len().div_ceil(columns.max(1));
-        values.resize(rows * columns, f32::NAN);
+        values.resize(rows * columns, 0.0);
+        let cell = (112 / columns.max(1)).clamp(3, 12) as u32;
         let picture = Grid {
             rows,
             columns,
             values,
         }
-        .picture(largest, (112 / columns.max(1)).clamp(3, 12) as u32);
-        let finite = self.norms.iter().filter(|norm| norm.is_finite());
-        let (low, high) = finite.fold((f32::INFINITY, 0_f32), |(low, high), norm| {
-            (low.min(*norm), high.max(*norm))
-        });
+        .picture(high - low, cell);
         let class = if class && side.is_some() {
             format!("CLS {} · ", number::float(self.norms[0].into()))
         } else {
