@@ -10,7 +10,12 @@ use glassbox_prelude::display::{
     Cell, GridItem, ImageGrid, LinePlot, LineStyle, LivePlot, ModelPart, ModelTable,
     NextTokenTable, Progress, Render, SegmentKind, Table, TensorView, TokenStrip,
 };
-use glassbox_prelude::prelude::{DType, Device, Tensor};
+use glassbox_prelude::inspect::{
+    EmbeddingPca, Expected, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace,
+    TokenLossMap, attention_rollout,
+};
+use glassbox_prelude::nn::LoraConfig;
+use glassbox_prelude::prelude::{DType, Device, Network, Phi3, Phi3Config, Phi3Input, Tensor};
 use glassbox_prelude::vision::Image;
 
 /// Sections of the page: a heading and the HTML of a display.
@@ -38,6 +43,7 @@ fn main() -> Result<()> {
     pictures(&mut page)?;
     tensors(&mut page)?;
     stages(&mut page)?;
+    instruments(&mut page)?;
     let colors = if dark {
         "background:#111111;color:#e0e0e0"
     } else {
@@ -239,5 +245,116 @@ fn stages(page: &mut Page) -> Result<()> {
         part
     });
     page.add("model table", &ModelTable::new("Vlm", parts.into()));
+    Ok(())
+}
+
+/// What `inspect` shows, on a small random language model.
+fn instruments(page: &mut Page) -> Result<()> {
+    let device = Device::Cpu;
+    let config: Phi3Config = glassbox_prelude::serde_json::from_str(
+        r#"{"model_type": "phi3", "vocab_size": 60, "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 4, "num_attention_heads": 4}"#,
+    )
+    .map_err(|error| glassbox_prelude::Error::Config(error.to_string()))?;
+    let mut llm = Phi3::new_random(&config, 7, &device)?;
+    let mut trace = StageTrace::new("a forward pass");
+    let pixels = Tensor::randn(0f32, 0.5, (1, 3, 32, 32), &device)?;
+    trace.record(
+        "pixel_values",
+        &["B", "C", "H", "W"],
+        &pixels,
+        None,
+        Some(Expected::PIXELS),
+    )?;
+    let twice = ((pixels / 255.0)? - 1.0)?;
+    trace.record(
+        "scaled twice",
+        &["B", "C", "H", "W"],
+        &twice,
+        None,
+        Some(Expected::PIXELS),
+    )?;
+    let ids = trace.run("ids", &["B", "T"], || {
+        Ok(Tensor::new(&[[1u32, 5, 9, 33, 2, 17]], &device)?)
+    })?;
+    let output = llm.forward(&Phi3Input::ids(&ids).with_hidden_states().with_attentions())?;
+    for (index, hidden) in output.hidden_states.iter().enumerate() {
+        let name = format!("llm/hidden_states/{index}");
+        trace.record(
+            &name,
+            &["B", "T", "D"],
+            hidden,
+            None,
+            Some(Expected::HIDDEN),
+        )?;
+    }
+    trace.record("logits", &["B", "T", "V"], output.logits()?, None, None)?;
+    page.add("stage trace", &trace);
+
+    llm.set_trainable(false)?;
+    llm.add_lora(&LoraConfig::new(4, 8.0, &["down_proj"]), 3)?;
+    let loss = llm
+        .forward(&Phi3Input::ids(&ids))?
+        .logits()?
+        .sqr()?
+        .mean_all()?;
+    page.add(
+        "gradient ledger",
+        &GradientLedger::of(&loss, &llm.named_parameters())?,
+    );
+    llm.set_lora_trainable(false)?;
+    let weight = glassbox_prelude::candle_core::Var::new(1f32, &device)?;
+    let loss = (loss.detach() * weight.as_tensor())?;
+    page.add(
+        "gradient ledger, frozen LoRA",
+        &GradientLedger::of(&loss, &llm.named_parameters())?,
+    );
+    llm.set_lora_trainable(true)?;
+    for layer in &mut llm.layers {
+        if let Some(lora) = &mut layer.down_proj.lora {
+            let moved = Tensor::randn(0f32, 0.02, lora.b.tensor().dims(), &device)?;
+            lora.b.set(&moved)?;
+        }
+    }
+    page.add("LoRA spectrum", &LoraSpectrum::of(&llm)?);
+
+    let words = ["▁a", "▁red", "▁square", "▁above", "▁a", "▁blue", "▁circle"];
+    let map = TokenLossMap::new(words)
+        .row("its picture", vec![0.1, 0.2, 0.3, 1.2, 0.1, 0.4, 0.2])?
+        .row("black picture", vec![0.1, 2.5, 1.9, 1.4, 0.1, 2.9, 2.2])?
+        .row("another picture", vec![0.2, 5.5, 3.9, 1.1, 0.1, 6.9, 4.2])?;
+    page.add("token losses", &map);
+    let tokens: Vec<String> = words[..6].iter().map(|word| (*word).to_owned()).collect();
+    page.add(
+        "logit lens",
+        &LogitLens::of(&llm, &output.hidden_states, &tokens, &|id| format!("w{id}"))?,
+    );
+
+    let picture = Image::filled(64, 64, [60, 140, 60])?;
+    let logits = (Tensor::randn(0f32, 1.0, (1, 4, 65, 65), &device)? * 3.0)?;
+    let attention = candle_nn_softmax(&logits)?;
+    let rolled = attention_rollout(&[attention.clone(), attention])?;
+    page.add(
+        "attention",
+        &vec![
+            PatchHeat::attention("rollout from CLS", &picture, &rolled, 0)?,
+            PatchHeat::attention("rollout from patch 12", &picture, &rolled, 12)?,
+        ],
+    );
+    let vectors = Tensor::randn(0f32, 1.0, (12, 32), &device)?;
+    let labels: Vec<String> = (0..12).map(|index| format!("w{index}")).collect();
+    let groups: Vec<String> = (0..12)
+        .map(|index| {
+            if index < 6 {
+                "image".into()
+            } else {
+                "text".into()
+            }
+        })
+        .collect();
+    page.add(
+        "embedding PCA",
+        &EmbeddingPca::of(&vectors, &labels, &groups)?,
+    );
     Ok(())
 }

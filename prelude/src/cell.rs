@@ -64,14 +64,18 @@ fn as_error<T>(error: &T) -> Option<&(dyn StdError + 'static)> {
         .or_else(|| plain::<T, serde_json::Error>(error))
         .or_else(|| plain::<T, image::ImageError>(error))
         .or_else(|| as_type::<T, Box<dyn StdError>>(error).map(|error| &**error))
-        .or_else(|| as_type::<T, Box<dyn StdError + Send + Sync>>(error).map(|error| &**error as &(dyn StdError + 'static)))
+        .or_else(|| {
+            as_type::<T, Box<dyn StdError + Send + Sync>>(error)
+                .map(|error| &**error as &(dyn StdError + 'static))
+        })
 }
 
 /// `value` as an `E` if that is its type.
 fn as_type<T, E: 'static>(value: &T) -> Option<&E> {
     // SAFETY: both types have the same identity, and `E` holds no reference of a shorter life than 'static, so `T`
     // holds none either.
-    (identity_of::<T>() == TypeId::of::<E>()).then(|| unsafe { &*std::ptr::from_ref(value).cast::<E>() })
+    (identity_of::<T>() == TypeId::of::<E>())
+        .then(|| unsafe { &*std::ptr::from_ref(value).cast::<E>() })
 }
 
 /// The identity of a type that may hold references, with every lifetime taken for `'static`.
@@ -102,7 +106,10 @@ mod tests {
     fn known_errors_are_recognised_and_borrowing_ones_are_not() {
         assert!(as_error(&Error::Interrupted).is_some());
         let boxed: Box<dyn StdError + Send + Sync> = "boxed".into();
-        assert_eq!(as_error(&boxed).map(ToString::to_string).as_deref(), Some("boxed"));
+        assert_eq!(
+            as_error(&boxed).map(ToString::to_string).as_deref(),
+            Some("boxed")
+        );
         let text = String::from("borrowed");
         assert!(as_error(&text.as_str()).is_none());
         assert!(as_type::<_, Error>(&text).is_none());

@@ -8,6 +8,7 @@ pub mod data;
 pub mod display;
 pub mod error;
 pub mod hub;
+pub mod inspect;
 pub mod language;
 pub mod nn;
 pub mod session;
@@ -34,6 +35,9 @@ pub mod prelude {
         TensorView, TokenStrip, clear_output, display, display_live, progress,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::inspect::{
+        EmbeddingPca, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace, TokenLossMap,
+    };
     pub use crate::language::{
         ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,
     };

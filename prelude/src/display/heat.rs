@@ -119,10 +119,14 @@ impl Grid {
 
     /// The grid averaged down until no side has more than `side` cells. A block that holds a NaN stays NaN.
     pub fn shrunk(&self, side: usize) -> Self {
-        let side = side.max(1);
+        self.shrunk_to(side, side)
+    }
+
+    /// As [`Grid::shrunk`], with a limit for each direction.
+    pub fn shrunk_to(&self, most_rows: usize, most_columns: usize) -> Self {
         let (high, wide) = (
-            self.rows.div_ceil(side).max(1),
-            self.columns.div_ceil(side).max(1),
+            self.rows.div_ceil(most_rows.max(1)).max(1),
+            self.columns.div_ceil(most_columns.max(1)).max(1),
         );
         if high == 1 && wide == 1 {
             return self.clone();

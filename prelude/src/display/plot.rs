@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
-use super::{MimeBundle, Render, html, number};
+use super::{MimeBundle, Render, heat, html, number};
 
 /// Colours of lines, in order: blue, orange, green, red, violet, brown, pink, grey.
 pub const PALETTE: [RGBColor; 8] = [
@@ -22,6 +22,8 @@ pub const PALETTE: [RGBColor; 8] = [
 const PAPER: RGBColor = RGBColor(255, 255, 255);
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
+/// Pixels between entries of the legend, the sample of the line included.
+const LEGEND_GAP: i32 = 40;
 /// Points a line keeps; longer ones are averaged down, which a screen cannot tell.
 const MAX_POINTS: usize = 600;
 
@@ -201,7 +203,7 @@ impl LinePlot {
         let (x_range, y_range) = ranges(&lines, self.log_y);
         Figure::draw(width, height, self.plain(), |paper| {
             let (legend, chart) = paper.split_vertically(if self.needs_header() { 30 } else { 4 });
-            self.draw_header(&legend, &lines)?;
+            self.draw_header(&legend)?;
             let mut builder = ChartBuilder::on(&chart);
             builder
                 .margin(6)
@@ -235,13 +237,15 @@ impl LinePlot {
         !self.title.is_empty() || self.lines.iter().any(|line| !line.label.is_empty())
     }
 
-    fn draw_header(&self, area: &Paper<'_>, lines: &[Line]) -> Result<(), DrawError> {
+    fn draw_header(&self, area: &Paper<'_>) -> Result<(), DrawError> {
         let title = ("sans-serif", 19)
             .into_font()
             .style(FontStyle::Bold)
             .color(&INK);
         area.draw_text(&self.title, &title, (12, 8))?;
-        // From right to left, so that the title and the legend meet only in a very narrow plot.
+        if !self.legend_fits() {
+            return Ok(());
+        }
         let font = ("sans-serif", 16).into_font().color(&INK);
         let mut right = self.size.0 as i32 - 18;
         for label in self.labels().into_iter().rev() {
@@ -252,10 +256,31 @@ impl LinePlot {
                 [(right - 24, 18), (right - 6, 18)],
                 color.stroke_width(3),
             ))?;
-            right -= 40;
+            right -= LEGEND_GAP;
         }
-        debug_assert_eq!(lines.len(), self.lines.len());
         Ok(())
+    }
+
+    /// Whether the legend has room beside the title. If not, it stands above the picture, where it can wrap.
+    fn legend_fits(&self) -> bool {
+        let labels = self.labels();
+        let wanted: i32 = labels
+            .iter()
+            .map(|label| text_width(label, 14) + LEGEND_GAP)
+            .sum();
+        wanted + text_width(&self.title, 17) + 30 <= self.size.0 as i32
+    }
+
+    fn legend_html(&self) -> String {
+        let chips = self.labels().into_iter().map(|label| {
+            let RGBColor(r, g, b) = self.color_of(label);
+            html::chip(label, &heat::css([r, g, b]), "#ffffff")
+        });
+        format!(
+            "<div style=\"max-width:{}px\">{}</div>",
+            self.size.0,
+            chips.collect::<String>()
+        )
     }
 
     /// Labels in order of appearance, each once, empty ones left out.
@@ -360,7 +385,11 @@ impl LinePlot {
 impl Render for LinePlot {
     fn render(&self) -> MimeBundle {
         match self.figure() {
-            Ok(figure) => figure.render(),
+            Ok(figure) if self.legend_fits() => figure.render(),
+            Ok(figure) => {
+                let markup = format!("<div>{}{}</div>", self.legend_html(), figure.html());
+                MimeBundle::text(self.plain()).with_html(markup)
+            }
             Err(error) => MimeBundle::text(format!("{} ({error})", self.plain())),
         }
     }

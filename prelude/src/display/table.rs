@@ -160,6 +160,12 @@ impl Table {
         }
     }
 
+    /// Adds columns, before any row is added.
+    pub fn headings(mut self, more: impl IntoIterator<Item = String>) -> Self {
+        self.headings.extend(more);
+        self
+    }
+
     /// Text above the table.
     pub fn title(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
