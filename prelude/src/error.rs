@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// A result whose error a cell can show.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong in a cell that uses the prelude.
 #[derive(Debug, thiserror::Error)]
