@@ -43,6 +43,6 @@ pub mod prelude {
     };
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::session::{check_interrupt, interrupted};
-    pub use crate::vision::{AlphaPolicy, Image};
+    pub use crate::vision::{AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Rescaling};
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

@@ -9,6 +9,7 @@
 
 pub mod coco;
 pub mod question;
+mod render;
 pub mod shapes;
 
 pub use coco::{CocoCaptions, CocoReport, Samples};

@@ -41,7 +41,7 @@ pub struct ShapesConfig {
     pub max_objects: usize,
     /// Chance (0 to 1) that an object repeats the colour and shape of an earlier one, so that there is something to
     /// count.
-    pub repeat: f32,
+    pub repeat: f64,
     /// Order of the objects inside a caption.
     pub caption_order: CaptionOrder,
 }
@@ -193,7 +193,7 @@ impl Shapes {
 
 /// One scene in eight is held out, whatever its number.
 fn split_of(scene: &Scene) -> Split {
-    if (scene.key() >> 32) % 8 == 0 {
+    if (scene.key() >> 32).is_multiple_of(8) {
         Split::Val
     } else {
         Split::Train
@@ -338,7 +338,7 @@ mod tests {
                 ..ShapesConfig::default()
             },
             ShapesConfig {
-                repeat: f32::NAN,
+                repeat: f64::NAN,
                 ..ShapesConfig::default()
             },
         ];

@@ -247,9 +247,7 @@ impl Scene {
         let mut objects: Vec<Object> = Vec::with_capacity(count);
         for _ in 0..count {
             let (shape, colour) = match objects.choose(rng) {
-                Some(twin) if rng.random_bool(f64::from(config.repeat)) => {
-                    (twin.shape, twin.colour)
-                }
+                Some(twin) if rng.random_bool(config.repeat) => (twin.shape, twin.colour),
                 _ => (
                     pick(&config.shapes, Shape::Circle, rng),
                     pick(&config.colours, Colour::Red, rng),

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::{CAPTIONS_PER_PICTURE, Shapes, file_name, image_id};
 use crate::data::Split;
+use crate::session::check_interrupt;
 use crate::{Error, Result};
 
 /// High enough that colours keep apart, low enough to be a real JPEG.
@@ -30,7 +31,7 @@ impl Shapes {
     /// Does nothing for a split that is already there with the same config and number of pictures.
     ///
     /// # Errors
-    /// `Input` when the folder holds another dataset; `Io` when it cannot be written; `Interrupted`.
+    /// `Input` when the folder holds another dataset; `Io` when it cannot be written; `Interrupted`, with pictures written but no annotations.
     pub fn write_coco(&self, folder: impl AsRef<Path>, train: usize, val: usize) -> Result<()> {
         self.write_split(folder.as_ref(), Split::Train, train)?;
         self.write_split(folder.as_ref(), Split::Val, val)
@@ -60,6 +61,7 @@ impl Shapes {
         (0..count as u64)
             .into_par_iter()
             .try_for_each(|index| -> Result<()> {
+                check_interrupt()?;
                 let path = pictures.join(file_name(image_id(split, index)));
                 let bytes = self
                     .draw(&self.scene(split, index))?

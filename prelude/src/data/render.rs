@@ -1,0 +1,64 @@
+//! How samples and datasets show themselves.
+
+use super::{CocoCaptions, QuestionAnswer, Sample, SceneAttributes};
+use crate::display::html::escape;
+use crate::display::{MimeBundle, Render};
+
+impl Render for Sample {
+    fn render(&self) -> MimeBundle {
+        let mut plain = format!("{} ({}, id {})", self.file_name, self.image, self.image_id);
+        let mut list = String::new();
+        for caption in &self.captions {
+            plain.push_str(&format!("\n  {caption}"));
+            list.push_str(&format!("<li>{}</li>", escape(caption)));
+        }
+        MimeBundle::text(plain).with_html(format!(
+            "<div style=\"display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start\">\
+             <figure style=\"margin:0\">{}<figcaption style=\"font-size:12px;opacity:0.75\">{} · id {}</figcaption>\
+             </figure><ul style=\"margin:0;padding-left:18px\">{list}</ul></div>",
+            self.image.to_html(self.image.shown_width()),
+            escape(&self.file_name),
+            self.image_id,
+        ))
+    }
+}
+
+impl Render for CocoCaptions {
+    fn render(&self) -> MimeBundle {
+        MimeBundle::text(format!("{self:?}"))
+    }
+}
+
+impl Render for QuestionAnswer {
+    fn render(&self) -> MimeBundle {
+        MimeBundle::text(format!("{}? {}", self.question, self.answer))
+    }
+}
+
+impl Render for SceneAttributes {
+    fn render(&self) -> MimeBundle {
+        MimeBundle::text(self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vision::Image;
+
+    #[test]
+    fn captions_are_text_in_the_page() -> crate::Result<()> {
+        let sample = Sample {
+            image: Image::filled(2, 2, [1, 2, 3])?,
+            captions: vec!["<b>a & b</b>".into()],
+            image_id: 5,
+            file_name: "x.jpg".into(),
+        };
+        let bundle = sample.render();
+        assert!(bundle.plain().contains("<b>a & b</b>"));
+        assert!(bundle.html().is_some_and(
+            |html| html.contains("&lt;b&gt;a &amp; b") && html.contains("data:image/png")
+        ));
+        Ok(())
+    }
+}
