@@ -43,6 +43,9 @@ pub mod prelude {
     };
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::session::{check_interrupt, interrupted};
-    pub use crate::vision::{AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Rescaling};
+    pub use crate::vision::{
+        AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, ViTConfig,
+        VisionFeature, Vit, VitOutput,
+    };
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

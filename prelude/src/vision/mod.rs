@@ -3,14 +3,23 @@
 //! # Layout
 //! - `image`: a decoded picture that a cell can keep
 //! - `image_processor`: picture → pixel values; `resize` is its exact resampling
+//! - `modality`: what any encoder must offer; `vit`: the Vision Transformer with `vit_config` and `vit_names`
 //!
 //! Data flows: file → [`Image`] → pixel values `[1, 3, H, W]` → hidden states `[1, P, D]`.
 
 pub mod image;
 pub mod image_processor;
+pub mod modality;
 mod render;
 mod resize;
+pub mod vit;
+pub mod vit_config;
+pub mod vit_names;
 
 pub use image::{AlphaPolicy, DecodeOptions, ExifPolicy, Image};
 pub use image_processor::{ImageProcessor, ImageProcessorConfig, Rescaling, Resize};
+pub use modality::{Modality, Positions};
 pub use resize::Resample;
+pub use vit::{VisionFeature, Vit, VitLayer, VitOutput};
+pub use vit_config::ViTConfig;
+pub use vit_names::{hub_name, hub_target};

@@ -5,8 +5,10 @@
 //! and fails if a check failed, or if a group could not run at all.
 
 mod compare;
+mod images;
 mod llm;
 mod tokenizer;
+mod vit;
 
 use compare::{Fixtures, Group, Outcome};
 use std::process::ExitCode;
@@ -14,6 +16,9 @@ use std::process::ExitCode;
 type Check = fn(&Fixtures, &mut Group) -> Outcome;
 
 const GROUPS: &[(&str, Check)] = &[
+    ("images", images::processor),
+    ("vit", vit::stages),
+    ("vit at 224 pixels", vit::stages_224),
     ("phi-3", llm::plain),
     ("phi-3 padding", llm::padding),
     ("phi-3 cache", llm::cache),
