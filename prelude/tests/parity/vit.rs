@@ -2,7 +2,7 @@
 
 use crate::compare::{Fixtures, Group, Outcome};
 use glassbox_prelude::candle_core::{self, DType, Device, Tensor};
-use glassbox_prelude::vision::{Image, ImageProcessor, Modality, VisionFeature, Vit, VitOutput};
+use glassbox_prelude::vision::{Modality, VisionFeature, Vit, VitOutput};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -20,8 +20,17 @@ pub fn stages_224(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         .as_str()
         .or(about["images"][0].as_str())
         .ok_or("vit224 names no image")?;
-    let processor = ImageProcessor::from_file(fixtures.path("images/preprocessor_config.json"))?;
-    let pixels = processor.preprocess(&Image::load(fixtures.path("images").join(name))?)?;
+    // The reference's own levels, not ours: for a JPEG the decoders differ.
+    let levels = fixtures.tensors("images/expected_224_u8.safetensors")?;
+    let table: Vec<f32> = levels.get("__lut_f32")?.to_vec1()?;
+    let image = levels.get(name)?; // [3, H, W]
+    let values: Vec<f32> = image
+        .flatten_all()?
+        .to_vec1::<u8>()?
+        .iter()
+        .map(|level| table[*level as usize])
+        .collect();
+    let pixels = Tensor::from_vec(values, image.dims(), &Device::Cpu)?.unsqueeze(0)?; // [1, 3, H, W]
     both_layouts(fixtures, group, "vit224", &pixels)
 }
 
