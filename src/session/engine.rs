@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
 use serde_json::Value;
 
@@ -30,8 +30,8 @@ use super::{child, stand_in, syntax};
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
 /// Has evcxr accept `?` from now on; else the first one costs a second compilation.
 const ALLOW_QUESTION_MARK: &str = "Ok::<(), std::fmt::Error>(())?;";
-/// How long the reading thread may take to pass on what is in the pipes.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// A piece of text is not made longer than about this by joining.
+const MAX_TEXT: usize = 256 * 1024;
 
 /// A running session. Dropping it ends the child process and removes the session's files.
 pub struct Session {
@@ -65,9 +65,9 @@ impl Session {
     ) -> Result<Session, SessionError> {
         progress(StartEvent::Checking);
         let toolchain = Toolchain::find()?;
-        let cache = prelude_cache::cache_dir()?;
-        let source = PreludeSource::find(&cache)?;
-        let prelude = prelude_cache::get(&source, &toolchain, &config.features, progress)?;
+        let cache = prelude_cache::cache_dir(config.cache_dir.as_deref())?;
+        let source = PreludeSource::find(config.prelude_source.as_deref(), &cache)?;
+        let prelude = prelude_cache::get(&source, &toolchain, &config.features, &cache, progress)?;
         progress(StartEvent::StartingChild);
         let folder = tempfile::Builder::new()
             .prefix("glassbox-")
@@ -192,6 +192,7 @@ impl Session {
         });
         let (asked, killed) = self.interrupter.end_cell();
         let mut phases = Vec::new();
+        let restarted = matches!(result, Ok(Err(evcxr::Error::SubprocessTerminated(_))));
         let error = match result {
             Ok(Ok(outputs)) => {
                 phases = outputs
@@ -215,10 +216,6 @@ impl Session {
         let status = match error {
             None => Ok(()),
             Some(mut error) => {
-                let restarted = matches!(
-                    error.kind,
-                    CellErrorKind::Aborted { .. } | CellErrorKind::Exited { .. }
-                ) || killed;
                 error.state = self.state_kept(code, &before, &error.kind, restarted);
                 error
                     .traceback
@@ -260,14 +257,21 @@ impl Session {
     fn refusal(&mut self, code: &str, error: evcxr::Error, asked: bool, killed: bool) -> CellError {
         match error {
             evcxr::Error::SubprocessTerminated(message) => {
-                if killed {
+                let ended = ended(&message);
+                // Code that replaced or never had the prelude's handler dies of the first request already.
+                let by_request = asked
+                    && ended.kind
+                        == CellErrorKind::Aborted {
+                            signal: libc::SIGINT,
+                        };
+                if killed || by_request {
                     return report::plain(
                         CellErrorKind::Interrupted,
                         "Interrupted",
-                        "the cell did not stop when asked, so its process was ended",
+                        "the cell did not stop in time, so its process was ended",
                     );
                 }
-                ended(&message)
+                ended
             }
             _ if asked => report::plain(
                 CellErrorKind::Interrupted,
@@ -419,28 +423,51 @@ impl Session {
 /// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
 fn pump(messages: &Receiver<Message>, sink: &mut (dyn FnMut(Event) + Send)) -> Facts {
     let mut facts = Facts::default();
+    let mut next = None;
     loop {
-        match messages.recv_timeout(DRAIN_LIMIT) {
-            Ok(Message::Drained) | Err(RecvTimeoutError::Disconnected) => return facts,
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::Incoming(incoming)) => match incoming {
-                Incoming::Event(event) => sink(event),
-                // evcxr runs a cell again when a type changed; only the last run counts.
-                Incoming::Began => facts = Facts::default(),
-                Incoming::Panic(report) => facts.panic = Some(report),
-                Incoming::Error { message, chain } => facts.error = Some((message, chain)),
-                Incoming::Ended {
-                    panicked,
-                    failed,
-                    interrupted,
-                    failed_at,
-                } => {
-                    facts.panicked = panicked;
-                    facts.failed = failed;
-                    facts.interrupted = interrupted;
-                    facts.failed_at = failed_at;
+        match next.take().map_or_else(|| messages.recv(), Ok) {
+            Ok(Message::Drained) | Err(_) => return facts,
+            Ok(Message::Incoming(Incoming::Event(Event::Stream { name, mut text }))) => {
+                // What came in many small writes and is already here goes out as one piece.
+                while text.len() < MAX_TEXT {
+                    match messages.try_recv() {
+                        Ok(Message::Incoming(Incoming::Event(Event::Stream {
+                            name: same,
+                            text: more,
+                        }))) if same == name => text.push_str(&more),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
                 }
-            },
+                sink(Event::Stream { name, text });
+            }
+            Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
+        }
+    }
+}
+
+impl Facts {
+    fn take(&mut self, incoming: Incoming, sink: &mut (dyn FnMut(Event) + Send)) {
+        match incoming {
+            Incoming::Event(event) => sink(event),
+            // evcxr runs a cell again when a type changed; only the last run counts.
+            Incoming::Began => *self = Facts::default(),
+            Incoming::Panic(report) => self.panic = Some(report),
+            Incoming::Error { message, chain } => self.error = Some((message, chain)),
+            Incoming::Ended {
+                panicked,
+                failed,
+                interrupted,
+                failed_at,
+            } => {
+                self.panicked = panicked;
+                self.failed = failed;
+                self.interrupted = interrupted;
+                self.failed_at = failed_at;
+            }
         }
     }
 }

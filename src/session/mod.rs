@@ -55,6 +55,10 @@ pub struct SessionConfig {
     pub init: Vec<String>,
     /// The `glassbox` binary, which plays the other roles. By default the running program.
     pub program: Option<PathBuf>,
+    /// Where to find the prelude's source; see [`SessionError::PreludeSource`] for where it is found by default.
+    pub prelude_source: Option<PathBuf>,
+    /// Where to keep built preludes. By default `$GLASSBOX_CACHE_DIR`, else `glassbox` in the user's cache folder.
+    pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for SessionConfig {
@@ -64,6 +68,8 @@ impl Default for SessionConfig {
             prelude: true,
             init: Vec::new(),
             program: None,
+            prelude_source: None,
+            cache_dir: None,
         }
     }
 }

@@ -49,8 +49,12 @@ struct Manifest {
 }
 
 /// The folder in which libraries are kept.
-pub(crate) fn cache_dir() -> Result<PathBuf, SessionError> {
-    if let Some(dir) = std::env::var_os("GLASSBOX_CACHE_DIR").filter(|dir| !dir.is_empty()) {
+pub(crate) fn cache_dir(named: Option<&Path>) -> Result<PathBuf, SessionError> {
+    let from_environment = || std::env::var_os("GLASSBOX_CACHE_DIR").filter(|dir| !dir.is_empty());
+    if let Some(dir) = named
+        .map(|dir| dir.as_os_str().to_owned())
+        .or_else(from_environment)
+    {
         return std::path::absolute(PathBuf::from(&dir))
             .map(|dir| dir.join("prelude"))
             .map_err(SessionError::cache("use", dir));
@@ -69,22 +73,22 @@ pub(crate) fn get(
     source: &PreludeSource,
     toolchain: &Toolchain,
     features: &[String],
+    cache: &Path,
     progress: &mut dyn FnMut(StartEvent),
 ) -> Result<CachedPrelude, SessionError> {
-    let cache = cache_dir()?;
     let finished = cache.join(key(source, toolchain, features)?);
     if let Some(prelude) = open(&finished) {
         return Ok(prelude);
     }
-    fs::create_dir_all(&cache).map_err(SessionError::cache("create", &cache))?;
-    let _lock = lock(&cache, progress)?;
+    fs::create_dir_all(cache).map_err(SessionError::cache("create", cache))?;
+    let _lock = lock(cache, progress)?;
     // Another session may have built it while we waited.
     if let Some(prelude) = open(&finished) {
         return Ok(prelude);
     }
-    let artifacts = build(&cache, source, toolchain, features, progress)?;
-    publish(&artifacts, &cache, &finished)?;
-    remove_old(&cache, &finished);
+    let artifacts = build(cache, source, toolchain, features, progress)?;
+    publish(&artifacts, cache, &finished)?;
+    remove_old(cache, &finished);
     open(&finished).ok_or_else(|| SessionError::Cache {
         action: "read back",
         path: finished,

@@ -34,13 +34,18 @@ pub(crate) struct PreludeSource {
 }
 
 impl PreludeSource {
-    /// Finds the source; `cache` is where the embedded copy is unpacked if it is needed.
-    pub(crate) fn find(cache: &Path) -> Result<PreludeSource, SessionError> {
-        if let Some(dir) = std::env::var_os("GLASSBOX_PRELUDE_SRC").filter(|dir| !dir.is_empty()) {
-            let dir = PathBuf::from(dir);
+    /// Finds the source: in `named` if given. `cache` is where the embedded copy is unpacked if it is needed.
+    pub(crate) fn find(named: Option<&Path>, cache: &Path) -> Result<PreludeSource, SessionError> {
+        let named = match named {
+            Some(dir) => Some(dir.to_owned()),
+            None => std::env::var_os("GLASSBOX_PRELUDE_SRC")
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from),
+        };
+        if let Some(dir) = named {
             return PreludeSource::at(&dir).ok_or_else(|| SessionError::PreludeSource {
                 reason: format!(
-                    "GLASSBOX_PRELUDE_SRC is {}, which holds no Cargo.toml and src/lib.rs",
+                    "{} was named for it, but holds no Cargo.toml and src/lib.rs",
                     dir.display()
                 ),
             });

@@ -35,8 +35,8 @@ pub struct PreludeStatus {
 /// There is no usable compiler, no source of the prelude, or no cache folder.
 pub fn prelude_status(features: &[String]) -> Result<PreludeStatus, SessionError> {
     let toolchain = Toolchain::find()?;
-    let cache = cache_dir()?;
-    let source = PreludeSource::find(&cache)?;
+    let cache = cache_dir(None)?;
+    let source = PreludeSource::find(None, &cache)?;
     let key = key(&source, &toolchain, features)?;
     let folder = cache.join(&key);
     let state = match open(&folder) {

@@ -188,7 +188,7 @@ fn assignment(name: &str, path: &Path) -> std::ffi::OsString {
 /// What we need of the `Cargo.toml` that evcxr writes.
 struct Manifest {
     opt_level: String,
-    /// The lines of `[dependencies]`.
+    /// The lines of `[dependencies]`, without the prelude.
     dependencies: String,
 }
 
@@ -207,7 +207,7 @@ impl Manifest {
         // evcxr keeps them in a hash map: the order changes, the crates don't.
         let mut lines: Vec<&str> = dependencies
             .lines()
-            .filter(|line| !line.trim().is_empty())
+            .filter(|line| !line.trim().is_empty() && !line.starts_with("glassbox-prelude "))
             .collect();
         lines.sort_unstable();
         Ok(Manifest {

@@ -52,6 +52,10 @@ impl Toolchain {
     }
 }
 
+/// Names the folder in which evcxr works.
+const WORK_VARIABLE: &str = "EVCXR_TMPDIR";
+/// In the session's folder: where evcxr works.
+const WORK: &str = "work";
 /// In the session's folder: what goes on PATH.
 const ON_PATH: &str = "path";
 
@@ -96,7 +100,7 @@ pub(crate) fn install_stand_ins(
     let failed = |path: &Path| SessionError::io(format!("write {}", path.display()));
     let on_path = folder.join(ON_PATH);
     let tools = folder.join("tools");
-    for dir in [&on_path, &tools] {
+    for dir in [&on_path, &tools, &folder.join(WORK)] {
         fs::create_dir_all(dir).map_err(failed(dir))?;
     }
 
@@ -134,12 +138,19 @@ pub(crate) fn with_stand_ins_on_path<T>(folder: &Path, work: impl FnOnce() -> T)
     let folders = std::iter::once(folder.join(ON_PATH)).chain(std::env::split_paths(&before));
     // A folder whose name holds a colon cannot stand on PATH; the session's folder is named by us.
     let during = std::env::join_paths(folders).unwrap_or_else(|_| before.clone());
-    // SAFETY: evcxr has no other way to be told where cargo is (and sets PATH itself in `EvalContext::new`). Rust code
-    // reads the environment under std's lock; no C code of this process reads it while a session starts.
-    unsafe { std::env::set_var("PATH", during) };
+    // SAFETY: evcxr has no other way to be told where cargo is and where to work (and sets PATH itself in
+    // `EvalContext::new`). Rust code reads the environment under std's lock; no C code of this process reads it while
+    // a session starts.
+    unsafe {
+        std::env::set_var("PATH", during);
+        std::env::set_var(WORK_VARIABLE, folder.join(WORK));
+    }
     let result = work();
     // SAFETY: as above.
-    unsafe { std::env::set_var("PATH", before) };
+    unsafe {
+        std::env::set_var("PATH", before);
+        std::env::remove_var(WORK_VARIABLE);
+    }
     result
 }
 

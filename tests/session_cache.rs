@@ -1,0 +1,193 @@
+//! The prelude's cache: built once, shared, repaired, and its failures told, with a small prelude that builds quickly.
+
+mod session_support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use glassbox::session::SessionConfig;
+use session_support::TestSession;
+
+/// A folder with the source of the small prelude and an empty cache.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir_all(place.source().join("src")).unwrap();
+        fs::write(
+            place.source().join("Cargo.toml"),
+            "[package]\nname = \"glassbox-prelude\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"dylib\", \"rlib\"]\n\n[workspace]\n",
+        )
+        .unwrap();
+        fs::write(
+            place.source().join("src/lib.rs"),
+            include_str!("session_support/small_prelude.rs"),
+        )
+        .unwrap();
+        place
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn start(&self) -> Result<(TestSession, String), String> {
+        let config = SessionConfig {
+            prelude_source: Some(self.source()),
+            cache_dir: Some(self.cache()),
+            ..SessionConfig::default()
+        };
+        TestSession::try_with(config)
+    }
+
+    fn library(&self) -> PathBuf {
+        let entries = fs::read_dir(self.cache().join("prelude")).unwrap();
+        let mut libraries = entries
+            .map(|entry| entry.unwrap().path().join("libglassbox_prelude.so"))
+            .filter(|path| path.exists());
+        libraries.next().expect("a library is in the cache")
+    }
+}
+
+fn built(report: &str) -> bool {
+    report.contains("BuildingPrelude")
+}
+
+#[test]
+fn a_second_session_builds_nothing_and_statics_are_single() {
+    let place = Place::new();
+    let (mut first, report) = place.start().unwrap();
+    assert!(built(&report), "{report}");
+    assert_eq!(first.result_of("count()"), "1");
+    assert_eq!(
+        first.result_of("fn again() -> u64 { count() }\nagain()"),
+        "2"
+    );
+    drop(first);
+    let (_second, report) = place.start().unwrap();
+    assert!(!built(&report), "{report}");
+}
+
+#[test]
+fn a_corrupt_library_is_built_again() {
+    let place = Place::new();
+    drop(place.start().unwrap());
+    for damage in [
+        damage_length as fn(&Path),
+        damage_header,
+        damage_manifest,
+        remove,
+    ] {
+        damage(&place.library());
+        let (mut session, report) = place.start().unwrap();
+        assert!(built(&report), "{report}");
+        assert_eq!(session.result_of("1 + 1"), "2");
+    }
+}
+
+fn damage_length(library: &Path) {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(library)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+}
+
+fn damage_header(library: &Path) {
+    let mut bytes = fs::read(library).unwrap();
+    bytes[0] = 0;
+    fs::write(library, bytes).unwrap();
+}
+
+fn damage_manifest(library: &Path) {
+    fs::write(library.with_file_name("manifest.json"), "{").unwrap();
+}
+
+fn remove(library: &Path) {
+    fs::remove_file(library.with_file_name("manifest.json")).unwrap();
+}
+
+#[test]
+fn of_two_sessions_on_a_cold_cache_one_builds_and_one_waits() {
+    let place = Place::new();
+    let reports = std::thread::scope(|scope| {
+        let threads =
+            [(), ()].map(|()| scope.spawn(|| place.start().map(|(_, report)| report).unwrap()));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let [one, other] = reports;
+    assert!(built(&one) != built(&other), "{one}\n{other}");
+    let waited = if built(&one) { &other } else { &one };
+    assert!(waited.contains("WaitingForOtherBuild"), "{waited}");
+}
+
+#[test]
+fn a_prelude_that_does_not_compile_is_reported_with_the_compilers_words() {
+    let place = Place::new();
+    fs::write(
+        place.source().join("src/lib.rs"),
+        "pub fn broken() -> u32 { \"text\" }",
+    )
+    .unwrap();
+    let error = place.start().err().unwrap();
+    assert!(
+        error.contains("the prelude did not build") && error.contains("mismatched types"),
+        "{error}"
+    );
+    assert!(
+        !place
+            .cache()
+            .join("prelude")
+            .read_dir()
+            .unwrap()
+            .any(|entry| entry.unwrap().path().join("manifest.json").exists())
+    );
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_reported_with_what_to_do() {
+    let place = Place::new();
+    // A file where the folder should be: even root cannot write below it.
+    fs::write(place.cache(), "").unwrap();
+    let error = place.start().err().unwrap();
+    assert!(
+        error.contains("GLASSBOX_CACHE_DIR") && error.contains("cannot create"),
+        "{error}"
+    );
+}
+
+/// Runs in a process of its own, because PATH is the whole process's.
+#[test]
+fn without_a_compiler_the_message_says_how_to_get_one() {
+    let place = Place::new();
+    if std::env::var_os("PATH").is_some_and(|path| path == NO_FOLDER) {
+        let error = place.start().err().unwrap();
+        assert!(
+            error.contains("no Rust compiler found") && error.contains("https://rustup.rs"),
+            "{error}"
+        );
+        return;
+    }
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "without_a_compiler_the_message_says_how_to_get_one",
+        ])
+        .env("PATH", NO_FOLDER)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+const NO_FOLDER: &str = "/nonexistent";

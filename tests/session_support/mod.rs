@@ -1,0 +1,83 @@
+//! A session for tests and what a cell did in it, in a form that is easy to compare.
+
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use glassbox::session::{CellOutcome, Event, Session, SessionConfig};
+
+/// A session whose cells are timed.
+pub struct TestSession {
+    pub session: Session,
+    pub started_in: Duration,
+    times: Vec<(String, Duration)>,
+}
+
+/// What one cell did.
+#[derive(Debug)]
+pub struct Run {
+    pub events: Vec<Event>,
+    pub outcome: CellOutcome,
+}
+
+impl TestSession {
+    pub fn start() -> TestSession {
+        TestSession::with(SessionConfig::default())
+    }
+
+    pub fn with(config: SessionConfig) -> TestSession {
+        match TestSession::try_with(config) {
+            Ok((session, _)) => session,
+            Err(error) => panic!("the session did not start: {error}"),
+        }
+    }
+
+    /// The session and what happened while it started, or why it did not.
+    pub fn try_with(config: SessionConfig) -> Result<(TestSession, String), String> {
+        let config = SessionConfig {
+            program: Some(PathBuf::from(env!("CARGO_BIN_EXE_glassbox"))),
+            ..config
+        };
+        let begin = Instant::now();
+        let mut report = String::new();
+        let session = Session::start(config, &mut |event| report += &format!("{event:?}\n"))
+            .map_err(|error| error.to_string())?;
+        Ok((
+            TestSession {
+                session,
+                started_in: begin.elapsed(),
+                times: Vec::new(),
+            },
+            report,
+        ))
+    }
+
+    pub fn run(&mut self, code: &str) -> Run {
+        let mut events = Vec::new();
+        let outcome = self.session.evaluate(code, &mut |event| events.push(event));
+        self.times.push((code.to_owned(), outcome.duration));
+        Run { events, outcome }
+    }
+
+    /// The plain text of the value of the cell's last expression.
+    pub fn result_of(&mut self, code: &str) -> String {
+        let run = self.run(code);
+        let results = run.events.iter().filter_map(|event| match event {
+            Event::Result(display) => display.plain().map(str::to_owned),
+            _ => None,
+        });
+        let results: Vec<String> = results.collect();
+        assert_eq!(results.len(), 1, "{code}: {run:#?}");
+        results.concat()
+    }
+
+    pub fn latency(&self) -> String {
+        let mut text = format!("start {:?}\n", self.started_in);
+        for (code, time) in &self.times {
+            text += &format!("{:7.1} ms  {code}\n", time.as_secs_f64() * 1e3);
+        }
+        text
+    }
+}
