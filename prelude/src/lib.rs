@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod language;
 pub mod nn;
 pub mod session;
+pub mod train;
 pub mod vision;
 
 pub use error::{Error, Result};

@@ -1,0 +1,308 @@
+//! AdamW with torch's numbers: parameters and their gradients → the parameters, changed in place.
+//!
+//! One parameter group, as in the blog: the same learning rate and weight decay for everything that trains. The state
+//! is kept under parameter names, so that it survives a checkpoint and another process.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::gradients::Gradients;
+use crate::nn::Parameter;
+use crate::{Error, Result};
+
+/// The settings of [`AdamW`]; the defaults are `torch.optim.AdamW`'s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Step size. A schedule scales it through [`AdamW::step_with_rate`].
+    pub learning_rate: f64,
+    /// Decay of the running mean of gradients.
+    pub beta1: f64,
+    /// Decay of the running mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay: each step scales every parameter by `1 − learning_rate · weight_decay`.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+        }
+    }
+}
+
+impl AdamWConfig {
+    fn validate(&self) -> Result<()> {
+        let decays = [("beta1", self.beta1), ("beta2", self.beta2)];
+        if let Some((name, value)) = decays
+            .into_iter()
+            .find(|(_, value)| !(0.0..1.0).contains(value))
+        {
+            return Err(Error::Config(format!(
+                "AdamW: {name} is {value}, it must be at least 0 and below 1"
+            )));
+        }
+        let sizes = [
+            ("learning_rate", self.learning_rate),
+            ("eps", self.eps),
+            ("weight_decay", self.weight_decay),
+        ];
+        match sizes
+            .into_iter()
+            .find(|(_, value)| !value.is_finite() || *value < 0.0)
+        {
+            Some((name, value)) => Err(Error::Config(format!(
+                "AdamW: {name} is {value}, it must not be negative"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What AdamW remembers of one parameter.
+#[derive(Debug, Clone)]
+struct Moments {
+    step: u64,
+    mean: Tensor,   // shape of the parameter, f32
+    square: Tensor, // shape of the parameter, f32
+}
+
+/// The optimizer and its state.
+#[derive(Debug, Clone)]
+pub struct AdamW {
+    config: AdamWConfig,
+    moments: BTreeMap<String, Moments>,
+}
+
+impl AdamW {
+    /// An optimizer that has seen nothing yet.
+    ///
+    /// # Errors
+    /// When a setting is out of its range.
+    pub fn new(config: AdamWConfig) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            config,
+            moments: BTreeMap::new(),
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> AdamWConfig {
+        self.config
+    }
+
+    /// One step with the configured learning rate.
+    ///
+    /// # Errors
+    /// As [`AdamW::step_with_rate`].
+    pub fn step(&mut self, parameters: &[Parameter], gradients: &Gradients) -> Result<()> {
+        self.step_with_rate(parameters, gradients, self.config.learning_rate)
+    }
+
+    /// One step with another learning rate than the configured one. As in torch, a parameter without a gradient is
+    /// left alone (no decay, no step counted); frozen parameters are never touched.
+    ///
+    /// # Errors
+    /// When the remembered state has another shape than the parameter (a checkpoint of another model).
+    pub fn step_with_rate(
+        &mut self,
+        parameters: &[Parameter],
+        gradients: &Gradients,
+        rate: f64,
+    ) -> Result<()> {
+        let AdamWConfig {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            ..
+        } = self.config;
+        for parameter in parameters {
+            let (Some(var), Some(gradient)) = (&parameter.var, gradients.get(&parameter.name))
+            else {
+                continue;
+            };
+            let gradient = gradient.to_dtype(DType::F32)?;
+            let old = match self.moments.remove(&parameter.name) {
+                Some(moments) => moments,
+                None => Moments {
+                    step: 0,
+                    mean: gradient.zeros_like()?,
+                    square: gradient.zeros_like()?,
+                },
+            };
+            if old.mean.dims() != gradient.dims() {
+                return Err(Error::Input(format!(
+                    "{}: the optimizer's state has shape {:?}, the parameter {:?}; start a new trainer for this model",
+                    parameter.name,
+                    old.mean.dims(),
+                    gradient.dims()
+                )));
+            }
+            let step = old.step + 1;
+            let mean = ((old.mean * beta1)? + (&gradient * (1.0 - beta1))?)?;
+            let square = ((old.square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+            let correction1 = 1.0 - beta1.powf(step as f64);
+            let correction2 = 1.0 - beta2.powf(step as f64);
+            let scale = ((square.sqrt()? / correction2.sqrt())? + eps)?;
+            let change = ((&mean / &scale)? * (rate / correction1))?;
+            let values = var.as_tensor().detach();
+            let values = ((values.to_dtype(DType::F32)? * (1.0 - rate * weight_decay))? - change)?;
+            var.set(&values.to_dtype(var.dtype())?)?;
+            self.moments
+                .insert(parameter.name.clone(), Moments { step, mean, square });
+        }
+        Ok(())
+    }
+
+    /// The state as named tensors for a checkpoint: `{parameter}.exp_avg`, `.exp_avg_sq` and `.step` (f64 scalar).
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = BTreeMap::new();
+        for (name, moments) in &self.moments {
+            state.insert(format!("{name}.exp_avg"), moments.mean.clone());
+            state.insert(format!("{name}.exp_avg_sq"), moments.square.clone());
+            state.insert(
+                format!("{name}.step"),
+                Tensor::new(moments.step as f64, &Device::Cpu)?,
+            );
+        }
+        Ok(state)
+    }
+
+    /// Takes over a state that [`AdamW::state`] made.
+    ///
+    /// # Errors
+    /// When one of the three tensors of a parameter is missing, naming it.
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, device: &Device) -> Result<()> {
+        let mut moments = BTreeMap::new();
+        for key in state.keys() {
+            let Some(name) = key.strip_suffix(".exp_avg") else {
+                continue;
+            };
+            let find = |part: &str| {
+                let full = format!("{name}.{part}");
+                state
+                    .get(&full)
+                    .ok_or_else(|| Error::Input(format!("optimizer state: {full} is missing")))
+            };
+            let step = find("step")?.to_dtype(DType::F64)?.to_scalar::<f64>()? as u64;
+            let mean = find("exp_avg")?.to_device(device)?;
+            let square = find("exp_avg_sq")?.to_device(device)?;
+            moments.insert(name.to_string(), Moments { step, mean, square });
+        }
+        self.moments = moments;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    fn parameter(values: &[f32]) -> Result<Parameter> {
+        let var = Var::new(values, &Device::Cpu)?;
+        Ok(Parameter {
+            name: "w".into(),
+            tensor: var.as_tensor().clone(),
+            var: Some(var),
+        })
+    }
+
+    /// Three steps on `sum(w³)` against the paper's formulas in f64.
+    #[test]
+    fn three_steps_equal_the_formulas() -> Result<()> {
+        let config = AdamWConfig {
+            learning_rate: 0.1,
+            weight_decay: 0.5,
+            ..AdamWConfig::default()
+        };
+        let start = [1.0f32, -2.0, 0.5];
+        let parameters = [parameter(&start)?];
+        let mut adamw = AdamW::new(config)?;
+        let mut expected = start.map(f64::from);
+        let (mut m, mut v) = ([0.0; 3], [0.0; 3]);
+        for t in 1..=3 {
+            let w = &parameters[0].tensor;
+            let loss = (w.sqr()? * w)?.sum_all()?;
+            adamw.step(&parameters, &Gradients::of(&loss, &parameters)?)?;
+            for i in 0..3 {
+                let g = 3.0 * expected[i] * expected[i];
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.999 * v[i] + 0.001 * g * g;
+                let (mh, vh) = (
+                    m[i] / (1.0 - 0.9f64.powi(t)),
+                    v[i] / (1.0 - 0.999f64.powi(t)),
+                );
+                expected[i] = expected[i] * (1.0 - 0.1 * 0.5) - 0.1 * mh / (vh.sqrt() + 1e-8);
+            }
+        }
+        let found = parameters[0].tensor.to_vec1::<f32>()?;
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-6,
+                "{found} is not {expected}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_as_if_never_stopped() -> Result<()> {
+        let run = |stop: bool| -> Result<Vec<f32>> {
+            let parameters = [parameter(&[1.0, -1.0])?];
+            let mut adamw = AdamW::new(AdamWConfig::default())?;
+            for step in 0..6 {
+                if stop && step == 3 {
+                    let state = adamw.state()?;
+                    adamw = AdamW::new(AdamWConfig::default())?;
+                    adamw.load_state(&state, &Device::Cpu)?;
+                }
+                let loss = parameters[0].tensor.sqr()?.sum_all()?;
+                adamw.step(&parameters, &Gradients::of(&loss, &parameters)?)?;
+            }
+            Ok(parameters[0].tensor.to_vec1()?)
+        };
+        assert_eq!(run(false)?, run(true)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_is_left_alone() -> Result<()> {
+        let used = parameter(&[1.0])?;
+        let unused = Parameter {
+            name: "unused".into(),
+            ..parameter(&[5.0])?
+        };
+        let loss = used.tensor.sqr()?.sum_all()?;
+        let parameters = [used, unused];
+        let gradients = Gradients::of(&loss, &parameters)?;
+        assert_eq!(gradients.missing(&parameters), ["unused"]);
+        AdamW::new(AdamWConfig::default())?.step(&parameters, &gradients)?;
+        assert_eq!(parameters[1].tensor.to_vec1::<f32>()?, [5.0]);
+        assert!(parameters[0].tensor.to_vec1::<f32>()?[0] < 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let error = AdamW::new(AdamWConfig {
+            beta2: 1.0,
+            ..AdamWConfig::default()
+        })
+        .map(|_| ())
+        .unwrap_err();
+        assert!(error.to_string().contains("beta2 is 1"), "{error}");
+    }
+}
