@@ -10,10 +10,13 @@ pub mod error;
 pub mod hub;
 pub mod inspect;
 pub mod language;
+pub mod lora;
 pub mod nn;
+pub mod projector;
 pub mod session;
 pub mod train;
 pub mod vision;
+pub mod vlm;
 
 pub use error::{Error, Result};
 
@@ -43,10 +46,14 @@ pub mod prelude {
         ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,
     };
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
+    pub use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
     pub use crate::session::{check_interrupt, interrupted};
     pub use crate::vision::{
         AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, ViTConfig,
         VisionFeature, Vit, VitOutput,
+    };
+    pub use crate::vlm::{
+        Generation, LossOutput, Query, Sampling, Sequence, Vlm, VlmParts, VlmSettings,
     };
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which layers get LoRA, and of what size; the fields are those of PEFT's `adapter_config.json`.
@@ -200,8 +201,8 @@ pub struct Lora {
     pub b: Weight,
     /// Factor of `B A x`.
     pub scale: f64,
-    dropout: f64,
-    training: bool,
+    config: Arc<LoraConfig>,
+    training: Arc<AtomicBool>,
     rng: Arc<Mutex<ChaCha8Rng>>,
 }
 
@@ -230,10 +231,41 @@ impl Lora {
             a: Weight::trainable(a_name, &a)?,
             b: Weight::trainable(b_name, &b)?,
             scale: config.scale(module),
-            dropout: config.lora_dropout,
-            training: false,
+            config: Arc::new(config.clone()),
+            training: Arc::new(AtomicBool::new(false)),
             rng: Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed))),
         })
+    }
+
+    /// The frozen update of the layer at `module` from its factors, A `[r, in]` and B `[out, r]`.
+    pub(crate) fn from_factors(
+        config: &LoraConfig,
+        module: &str,
+        scale: f64,
+        a: Tensor,
+        b: Tensor,
+    ) -> Self {
+        Self {
+            a: Weight::frozen(Self::a_name(module), a),
+            b: Weight::frozen(Self::b_name(module), b),
+            scale,
+            config: Arc::new(config.clone()),
+            training: Arc::new(AtomicBool::new(false)),
+            rng: Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(0))),
+        }
+    }
+
+    /// The same frozen update in another dtype or on another device.
+    pub(crate) fn to(
+        mut self,
+        dtype: candle_core::DType,
+        device: &candle_core::Device,
+    ) -> Result<Self> {
+        for weight in [&mut self.a, &mut self.b] {
+            let moved = weight.tensor().to_dtype(dtype)?.to_device(device)?;
+            *weight = Weight::frozen(weight.name().to_string(), moved);
+        }
+        Ok(self)
     }
 
     /// PEFT's name of the factor A of a module.
@@ -260,14 +292,19 @@ impl Lora {
         self.b.set_trainable(trainable)
     }
 
-    /// Switches dropout on or off.
-    pub fn set_training(&mut self, training: bool) {
-        self.training = training;
+    /// What it was made from.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// Switches dropout on or off, for clones too.
+    pub fn set_training(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
     }
 
     /// Whether inputs are dropped at the moment.
     pub(crate) fn drops(&self) -> bool {
-        self.training && self.dropout > 0.0
+        self.config.lora_dropout > 0.0 && self.training.load(Ordering::Relaxed)
     }
 
     /// The input of the update: `x` with some values zeroed and the others scaled up, while training. `[.., in] → [.., in]`
@@ -276,7 +313,7 @@ impl Lora {
             return Ok(x.clone());
         }
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = 1.0 - self.dropout;
+        let keep = 1.0 - self.config.lora_dropout;
         let (threshold, scale) = ((keep * f64::from(u32::MAX)) as u32, (1.0 / keep) as f32);
         let mask: Vec<f32> = (0..x.elem_count())
             .map(|_| {

@@ -247,6 +247,9 @@ pub trait Network {
     }
 
     /// Takes LoRA off again; the base weights are as before.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
     fn remove_lora(&mut self) -> Result<()> {
         self.visit_mut(&mut |part| {
             if let PartMut::Linear(linear) = part {
@@ -282,14 +285,24 @@ pub trait Network {
     }
 
     /// Switches LoRA dropout on (training) or off (everything else).
-    fn set_training(&mut self, training: bool) -> Result<()> {
-        self.visit_mut(&mut |part| {
-            if let PartMut::Linear(linear) = part
-                && let Some(lora) = &mut linear.lora
+    fn set_training(&self, training: bool) {
+        self.visit(&mut |part| {
+            if let Part::Linear(linear) = part
+                && let Some(lora) = &linear.lora
             {
                 lora.set_training(training);
             }
-            Ok(())
-        })
+        });
+    }
+
+    /// The settings of the LoRA that the model carries, if any.
+    fn lora_config(&self) -> Option<LoraConfig> {
+        let mut config = None;
+        self.visit(&mut |part| {
+            if let (Part::Linear(linear), None) = (part, &config) {
+                config = linear.lora.as_ref().map(|lora| lora.config().clone());
+            }
+        });
+        config
     }
 }

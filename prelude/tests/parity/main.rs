@@ -7,8 +7,10 @@
 mod compare;
 mod images;
 mod llm;
+mod lora;
 mod tokenizer;
 mod vit;
+mod vlm;
 
 use compare::{Fixtures, Group, Outcome};
 use std::process::ExitCode;
@@ -27,6 +29,14 @@ const GROUPS: &[(&str, Check)] = &[
     ("phi-3 longrope", llm::longrope),
     ("tokenizer", tokenizer::text),
     ("chat template", tokenizer::chat),
+    ("vlm", vlm::cases),
+    ("vlm, mean over prefixes", vlm::means),
+    ("vlm, generation", vlm::generation),
+    ("lora", lora::outputs),
+    ("lora merges", lora::merges),
+    ("lora gradients", lora::gradients),
+    ("lora AdamW", lora::steps),
+    ("adapters through the disk", lora::round_trips),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,306 @@
+//! LoRA adapters on disk, in PEFT's layout: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! Both spellings of a ViT's module names are read (`encoder.layer.0.attention.attention.query` of the hub and
+//! transformers 4, `layers.0.attention.q_proj` of transformers 5); the hub's is written.
+
+use crate::nn::checkpoint::save_safetensors;
+use crate::nn::{Checkpoint, Init, Lora, LoraConfig, Network, Part, PartMut};
+use crate::vision::hub_name;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What PEFT is to do with an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskType {
+    /// A language model.
+    CausalLm,
+    /// Anything else.
+    None,
+}
+
+/// Writes the LoRA of a network as a PEFT adapter folder.
+///
+/// # Errors
+/// When the network has no LoRA, or the folder cannot be written.
+pub fn save_adapter(network: &dyn Network, task: TaskType, dir: impl AsRef<Path>) -> Result<()> {
+    let dir = dir.as_ref();
+    let config = network.lora_config().ok_or_else(|| {
+        Error::Input("the model has no LoRA to save: add it first with add_lora".into())
+    })?;
+    let tensors: Vec<(String, Tensor)> = network
+        .named_parameters()
+        .into_iter()
+        .filter(|parameter| parameter.name.contains(".lora_"))
+        .map(|parameter| (parameter.name, parameter.tensor))
+        .collect();
+    let io = |source| Error::Io {
+        path: dir.into(),
+        source,
+    };
+    std::fs::create_dir_all(dir).map_err(io)?;
+    save_safetensors(&dir.join("adapter_model.safetensors"), &tensors)?;
+    let path = dir.join("adapter_config.json");
+    let text = serde_json::to_string_pretty(&peft_config(&config, task)).map_err(|source| {
+        Error::Json {
+            path: path.clone(),
+            source,
+        }
+    })?;
+    std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
+}
+
+/// The fields that PEFT needs to load the adapter.
+fn peft_config(config: &LoraConfig, task: TaskType) -> Value {
+    json!({
+        "peft_type": "LORA",
+        "task_type": match task {
+            TaskType::CausalLm => Value::from("CAUSAL_LM"),
+            TaskType::None => Value::Null,
+        },
+        "base_model_name_or_path": null,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "target_modules": config.target_modules,
+        "use_rslora": config.use_rslora,
+        "layers_to_transform": config.layers_to_transform,
+        "rank_pattern": config.rank_pattern,
+        "alpha_pattern": config.alpha_pattern,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "modules_to_save": null,
+        "use_dora": false,
+    })
+}
+
+/// Reads `adapter_config.json` of a PEFT adapter folder.
+///
+/// # Errors
+/// A missing or damaged file, or an adapter of another kind than LoRA.
+pub fn read_adapter_config(dir: impl AsRef<Path>) -> Result<LoraConfig> {
+    let path = dir.as_ref().join("adapter_config.json");
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let json = |source| Error::Json {
+        path: path.clone(),
+        source,
+    };
+    let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
+    let refuse = |what: String| Err(Error::Config(format!("{}: {what}", path.display())));
+    match value["peft_type"].as_str() {
+        Some("LORA") | None => {}
+        Some(other) => {
+            return refuse(format!(
+                "peft_type is {other}, only LORA adapters can be read"
+            ));
+        }
+    }
+    for key in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
+        if value[key].as_bool() == Some(true) {
+            return refuse(format!("{key} is true, which plain LoRA does not have"));
+        }
+    }
+    if value["bias"].as_str().is_some_and(|bias| bias != "none") {
+        return refuse(format!(
+            "bias is {}, only \"none\" can be read",
+            value["bias"]
+        ));
+    }
+    let config: LoraConfig = serde_json::from_value(value).map_err(json)?;
+    config
+        .validate()
+        .map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+    Ok(config)
+}
+
+/// Reads a PEFT adapter folder into a network; LoRA that it had is replaced. The factors come frozen: call
+/// [`Network::set_lora_trainable`] to go on training. Returns the adapter's settings.
+///
+/// # Errors
+/// A missing or damaged file; an adapter of another base model, naming the layer and both shapes.
+pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<LoraConfig> {
+    let dir = dir.as_ref();
+    let config = read_adapter_config(dir)?;
+    let weights = Checkpoint::open(dir, DType::F32, &Device::Cpu)?;
+    let modules = Modules::of(network);
+    let mut found: BTreeMap<String, Factors> = BTreeMap::new();
+    for key in weights.names() {
+        if let Some((module, factor)) = parse_key(&key) {
+            let name = modules.resolve(&module, dir)?;
+            // The pooler's output is not part of any stage: an adapter for it changes nothing where there is none.
+            let Some(name) = name else { continue };
+            let factors = found.entry(name).or_insert_with(|| Factors {
+                module,
+                ..Factors::default()
+            });
+            match factor {
+                Factor::A => factors.a = Some(key),
+                Factor::B => factors.b = Some(key),
+            }
+        } else {
+            return Err(Error::Checkpoint {
+                path: dir.into(),
+                message: format!("{key} is not the name of a LoRA factor"),
+            });
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::Checkpoint {
+            path: dir.into(),
+            message: "holds no LoRA factors".into(),
+        });
+    }
+    modules.check_complete(&config, &found, dir)?;
+    let mut loras: BTreeMap<String, Lora> = BTreeMap::new();
+    for (name, factors) in &found {
+        let sizes = modules.sizes(name);
+        loras.insert(
+            name.clone(),
+            factors.read(&weights, &config, name, sizes, dir)?,
+        );
+    }
+    network.remove_lora()?;
+    network.visit_mut(&mut |part| {
+        if let PartMut::Linear(linear) = part
+            && let Some(lora) = loras.remove(linear.name())
+        {
+            let (dtype, device) = (
+                linear.weight.tensor().dtype(),
+                linear.weight.tensor().device().clone(),
+            );
+            linear.lora = Some(lora.to(dtype, &device)?);
+        }
+        Ok(())
+    })?;
+    Ok(config)
+}
+
+enum Factor {
+    A,
+    B,
+}
+
+/// Module path and factor of a key such as `base_model.model.{module}.lora_A.weight`.
+fn parse_key(key: &str) -> Option<(String, Factor)> {
+    let key = key.strip_prefix("base_model.model.").unwrap_or(key);
+    let key = key.strip_suffix(".weight")?;
+    let key = key.strip_suffix(".default").unwrap_or(key);
+    if let Some(module) = key.strip_suffix(".lora_A") {
+        return Some((module.to_string(), Factor::A));
+    }
+    key.strip_suffix(".lora_B")
+        .map(|module| (module.to_string(), Factor::B))
+}
+
+/// The linear layers of a network with their widths.
+struct Modules(BTreeMap<String, (usize, usize)>);
+
+impl Modules {
+    fn of(network: &dyn Network) -> Self {
+        let mut sizes = BTreeMap::new();
+        network.visit(&mut |part| {
+            if let Part::Linear(linear) = part {
+                sizes.insert(linear.name().to_string(), (linear.input(), linear.output()));
+            }
+        });
+        Self(sizes)
+    }
+
+    fn sizes(&self, name: &str) -> (usize, usize) {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    /// The layer that an adapter's module path means, whatever its spelling; `None` for a pooler that is not there.
+    fn resolve(&self, module: &str, dir: &Path) -> Result<Option<String>> {
+        let bare = module.strip_prefix("vit.").unwrap_or(module);
+        for name in [module.to_string(), bare.to_string(), hub_name(bare)] {
+            if self.0.contains_key(&name) {
+                return Ok(Some(name));
+            }
+        }
+        if bare == "pooler.dense" {
+            return Ok(None);
+        }
+        let example = self.0.keys().next().map_or("none", String::as_str);
+        Err(Error::Checkpoint {
+            path: dir.into(),
+            message: format!(
+                "the adapter is for another base model: this one has no layer {module} (its layers are named like {example})"
+            ),
+        })
+    }
+
+    /// Every layer that the config names must be in the file; a config in the newer ViT spelling names none of ours.
+    fn check_complete(
+        &self,
+        config: &LoraConfig,
+        found: &BTreeMap<String, Factors>,
+        dir: &Path,
+    ) -> Result<()> {
+        let missing = self
+            .0
+            .keys()
+            .find(|name| config.targets(name) && !found.contains_key(*name));
+        match missing {
+            Some(name) => Err(Error::MissingTensor {
+                tensor: Lora::a_name(name),
+                path: dir.into(),
+                hint: format!(
+                    "; the adapter's target_modules name this layer, the file has factors for {} others",
+                    found.len()
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The keys of one layer's factors.
+#[derive(Default)]
+struct Factors {
+    module: String,
+    a: Option<String>,
+    b: Option<String>,
+}
+
+impl Factors {
+    fn read(
+        &self,
+        weights: &Checkpoint,
+        config: &LoraConfig,
+        name: &str,
+        (input, output): (usize, usize),
+        dir: &Path,
+    ) -> Result<Lora> {
+        let missing = |tensor: String| Error::MissingTensor {
+            tensor,
+            path: dir.into(),
+            hint: "; its counterpart is there".into(),
+        };
+        let a = self
+            .a
+            .as_ref()
+            .ok_or_else(|| missing(Lora::a_name(&self.module)))?;
+        let b = self
+            .b
+            .as_ref()
+            .ok_or_else(|| missing(Lora::b_name(&self.module)))?;
+        let r = config.rank(&self.module);
+        let a = weights.get(a, &[r, input], Init::Zeros)?;
+        let b = weights.get(b, &[output, r], Init::Zeros)?;
+        Ok(Lora::from_factors(
+            config,
+            name,
+            config.scale(&self.module),
+            a,
+            b,
+        ))
+    }
+}

@@ -1,0 +1,373 @@
+//! Stage 4, generation: token by token, each appended to the sequence that predicts the next.
+//!
+//! The blog runs the whole sequence again for every token; [`Generate::without_cache`] does that. The default keeps keys
+//! and values of earlier tokens in a cache and feeds only the new one: the same ids, far less work.
+
+use super::Vlm;
+use super::concatenate::{Query, Sequence};
+use super::sampling::Sampling;
+use crate::display::{MimeBundle, Render};
+use crate::language::{KvCache, LogitsAt, Phi3Input};
+use crate::session::check_interrupt;
+use crate::vision::Image;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::io::Write;
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The model made an end-of-sequence token (the last of the ids).
+    Eos,
+    /// `max_new_tokens` was reached.
+    Length,
+}
+
+/// What was made for one picture.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The new token ids.
+    pub ids: Vec<u32>,
+    /// Their text, special tokens left out.
+    pub text: String,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// When asked for: the logits from which each token was picked, `[N, V]`.
+    pub logits: Option<Tensor>,
+}
+
+impl Render for Generation {
+    fn render(&self) -> MimeBundle {
+        MimeBundle::text(self.text.clone())
+    }
+}
+
+/// A generation to be set up and run. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Generate {
+    vlm: Vlm,
+    pixel_values: Tensor,
+    query: Query,
+    max_new_tokens: usize,
+    sampling: Sampling,
+    seed: u64,
+    cache: bool,
+    stop_ids: Vec<u32>,
+    keep_logits: bool,
+}
+
+impl Vlm {
+    /// Captions a picture: `vlm.generate(&image)?.max_new_tokens(32).stream()?`.
+    ///
+    /// # Errors
+    /// When the picture cannot be preprocessed.
+    pub fn generate(&self, image: &Image) -> Result<Generate> {
+        Ok(self.generate_from(&self.image_processor.preprocess(image)?))
+    }
+
+    /// Captions several pictures at once.
+    ///
+    /// # Errors
+    /// For no pictures.
+    pub fn generate_batch(&self, images: &[Image]) -> Result<Generate> {
+        Ok(self.generate_from(&self.image_processor.preprocess_batch(images)?))
+    }
+
+    /// Captions preprocessed pictures, `[B, 3, H, W]`.
+    pub fn generate_from(&self, pixel_values: &Tensor) -> Generate {
+        let mut stop_ids = Vec::new();
+        if self.settings.stop_at_eos {
+            stop_ids.extend(self.llm_processor.eos_ids());
+            stop_ids.extend(self.llm.config.eos_ids());
+        }
+        Generate {
+            vlm: self.clone(),
+            pixel_values: pixel_values.clone(),
+            query: Query::Vector,
+            max_new_tokens: 32,
+            sampling: Sampling::default(),
+            seed: 0,
+            cache: true,
+            stop_ids,
+            keep_logits: false,
+        }
+    }
+}
+
+impl Generate {
+    /// Most tokens to make; 32 unless set.
+    pub fn max_new_tokens(mut self, tokens: usize) -> Self {
+        self.max_new_tokens = tokens;
+        self
+    }
+
+    /// What is asked, instead of the model's `query_vec`.
+    pub fn query(mut self, query: Query) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// How tokens are picked; greedy unless set.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
+    /// Draws tokens with this temperature instead of taking the best.
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.sampling.temperature = temperature;
+        self
+    }
+
+    /// Draws among the best `k` only.
+    pub fn top_k(mut self, k: usize) -> Self {
+        self.sampling.top_k = k;
+        self
+    }
+
+    /// Draws among the best tokens that together have probability `p` only.
+    pub fn top_p(mut self, p: f32) -> Self {
+        self.sampling.top_p = p;
+        self
+    }
+
+    /// Makes tokens that were made already less likely (above 1).
+    pub fn repetition_penalty(mut self, penalty: f32) -> Self {
+        self.sampling.repetition_penalty = penalty;
+        self
+    }
+
+    /// Decides all draws.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Runs the whole sequence again for every token, as the blog does.
+    pub fn without_cache(mut self) -> Self {
+        self.cache = false;
+        self
+    }
+
+    /// Stops at these ids (an empty list: never) instead of the model's own.
+    pub fn stop_at(mut self, ids: Vec<u32>) -> Self {
+        self.stop_ids = ids;
+        self
+    }
+
+    /// Also gives the logits from which each token was picked.
+    pub fn keep_logits(mut self) -> Self {
+        self.keep_logits = true;
+        self
+    }
+
+    /// Makes the text for one picture.
+    ///
+    /// # Errors
+    /// For a batch of several pictures, a text that does not fit the context, or an interrupt.
+    pub fn run(self) -> Result<Generation> {
+        let mut all = self.run_with(&mut |_, _| Ok(()))?;
+        match (all.pop(), all.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(Error::Input(
+                "there are several pictures: use run_all".into(),
+            )),
+        }
+    }
+
+    /// Makes the texts for all pictures of the batch.
+    ///
+    /// # Errors
+    /// A text that does not fit the context, or an interrupt.
+    pub fn run_all(self) -> Result<Vec<Generation>> {
+        self.run_with(&mut |_, _| Ok(()))
+    }
+
+    /// As [`Generate::run`], printing the text as it is made.
+    ///
+    /// # Errors
+    /// As [`Generate::run`], and when stdout is gone.
+    pub fn stream(self) -> Result<Generation> {
+        let io = |source| Error::Io {
+            path: "stdout".into(),
+            source,
+        };
+        let processor = self.vlm.llm_processor.clone();
+        let mut ids = Vec::new();
+        let mut shown = 0;
+        let result = self.run_with(&mut |picture, id| {
+            if picture > 0 {
+                return Err(Error::Input(
+                    "there are several pictures: use run_all".into(),
+                ));
+            }
+            ids.push(id);
+            let text = processor.decode(&ids)?;
+            // A character may be spread over several tokens: wait until it is whole.
+            if text.len() > shown && !text.ends_with('\u{fffd}') {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&text.as_bytes()[shown..])
+                    .and_then(|()| out.flush())
+                    .map_err(io)?;
+                shown = text.len();
+            }
+            Ok(())
+        });
+        writeln!(std::io::stdout()).map_err(io)?;
+        result?
+            .pop()
+            .ok_or_else(|| Error::Input("a batch of no pictures: give at least one".into()))
+    }
+
+    /// Makes the texts for all pictures, calling `on_token(picture, id)` for each token as it is made; an error from it
+    /// stops the generation.
+    ///
+    /// # Errors
+    /// A text that does not fit the context, an interrupt, or an error of `on_token`.
+    pub fn run_with(
+        self,
+        on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
+    ) -> Result<Vec<Generation>> {
+        self.sampling.validate()?;
+        let vlm = &self.vlm;
+        let image_tokens = vlm.image_tokens(&self.pixel_values)?.detach(); // [B, P, D]
+        let sequence = vlm.concatenate(&image_tokens, &self.query, &[])?; // [B, T, D]
+        let batch = sequence.lengths.len();
+        let longest = sequence.lengths.iter().copied().max().unwrap_or(0) + self.max_new_tokens;
+        if longest > vlm.llm.config.max_position_embeddings {
+            return Err(Error::Input(format!(
+                "the prompt and {} new tokens are {longest} tokens, the model's context is {}: ask for fewer",
+                self.max_new_tokens, vlm.llm.config.max_position_embeddings
+            )));
+        }
+        let mut steps = Steps {
+            generate: &self,
+            image_tokens,
+            sequence,
+            cache: None,
+        };
+        let mut rngs: Vec<ChaCha8Rng> = (0..batch)
+            .map(|picture| {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+                rng.set_stream(picture as u64);
+                rng
+            })
+            .collect();
+        let mut made: Vec<Vec<u32>> = vec![Vec::new(); batch];
+        let mut stopped = vec![None; batch];
+        let mut kept: Vec<Vec<Tensor>> = vec![Vec::new(); batch];
+        for _ in 0..self.max_new_tokens {
+            check_interrupt()?;
+            let logits = steps.next(&made)?.detach(); // [B, V]
+            let rows = logits.to_vec2::<f32>()?;
+            for (b, row) in rows.iter().enumerate() {
+                // A finished text keeps its place in the batch; what it would go on with is not recorded.
+                let id = self.sampling.pick(row, &made[b], &mut rngs[b])?;
+                made[b].push(id);
+                if stopped[b].is_some() {
+                    continue;
+                }
+                if self.keep_logits {
+                    kept[b].push(logits.get(b)?);
+                }
+                on_token(b, id)?;
+                if self.stop_ids.contains(&id) {
+                    stopped[b] = Some(made[b].len());
+                }
+            }
+            if stopped.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        made.into_iter()
+            .zip(stopped)
+            .zip(kept)
+            .map(|((mut ids, stopped), kept)| {
+                ids.truncate(stopped.unwrap_or(ids.len()));
+                Ok(Generation {
+                    text: vlm.llm_processor.decode(&ids)?,
+                    stopped: if stopped.is_some() {
+                        Stopped::Eos
+                    } else {
+                        Stopped::Length
+                    },
+                    logits: if self.keep_logits && !kept.is_empty() {
+                        Some(Tensor::stack(&kept, 0)?)
+                    } else {
+                        None
+                    },
+                    ids,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The forward passes of a generation.
+struct Steps<'a> {
+    generate: &'a Generate,
+    image_tokens: Tensor,
+    sequence: Sequence,
+    cache: Option<KvCache>,
+}
+
+impl Steps<'_> {
+    /// Logits of the next token of each text, `[B, V]`.
+    fn next(&mut self, made: &[Vec<u32>]) -> Result<Tensor> {
+        let generate = self.generate;
+        let vlm = &generate.vlm;
+        if !generate.cache {
+            let sequence = vlm.concatenate(&self.image_tokens, &generate.query, made)?; // [B, T + n, D]
+            return Ok(vlm.forward(&sequence)?.logits()?.clone());
+        }
+        let sequence = &self.sequence;
+        let (batch, tokens) = (sequence.lengths.len(), sequence.inputs_embeds.dim(1)?);
+        let input = match &self.cache {
+            None => {
+                let cache = vlm.llm.new_cache(batch, tokens + generate.max_new_tokens)?;
+                self.cache = Some(cache);
+                Phi3Input::embeds(&sequence.inputs_embeds.detach())
+                    .logits_at(LogitsAt::Chosen(sequence.last_places()))
+            }
+            Some(_) => {
+                let last: Vec<u32> = made.iter().filter_map(|ids| ids.last().copied()).collect();
+                let ids = Tensor::from_vec(last, (batch, 1), vlm.device())?; // [B, 1]
+                Phi3Input::ids(&ids).logits_at(LogitsAt::Last)
+            }
+        };
+        let steps = made.first().map_or(0, Vec::len);
+        let input = if sequence.is_ragged() {
+            self.ragged(input, steps)?
+        } else {
+            input
+        };
+        let cache = self
+            .cache
+            .as_ref()
+            .ok_or_else(|| Error::Input("the cache is gone".into()))?;
+        Ok(vlm.llm.forward(&input.cache(cache))?.logits()?.clone())
+    }
+
+    /// Hides the padding between a short prompt and its new tokens, and numbers the new tokens behind their own prompt.
+    fn ragged(&self, input: Phi3Input, steps: usize) -> Result<Phi3Input> {
+        let prompt = self.sequence.attention_mask()?; // [B, T]
+        if steps == 0 {
+            return Ok(input);
+        }
+        let new = Tensor::ones(
+            (self.sequence.lengths.len(), steps),
+            prompt.dtype(),
+            prompt.device(),
+        )?;
+        let mask = Tensor::cat(&[prompt, new], 1)?; // [B, T + n]
+        let positions = self
+            .sequence
+            .lengths
+            .iter()
+            .map(|&length| vec![(length + steps - 1) as u32])
+            .collect();
+        Ok(input.attention_mask(&mask).position_ids(positions))
+    }
+}

@@ -1,0 +1,246 @@
+//! The vision-language model: a picture and the beginning of a caption → the next token.
+//!
+//! ```text
+//! picture ─ image_processor ─► pixel_values ─ image_encoder ─► hidden_states ─ projector ─► image_tokens ─┐
+//!                                                          start_vec │ image_tokens │ end_vec │ query │ prefix
+//!                                                                                                         └─ llm ─► logits
+//! ```
+//!
+//! # Layout: one file a stage, in the order of the blog
+//! - [`settings`]: the blog's faults as named switches; the presets `blog` and `corrected`
+//! - [`prompt`]: the texts around the picture and the caption as token ids
+//! - [`image_tokens`](mod@image_tokens): picture → image tokens
+//! - [`concatenate`]: start | image | end | query | prefix
+//! - [`loss`]: random-prefix loss, and every prefix in one forward pass
+//! - [`generate`]: token by token, by re-running everything or with a cache; [`sampling`]: how a token is picked
+//! - [`save`]: a folder with everything that training changed
+
+pub mod concatenate;
+pub mod generate;
+pub mod image_tokens;
+pub mod loss;
+pub mod prompt;
+pub mod sampling;
+pub mod save;
+pub mod settings;
+
+pub use concatenate::{Query, Sequence};
+pub use generate::{Generate, Generation, Stopped};
+pub use loss::{CaptionBatch, LossOutput};
+pub use sampling::Sampling;
+pub use settings::{
+    AdapterTraining, BosPlacement, PromptStyle, PromptVectors, Targets, VlmSettings,
+};
+
+use crate::display::{MimeBundle, ModelPart, ModelTable, Render};
+use crate::language::{LlmProcessor, Phi3};
+use crate::nn::{Network, Parameter, Weight};
+use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
+use crate::vision::{ImageProcessor, Modality, Vit};
+use crate::{Error, Result};
+use candle_core::{DType, Device};
+use std::path::Path;
+
+/// The blog's model. Cheap to clone; clones share their weights, so training one trains all.
+#[derive(Clone, Debug)]
+pub struct Vlm {
+    /// Pixel values → hidden states.
+    pub image_encoder: Vit,
+    /// Picture → pixel values.
+    pub image_processor: ImageProcessor,
+    /// Embeddings → logits.
+    pub llm: Phi3,
+    /// Text ↔ token ids.
+    pub llm_processor: LlmProcessor,
+    /// Hidden states → image tokens.
+    pub projector: Projector,
+    /// What stands before the picture, `[1, Ls, D]`.
+    pub start_vec: Weight,
+    /// What stands behind the picture, `[1, Le, D]`.
+    pub end_vec: Weight,
+    /// The question or instruction, `[1, Lq, D]`.
+    pub query_vec: Weight,
+    /// The switches.
+    pub settings: VlmSettings,
+}
+
+/// The members of a [`Vlm`] that exist before it is put together.
+#[derive(Clone, Debug)]
+pub struct VlmParts {
+    /// Pixel values → hidden states.
+    pub image_encoder: Vit,
+    /// Picture → pixel values.
+    pub image_processor: ImageProcessor,
+    /// Embeddings → logits.
+    pub llm: Phi3,
+    /// Text ↔ token ids.
+    pub llm_processor: LlmProcessor,
+}
+
+impl VlmParts {
+    /// Reads Hugging Face folders: an image encoder with its `preprocessor_config.json`, a language model with its
+    /// tokenizer.
+    ///
+    /// # Errors
+    /// A file missing, damaged or of another architecture.
+    pub fn load(
+        vit: impl AsRef<Path>,
+        llm: impl AsRef<Path>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let (vit, llm) = (vit.as_ref(), llm.as_ref());
+        Ok(Self {
+            image_encoder: Vit::load(vit, dtype, device)?,
+            image_processor: ImageProcessor::from_file(vit.join("preprocessor_config.json"))?,
+            llm: Phi3::load(llm, dtype, device)?,
+            llm_processor: LlmProcessor::from_dir(llm)?,
+        })
+    }
+}
+
+impl Vlm {
+    /// Puts a model together: a fresh projector and LoRA (both drawn from `seed`), prompt vectors from the words of the
+    /// prompt, and everything trainable or frozen as `settings` says.
+    ///
+    /// # Errors
+    /// When the parts do not fit each other, or LoRA names no layer.
+    pub fn new(parts: VlmParts, settings: VlmSettings, seed: u64) -> Result<Self> {
+        let VlmParts {
+            mut image_encoder,
+            image_processor,
+            mut llm,
+            llm_processor,
+        } = parts;
+        if llm_processor.vocab_size() > llm.config.vocab_size {
+            return Err(Error::Config(format!(
+                "the tokenizer has {} entries, the language model only {} embeddings (vocab_size): they are of different models",
+                llm_processor.vocab_size(),
+                llm.config.vocab_size
+            )));
+        }
+        if let Some(config) = &settings.vit_lora {
+            image_encoder.add_lora(config, seed)?;
+        }
+        if let Some(config) = &settings.llm_lora {
+            llm.add_lora(config, seed)?;
+        }
+        let projector = Projector::new(
+            ProjectorConfig {
+                kind: ProjectorKind::Mlp2xGelu,
+                input: image_encoder.dim(),
+                output: llm.config.hidden_size,
+            },
+            seed,
+            llm.device(),
+        )?;
+        let prompt = prompt::Prompt::new(&llm_processor, &settings)?;
+        let vector = |name: &str, ids: &[u32]| -> Result<Weight> {
+            Ok(Weight::frozen(
+                name,
+                llm.embed_ids(ids)?.to_dtype(DType::F32)?.detach(),
+            ))
+        };
+        let mut vlm = Self {
+            image_processor: image_processor.with_rescaling(settings.rescaling)?,
+            image_encoder: image_encoder.with_feature(settings.vision_feature)?,
+            start_vec: vector("start_vec", &prompt.start)?,
+            end_vec: vector("end_vec", &prompt.end)?,
+            query_vec: vector("query_vec", &prompt.query)?,
+            llm,
+            llm_processor,
+            projector,
+            settings,
+        };
+        vlm.freeze_by_settings()?;
+        Ok(vlm)
+    }
+
+    /// The base models frozen; projector, LoRA and prompt vectors trainable as the settings say.
+    fn freeze_by_settings(&mut self) -> Result<()> {
+        self.image_encoder.set_trainable(false)?;
+        self.llm.set_trainable(false)?;
+        let adapters = self.settings.adapters == AdapterTraining::Trained;
+        self.image_encoder.set_lora_trainable(adapters)?;
+        self.llm.set_lora_trainable(adapters)?;
+        self.projector.set_trainable(true)?;
+        let vectors = self.settings.prompt_vectors == PromptVectors::Trained;
+        for vector in [&mut self.start_vec, &mut self.end_vec, &mut self.query_vec] {
+            vector.set_trainable(vectors && vector.tensor().elem_count() > 0)?;
+        }
+        Ok(())
+    }
+
+    /// Device of the language model, where sequences are put together.
+    pub fn device(&self) -> &Device {
+        self.llm.device()
+    }
+
+    /// Every parameter, named `image_encoder.…`, `projector.…`, `start_vec`, `end_vec`, `query_vec`, `llm.…`.
+    pub fn named_parameters(&self) -> Vec<Parameter> {
+        let mut out = Vec::new();
+        let parts: [(&str, &dyn Network); 3] = [
+            ("image_encoder", &self.image_encoder),
+            ("projector", &self.projector),
+            ("llm", &self.llm),
+        ];
+        for (name, part) in parts {
+            out.extend(
+                part.named_parameters()
+                    .into_iter()
+                    .map(|p| p.prefixed(name)),
+            );
+            if name == "projector" {
+                out.extend(
+                    [&self.start_vec, &self.end_vec, &self.query_vec].map(Weight::parameter),
+                );
+            }
+        }
+        out
+    }
+
+    /// The parameters that training changes.
+    pub fn trainable_parameters(&self) -> Vec<Parameter> {
+        let mut parameters = self.named_parameters();
+        parameters.retain(Parameter::is_trainable);
+        parameters
+    }
+
+    /// Switches LoRA dropout on (for training steps) or off (for everything else).
+    pub fn set_training(&self, training: bool) {
+        self.image_encoder.set_training(training);
+        self.llm.set_training(training);
+    }
+
+    /// Parts, parameters, what trains, dtype and device.
+    pub fn table(&self) -> ModelTable {
+        let mut parts: Vec<ModelPart> = Vec::new();
+        for parameter in self.named_parameters() {
+            let name = parameter
+                .name
+                .split('.')
+                .next()
+                .unwrap_or_default()
+                .to_string();
+            if parts.last().is_none_or(|part| part.name != name) {
+                parts.push(ModelPart::new(name));
+            }
+            if let Some(part) = parts.last_mut() {
+                let tensor = &parameter.tensor;
+                part.add(
+                    tensor.elem_count(),
+                    tensor.dtype(),
+                    tensor.device(),
+                    parameter.is_trainable(),
+                );
+            }
+        }
+        ModelTable::new(format!("Vlm, settings “{}”", self.settings.name), parts)
+    }
+}
+
+impl Render for Vlm {
+    fn render(&self) -> MimeBundle {
+        self.table().render()
+    }
+}

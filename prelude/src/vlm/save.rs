@@ -1,0 +1,123 @@
+//! A fine-tune as one folder: everything that training changed, and the settings it was trained with.
+//!
+//! ```text
+//! folder/settings.json        the switches
+//! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec
+//! folder/llm_adapter/         PEFT adapter of the language model, if it has LoRA
+//! folder/vit_adapter/         PEFT adapter of the image encoder, if it has LoRA
+//! ```
+//! The base models are not copied.
+
+use super::Vlm;
+use super::settings::VlmSettings;
+use crate::lora::{TaskType, load_adapter, save_adapter};
+use crate::nn::checkpoint::save_safetensors;
+use crate::nn::{Checkpoint, Init, Network, Weight};
+use crate::projector::Projector;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use std::path::Path;
+
+const SETTINGS: &str = "settings.json";
+const WEIGHTS: &str = "vlm.safetensors";
+const LLM_ADAPTER: &str = "llm_adapter";
+const VIT_ADAPTER: &str = "vit_adapter";
+
+impl Vlm {
+    /// Writes the fine-tune; see the module's head for the layout.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        std::fs::create_dir_all(dir).map_err(|source| Error::Io {
+            path: dir.into(),
+            source,
+        })?;
+        let mut tensors: Vec<(String, Tensor)> = self
+            .projector
+            .named_parameters()
+            .into_iter()
+            .map(|parameter| (format!("projector.{}", parameter.name), parameter.tensor))
+            .collect();
+        for vector in [&self.start_vec, &self.end_vec, &self.query_vec] {
+            tensors.push((vector.name().to_string(), vector.tensor().clone()));
+        }
+        save_safetensors(&dir.join(WEIGHTS), &tensors)?;
+        if self.llm.lora_config().is_some() {
+            save_adapter(&self.llm, TaskType::CausalLm, dir.join(LLM_ADAPTER))?;
+        }
+        if self.image_encoder.lora_config().is_some() {
+            save_adapter(&self.image_encoder, TaskType::None, dir.join(VIT_ADAPTER))?;
+        }
+        let path = dir.join(SETTINGS);
+        let text = serde_json::to_string_pretty(&self.settings).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
+    }
+
+    /// Reads a fine-tune that [`Vlm::save`] wrote onto this model's base: LoRA, projector, prompt vectors and settings
+    /// are replaced. What trains is as the settings say.
+    ///
+    /// # Errors
+    /// A missing or damaged file, or a fine-tune of another base model.
+    pub fn load_fine_tune(&mut self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let path = dir.join(SETTINGS);
+        let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let settings: VlmSettings =
+            serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })?;
+        let mut new = self.clone();
+        new.load_weights(dir.join(WEIGHTS))?;
+        if dir.join(LLM_ADAPTER).is_dir() {
+            load_adapter(&mut new.llm, dir.join(LLM_ADAPTER))?;
+        } else {
+            new.llm.remove_lora()?;
+        }
+        if dir.join(VIT_ADAPTER).is_dir() {
+            load_adapter(&mut new.image_encoder, dir.join(VIT_ADAPTER))?;
+        } else {
+            new.image_encoder.remove_lora()?;
+        }
+        new.image_processor = new.image_processor.with_rescaling(settings.rescaling)?;
+        new.image_encoder = new.image_encoder.with_feature(settings.vision_feature)?;
+        new.settings = settings;
+        new.freeze_by_settings()?;
+        *self = new;
+        Ok(())
+    }
+
+    /// Reads projector and prompt vectors from a safetensors file with `projector.*`, `start_vec`, `end_vec` and
+    /// `query_vec`; the vectors may have any length.
+    ///
+    /// # Errors
+    /// A missing or damaged file, or one for other widths.
+    pub fn load_weights(&mut self, file: impl AsRef<Path>) -> Result<()> {
+        let weights = Checkpoint::open(file, DType::F32, self.device())?;
+        let mut projector =
+            Projector::from_checkpoint(self.projector.config, &weights.below("projector."))?;
+        projector.set_trainable(true)?;
+        let width = self.llm.config.hidden_size;
+        let vector = |name: &str, old: &Weight| -> Result<Weight> {
+            let length = weights
+                .shape(name)
+                .and_then(|shape| shape.get(1).copied())
+                .unwrap_or(0);
+            let values = weights.get(name, &[1, length, width], Init::Zeros)?;
+            let mut weight = Weight::frozen(name, values);
+            weight.set_trainable(old.is_trainable())?;
+            Ok(weight)
+        };
+        let start = vector("start_vec", &self.start_vec)?;
+        let end = vector("end_vec", &self.end_vec)?;
+        let query = vector("query_vec", &self.query_vec)?;
+        (self.start_vec, self.end_vec, self.query_vec, self.projector) =
+            (start, end, query, projector);
+        Ok(())
+    }
+}
