@@ -56,7 +56,9 @@ pub(super) fn download(cached: &CachedModel, options: &HubOptions) -> Result<Pat
     for file in wanted {
         link(&snapshot, &file.name, &cached.blob(file.checksum.hex()))?;
     }
-    write_reference(&cached.reference(), &listing.commit)?;
+    if options.revision != listing.commit {
+        write_reference(&cached.reference(), &listing.commit)?;
+    }
     Ok(snapshot)
 }
 
