@@ -138,6 +138,13 @@ pub struct Variable {
     pub type_name: String,
 }
 
+/// Glassbox's cache folder, and the folder of the prelude's package that sessions build from.
+pub(crate) fn cache_and_prelude() -> Result<(PathBuf, PathBuf), SessionError> {
+    let cache = prelude_cache::cache_dir()?;
+    let prelude = prelude_source::PreludeSource::find(&cache)?.dir().to_owned();
+    Ok((cache, prelude))
+}
+
 /// If this process was started by a session to play another role, plays it and returns the exit code.
 ///
 /// `main` calls this before anything else, with its arguments after the program's name.

@@ -1,0 +1,328 @@
+//! The five sockets and who answers what.
+//!
+//! Shell: kernel_info, history and comm_info are answered here at once; execute, complete, inspect and is_complete go
+//! to the [`worker`](super::worker) in order. Control: interrupt and shutdown, also while a cell runs.
+//! Stdin is bound and quiet; heartbeat echoes.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use crossbeam_channel::Sender;
+use jupyter_protocol::{ConnectionInfo, JupyterMessage};
+use jupyter_zmq_client::{
+    RouterRecvConnection, RouterSendConnection, create_kernel_control_connection,
+    create_kernel_heartbeat_connection, create_kernel_iopub_xpub_connection,
+    create_kernel_shell_connection, create_kernel_stdin_connection,
+};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::history::History;
+use super::iopub::{self, Outbox};
+use super::lifetime;
+use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
+use super::worker::{Job, Running, RunningCell, Worker};
+
+/// How long an interrupted cell may go on before the user is told what to do.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long the session may take to end before the process ends without it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves the sockets of `connection` until a client, a signal or the parent's end stops the kernel.
+pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
+    if connection.signature_scheme != "hmac-sha256" && !connection.key.is_empty() {
+        bail!(
+            "the connection file asks for signatures by {}: only hmac-sha256 is known",
+            connection.signature_scheme
+        );
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let at = || {
+        format!(
+            "the ports of the connection file at {} cannot be used",
+            connection.ip
+        )
+    };
+    let mut heartbeat = create_kernel_heartbeat_connection(connection)
+        .await
+        .with_context(at)?;
+    let iopub = create_kernel_iopub_xpub_connection(connection, &id)
+        .await
+        .with_context(at)?;
+    let (shell_out, shell_in) = create_kernel_shell_connection(connection, &id)
+        .await
+        .with_context(at)?
+        .split();
+    let (control_out, control_in) = create_kernel_control_connection(connection, &id)
+        .await
+        .with_context(at)?
+        .split();
+    let stdin = create_kernel_stdin_connection(connection, &id)
+        .await
+        .with_context(at)?;
+
+    tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
+    let outbox = iopub::start(iopub);
+    outbox
+        .post(announce("status", json!({ "execution_state": "starting" })))
+        .await;
+
+    let (jobs, inbox) = crossbeam_channel::unbounded();
+    let running = RunningCell::default();
+    let ending = Arc::new(AtomicBool::new(false));
+    let history = Arc::new(Mutex::new(History::open()));
+    let dropped = Arc::new(Dropped::default());
+    let (stop, mut stopped) = mpsc::unbounded_channel();
+    let (worker_done, worker_gone) = oneshot::channel::<()>();
+
+    let worker = Worker {
+        inbox,
+        outbox: outbox.clone(),
+        shell: writer("shell", shell_out),
+        running: running.clone(),
+        history: history.clone(),
+        ending: ending.clone(),
+    };
+    let shell = Desk {
+        replies: worker.shell.clone(),
+        outbox: outbox.clone(),
+        jobs: jobs.clone(),
+        running: running.clone(),
+        history,
+        stop: stop.clone(),
+    };
+    let control = Desk {
+        replies: writer("control", control_out),
+        ..shell.clone()
+    };
+    std::thread::Builder::new()
+        .name("session".to_owned())
+        .spawn(move || {
+            worker.run();
+            let _ = worker_done.send(());
+        })?;
+    tokio::spawn(listen(shell.clone(), shell_in, "shell", dropped.clone()));
+    tokio::spawn(listen(
+        control.clone(),
+        control_in,
+        "control",
+        dropped.clone(),
+    ));
+    tokio::spawn(drain(stdin, dropped.clone()));
+    tokio::spawn(lifetime::end_with_parent(stop.clone()));
+    let interrupted = control.clone();
+    tokio::spawn(lifetime::signals(stop, move || interrupted.interrupt()));
+
+    // Someone asked for the end; `None` cannot happen while the tasks above hold the sender.
+    let why = stopped.recv().await.unwrap_or("no one is left");
+    ending.store(true, Ordering::Release);
+    let _ = jobs.send(Job::Stop);
+    if let Some(cell) = lock(&running).as_ref() {
+        cell.interrupter.kill();
+    }
+    if tokio::time::timeout(FAREWELL, worker_gone).await.is_err() {
+        log("the session did not end in time");
+    }
+    outbox.flush().await;
+    if dropped.signatures() + dropped.malformed() > 0 {
+        let (signatures, malformed) = (dropped.signatures(), dropped.malformed());
+        log(&format!(
+            "dropped {signatures} messages with a wrong signature, {malformed} malformed"
+        ));
+    }
+    log(&format!("ends: {why}"));
+    // Replies are handed to the system's buffers by tasks that the runtime is about to end.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Ok(())
+}
+
+/// A task that owns the sending half of a socket.
+fn writer(
+    name: &'static str,
+    mut socket: RouterSendConnection,
+) -> mpsc::UnboundedSender<JupyterMessage> {
+    let (send, mut replies) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(reply) = replies.recv().await {
+            // The client may be gone: its loss.
+            if let Err(error) = socket.send(reply).await {
+                log(&format!("a reply on {name} could not be sent: {error}"));
+            }
+        }
+    });
+    send
+}
+
+async fn listen(
+    desk: Desk,
+    mut socket: RouterRecvConnection,
+    name: &'static str,
+    dropped: Arc<Dropped>,
+) {
+    while let Some(request) = wire::receive(&mut socket, name, &dropped).await {
+        desk.handle(request).await;
+    }
+}
+
+/// Reads and forgets: nothing was asked on stdin, so nothing there is an answer.
+async fn drain(mut stdin: jupyter_zmq_client::KernelStdinConnection, dropped: Arc<Dropped>) {
+    while wire::receive(&mut stdin, "stdin", &dropped).await.is_some() {}
+}
+
+fn lock(running: &RunningCell) -> std::sync::MutexGuard<'_, Option<Running>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What answers requests on one socket.
+#[derive(Clone)]
+struct Desk {
+    replies: mpsc::UnboundedSender<JupyterMessage>,
+    outbox: Outbox,
+    jobs: Sender<Job>,
+    running: RunningCell,
+    history: Arc<Mutex<History>>,
+    stop: mpsc::UnboundedSender<&'static str>,
+}
+
+impl Desk {
+    async fn handle(&self, request: Request) {
+        let request = Arc::new(request);
+        match request.kind() {
+            "execute_request" => self.queue(Job::Execute(request)),
+            "complete_request" => self.queue(Job::Complete(request)),
+            "inspect_request" => self.queue(Job::Inspect(request)),
+            "is_complete_request" => self.queue(Job::IsComplete(request)),
+            "kernel_info_request" => self.answer(&request, kernel_info()).await,
+            "history_request" => {
+                let content = self
+                    .history
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .answer(&request);
+                self.answer(&request, content).await;
+            }
+            "comm_info_request" => {
+                self.answer(&request, json!({ "status": "ok", "comms": {} }))
+                    .await
+            }
+            "interrupt_request" => {
+                self.interrupt();
+                self.answer(&request, json!({ "status": "ok" })).await;
+            }
+            "shutdown_request" => {
+                let restart = request.flag("restart", false);
+                self.answer(&request, json!({ "status": "ok", "restart": restart }))
+                    .await;
+                let _ = self.stop.send(if restart {
+                    "a client restarts it"
+                } else {
+                    "a client asked for it"
+                });
+            }
+            "comm_open" => {
+                // No comm targets are known here: the protocol asks for a close.
+                let content = json!({ "comm_id": request.text("comm_id"), "data": {} });
+                self.enclose(&request, Some(request.broadcast("comm_close", content)))
+                    .await;
+            }
+            "comm_msg" | "comm_close" => self.enclose(&request, None).await,
+            kind => {
+                log(&format!("no answer to {kind}: it is not known here"));
+                self.enclose(&request, None).await;
+            }
+        }
+    }
+
+    fn queue(&self, job: Job) {
+        // The worker is gone only when the kernel is ending.
+        let _ = self.jobs.send(job);
+    }
+
+    async fn answer(&self, request: &Request, content: Value) {
+        self.outbox
+            .post(request.broadcast("status", json!({ "execution_state": "busy" })))
+            .await;
+        let _ = self.replies.send(request.reply(content));
+        self.close(request).await;
+    }
+
+    async fn enclose(&self, request: &Request, message: Option<JupyterMessage>) {
+        self.outbox
+            .post(request.broadcast("status", json!({ "execution_state": "busy" })))
+            .await;
+        if let Some(message) = message {
+            self.outbox.post(message).await;
+        }
+        self.close(request).await;
+    }
+
+    /// `idle` for this request; if a cell runs, then `busy` for that one, as clients show the last status they saw.
+    async fn close(&self, request: &Request) {
+        self.outbox
+            .post(request.broadcast("status", json!({ "execution_state": "idle" })))
+            .await;
+        let cell = lock(&self.running).as_ref().map(|cell| cell.cause.clone());
+        if let Some(cell) = cell {
+            self.outbox
+                .post(cell.broadcast("status", json!({ "execution_state": "busy" })))
+                .await;
+        }
+    }
+
+    /// Stops the running cell: gently at first, the second time by ending the child (the session's interrupter knows).
+    fn interrupt(&self) {
+        let mut slot = lock(&self.running);
+        let Some(cell) = slot.as_mut() else {
+            drop(slot);
+            return self.queue(Job::CancelWaiting);
+        };
+        cell.interrupts += 1;
+        cell.interrupter.interrupt();
+        if cell.interrupts == 1 {
+            tokio::spawn(warn_after_grace(
+                self.outbox.clone(),
+                self.running.clone(),
+                cell.cause.clone(),
+            ));
+        }
+    }
+}
+
+/// Says how to end a cell that does not look for interrupts.
+async fn warn_after_grace(outbox: Outbox, running: RunningCell, cause: Arc<Request>) {
+    tokio::time::sleep(GRACE).await;
+    let goes_on = lock(&running)
+        .as_ref()
+        .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause) && cell.interrupts == 1);
+    if goes_on {
+        let text = "The cell has not stopped: code of your own does not look for interrupts. \
+                    Interrupt again to end the child process; its variables will be lost.\n";
+        outbox.post_text(&cause, "stderr", text.to_owned()).await;
+    }
+}
+
+fn kernel_info() -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    json!({
+        "status": "ok",
+        "protocol_version": PROTOCOL_VERSION,
+        "implementation": "glassbox",
+        "implementation_version": version,
+        "language_info": {
+            "name": "rust",
+            "version": "2024",
+            "mimetype": "text/x-rust",
+            "file_extension": ".rs",
+            "pygments_lexer": "rust",
+            "codemirror_mode": "rust",
+        },
+        "banner": format!("Glassbox {version}: Rust cells with the vision-language prelude loaded"),
+        "debugger": false,
+        "help_links": [
+            { "text": "Rust standard library", "url": "https://doc.rust-lang.org/std/" },
+            { "text": "candle", "url": "https://docs.rs/candle-core" },
+        ],
+    })
+}

@@ -1,0 +1,663 @@
+//! The thread that owns the session: takes jobs in the order of the shell socket and answers each.
+//!
+//! The session starts in a thread of its own, so that jobs can arrive, wait and be cancelled meanwhile; when the prelude
+//! has to be built, the first waiting cell shows how far that is.
+//! A job's answer is: `busy`, the outputs, the reply on shell, `idle`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use jupyter_protocol::JupyterMessage;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::cursor;
+use super::history::History;
+use super::iopub::Outbox;
+use super::wire::Request;
+use crate::session::{
+    CellError, CellErrorKind, Completeness, Display, Event, Inspection, Interrupter, Session,
+    SessionConfig, SessionError, StartEvent,
+};
+
+/// What the shell and control sockets ask of the session.
+pub enum Job {
+    /// `execute_request`.
+    Execute(Arc<Request>),
+    /// `complete_request`.
+    Complete(Arc<Request>),
+    /// `inspect_request`.
+    Inspect(Arc<Request>),
+    /// `is_complete_request`.
+    IsComplete(Arc<Request>),
+    /// Cells that wait for the session to start shall not run.
+    CancelWaiting,
+    /// End the session and the thread.
+    Stop,
+}
+
+/// The cell that runs now, as the control socket sees it.
+pub struct Running {
+    /// Its `execute_request`.
+    pub cause: Arc<Request>,
+    /// Stops it.
+    pub interrupter: Interrupter,
+    /// How often it was interrupted.
+    pub interrupts: u32,
+}
+
+/// The slot that tells whether a cell runs.
+pub type RunningCell = Arc<Mutex<Option<Running>>>;
+
+/// What the worker talks to.
+pub struct Worker {
+    /// Jobs, in order.
+    pub inbox: Receiver<Job>,
+    /// Outputs.
+    pub outbox: Outbox,
+    /// Replies.
+    pub shell: UnboundedSender<JupyterMessage>,
+    /// Filled while a cell runs.
+    pub running: RunningCell,
+    /// Cells that were run.
+    pub history: Arc<Mutex<History>>,
+    /// Set when the kernel ends: what still waits is not begun.
+    pub ending: Arc<AtomicBool>,
+}
+
+impl Worker {
+    /// Works until [`Job::Stop`] comes or the senders are gone.
+    pub fn run(self) {
+        let mut desk = Desk {
+            worker: self,
+            waiting: VecDeque::new(),
+            count: 0,
+            opened: None,
+        };
+        let mut engine = Engine::start();
+        loop {
+            engine = match engine {
+                Engine::Starting(starting) => match desk.wait_for_start(starting) {
+                    Some(engine) => engine,
+                    None => return,
+                },
+                Engine::Ready(mut session) => match desk.next_job() {
+                    Some(job) => {
+                        desk.work(&mut session, job);
+                        Engine::Ready(session)
+                    }
+                    None => return,
+                },
+                Engine::Failed(error) => match desk.next_job() {
+                    // The reason may be gone (rustc installed, disk freed): the next cell tries again.
+                    Some(Job::Execute(cause)) => {
+                        desk.waiting.push_front(Job::Execute(cause));
+                        Engine::start()
+                    }
+                    Some(job) => {
+                        desk.refuse(&job, &error);
+                        Engine::Failed(error)
+                    }
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// The session, or how far it is.
+enum Engine {
+    Starting(Starting),
+    Ready(Box<Session>),
+    Failed(Failure),
+}
+
+struct Starting {
+    news: Receiver<News>,
+    began: Instant,
+    /// The latest step worth showing.
+    step: Option<String>,
+    /// The cell that shows it.
+    shown_in: Option<Arc<Request>>,
+}
+
+enum News {
+    Event(StartEvent),
+    Done(Box<Result<Session, SessionError>>),
+}
+
+/// The error triple of Jupyter.
+#[derive(Debug, Clone)]
+struct Failure {
+    ename: String,
+    evalue: String,
+    traceback: Vec<String>,
+}
+
+impl Failure {
+    fn plain(ename: &str, evalue: String) -> Failure {
+        let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {evalue}")];
+        Failure {
+            ename: ename.to_owned(),
+            evalue,
+            traceback,
+        }
+    }
+
+    fn content(&self) -> Value {
+        json!({ "ename": self.ename, "evalue": self.evalue, "traceback": self.traceback })
+    }
+}
+
+impl From<CellError> for Failure {
+    fn from(error: CellError) -> Failure {
+        Failure {
+            ename: error.ename,
+            evalue: error.evalue,
+            traceback: error.traceback,
+        }
+    }
+}
+
+impl Engine {
+    fn start() -> Engine {
+        let (send, news) = unbounded();
+        std::thread::spawn(move || start_session(&send));
+        Engine::Starting(Starting {
+            news,
+            began: Instant::now(),
+            step: None,
+            shown_in: None,
+        })
+    }
+}
+
+fn start_session(news: &Sender<News>) {
+    let mut progress = |event| {
+        let _ = news.send(News::Event(event));
+    };
+    let session = Session::start(SessionConfig::default(), &mut progress);
+    // A closed channel means that the kernel is shutting down: the session ends as it is dropped.
+    let _ = news.send(News::Done(Box::new(session)));
+}
+
+/// The worker with what it holds between jobs.
+struct Desk {
+    worker: Worker,
+    /// Jobs taken from the inbox ahead of their turn.
+    waiting: VecDeque<Job>,
+    /// The number of the last cell that counted.
+    count: usize,
+    /// The cell whose `busy` and `execute_input` are already out.
+    opened: Option<Arc<Request>>,
+}
+
+impl Desk {
+    fn next_job(&mut self) -> Option<Job> {
+        let job = self
+            .waiting
+            .pop_front()
+            .or_else(|| self.worker.inbox.recv().ok())?;
+        let ending = self.worker.ending.load(Ordering::Acquire);
+        if ending || matches!(job, Job::Stop) {
+            None
+        } else {
+            Some(job)
+        }
+    }
+
+    /// Takes jobs and news until the session is there, cannot start, or the kernel ends (`None`).
+    fn wait_for_start(&mut self, mut starting: Starting) -> Option<Engine> {
+        let inbox = self.worker.inbox.clone();
+        loop {
+            select! {
+                recv(inbox) -> job => match job.ok()? {
+                    Job::Stop => return None,
+                    Job::CancelWaiting => self.cancel_waiting(),
+                    job => {
+                        self.waiting.push_back(job);
+                        self.show_start(&mut starting, None);
+                    }
+                },
+                recv(starting.news) -> news => match news.ok()? {
+                    News::Event(event) => {
+                        if let Some(step) = describe(&event) {
+                            starting.step = Some(step);
+                            self.show_start(&mut starting, None);
+                        }
+                    }
+                    News::Done(result) => return Some(self.started(&mut starting, *result)),
+                },
+            }
+        }
+    }
+
+    fn started(
+        &mut self,
+        starting: &mut Starting,
+        result: Result<Session, SessionError>,
+    ) -> Engine {
+        match result {
+            Ok(session) => {
+                if starting.shown_in.is_some() {
+                    let took = starting.began.elapsed();
+                    self.show_start(
+                        starting,
+                        Some(format!("prelude ready after {}", seconds(took))),
+                    );
+                }
+                Engine::Ready(Box::new(session))
+            }
+            Err(error) => {
+                let failure = Failure::plain("SessionError", error.to_string());
+                if starting.shown_in.is_some() {
+                    self.show_start(
+                        starting,
+                        Some("the prelude could not be made ready".to_owned()),
+                    );
+                }
+                // Every cell that waited gets the reason; the next one tries again.
+                for job in std::mem::take(&mut self.waiting) {
+                    self.refuse(&job, &failure);
+                }
+                Engine::Failed(failure)
+            }
+        }
+    }
+
+    /// Shows the start's progress in the first waiting cell, or closes it with `last`.
+    fn show_start(&mut self, starting: &mut Starting, last: Option<String>) {
+        let Some(text) = last.clone().or_else(|| starting.step.clone()) else {
+            return;
+        };
+        let first = self.waiting.iter().find_map(|job| match job {
+            Job::Execute(cause) if !cause.flag("silent", false) => Some(cause.clone()),
+            _ => None,
+        });
+        let kind = if starting.shown_in.is_some() {
+            "update_display_data"
+        } else {
+            "display_data"
+        };
+        let Some(cause) = starting.shown_in.clone().or(first) else {
+            return;
+        };
+        if starting.shown_in.is_none() {
+            self.open(&cause);
+            starting.shown_in = Some(cause.clone());
+        }
+        let id = "glassbox-start";
+        let data = json!({ "text/plain": text });
+        let content = json!({ "data": data, "metadata": {}, "transient": { "display_id": id } });
+        self.worker.outbox.send(cause.broadcast(kind, content));
+    }
+
+    fn cancel_waiting(&mut self) {
+        let failure = Failure::plain(
+            "Interrupted",
+            "the cell was interrupted before it began to run".to_owned(),
+        );
+        let (cells, others): (VecDeque<Job>, VecDeque<Job>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|job| matches!(job, Job::Execute(_)));
+        self.waiting = others;
+        for job in cells {
+            self.refuse(&job, &failure);
+        }
+    }
+
+    /// Answers a job that cannot be done.
+    fn refuse(&mut self, job: &Job, failure: &Failure) {
+        match job {
+            Job::Execute(cause) => {
+                let (count, _) = self.number(cause);
+                self.open(cause);
+                self.fail(cause, failure, count);
+                self.close(cause);
+            }
+            Job::Complete(cause) | Job::Inspect(cause) => self.answer(cause, error_reply(failure)),
+            Job::IsComplete(cause) => self.answer(cause, json!({ "status": "unknown" })),
+            Job::CancelWaiting | Job::Stop => {}
+        }
+    }
+
+    fn work(&mut self, session: &mut Session, job: Job) {
+        match job {
+            Job::Execute(cause) => self.execute(session, &cause),
+            Job::Complete(cause) => {
+                let content = complete(session, &cause);
+                self.answer(&cause, content);
+            }
+            Job::Inspect(cause) => {
+                let content = inspect(session, &cause);
+                self.answer(&cause, content);
+            }
+            Job::IsComplete(cause) => {
+                let content = match session.is_complete(cause.text("code")) {
+                    Completeness::Complete => json!({ "status": "complete" }),
+                    Completeness::Incomplete { indent } => {
+                        json!({ "status": "incomplete", "indent": indent })
+                    }
+                    Completeness::Invalid => json!({ "status": "invalid" }),
+                };
+                self.answer(&cause, content);
+            }
+            Job::CancelWaiting | Job::Stop => {}
+        }
+    }
+
+    fn execute(&mut self, session: &mut Session, cause: &Arc<Request>) {
+        let (count, counted) = self.number(cause);
+        self.open(cause);
+        if counted {
+            self.count = count;
+        }
+        let code = cause.text("code");
+        if let Some(name) = asked_about(code) {
+            return self.explain(session, cause, name, count);
+        }
+        let silent = cause.flag("silent", false);
+        let running = Running {
+            cause: cause.clone(),
+            interrupter: session.interrupter(),
+            interrupts: 0,
+        };
+        *self.running() = Some(running);
+        let mut shown = None;
+        let outbox = &self.worker.outbox;
+        let outcome = session.evaluate(code, &mut |event| {
+            if !silent {
+                output(outbox, cause, count, event, &mut shown);
+            }
+        });
+        *self.running() = None;
+
+        if counted {
+            let mut history = self
+                .worker
+                .history
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            history.add(count, code, shown.as_deref());
+        }
+        match outcome.status {
+            Ok(()) => {
+                let expressions = user_expressions(session, cause);
+                self.reply(cause, json!({
+                    "status": "ok", "execution_count": count, "payload": [], "user_expressions": expressions,
+                }));
+            }
+            Err(error) => {
+                let interrupted = error.kind == CellErrorKind::Interrupted;
+                self.fail(cause, &error.into(), count);
+                if interrupted || cause.flag("stop_on_error", true) {
+                    self.abort_queue();
+                }
+            }
+        }
+        self.close(cause);
+    }
+
+    /// Answers `?name` with a page of documentation.
+    fn explain(&mut self, session: &mut Session, cause: &Arc<Request>, name: &str, count: usize) {
+        match session.inspect(name, name.len()) {
+            Ok(Some(found)) => {
+                let page = json!({ "source": "page", "data": documentation(found), "start": 0 });
+                self.reply(cause, json!({
+                    "status": "ok", "execution_count": count, "payload": [page], "user_expressions": {},
+                }));
+            }
+            Ok(None) => self.fail(
+                cause,
+                &Failure::plain("NotFound", format!("nothing is known of `{name}`")),
+                count,
+            ),
+            Err(error) => self.fail(
+                cause,
+                &Failure::plain("InspectError", error.to_string()),
+                count,
+            ),
+        }
+        self.close(cause);
+    }
+
+    /// The number that the cell is shown with, and whether it counts.
+    fn number(&self, cause: &Request) -> (usize, bool) {
+        let counted = cause.flag("store_history", true) && !cause.flag("silent", false);
+        (self.count + 1, counted)
+    }
+
+    /// `busy` and `execute_input`, once per cell.
+    fn open(&mut self, cause: &Arc<Request>) {
+        if self
+            .opened
+            .as_ref()
+            .is_some_and(|opened| Arc::ptr_eq(opened, cause))
+        {
+            return;
+        }
+        self.status(cause, "busy");
+        if !cause.flag("silent", false) {
+            let (count, _) = self.number(cause);
+            let content = json!({ "code": cause.text("code"), "execution_count": count });
+            self.worker
+                .outbox
+                .send(cause.broadcast("execute_input", content));
+        }
+        self.opened = Some(cause.clone());
+    }
+
+    fn close(&mut self, cause: &Arc<Request>) {
+        self.status(cause, "idle");
+        self.opened = None;
+    }
+
+    /// The error on iopub and in the reply.
+    fn fail(&self, cause: &Request, failure: &Failure, count: usize) {
+        if !cause.flag("silent", false) {
+            self.worker
+                .outbox
+                .send(cause.broadcast("error", failure.content()));
+        }
+        let mut content = error_reply(failure);
+        content["execution_count"] = json!(count);
+        content["payload"] = json!([]);
+        content["user_expressions"] = json!({});
+        self.reply(cause, content);
+    }
+
+    /// After an error the cells that were sent with it do not run.
+    fn abort_queue(&mut self) {
+        while let Ok(job) = self.worker.inbox.try_recv() {
+            self.waiting.push_back(job);
+        }
+        let (cells, others): (VecDeque<Job>, VecDeque<Job>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|job| matches!(job, Job::Execute(_)));
+        self.waiting = others;
+        for job in cells {
+            if let Job::Execute(cause) = job {
+                self.answer(
+                    &cause,
+                    json!({ "status": "aborted", "execution_count": self.count }),
+                );
+            }
+        }
+    }
+
+    fn answer(&self, cause: &Request, content: Value) {
+        self.status(cause, "busy");
+        self.reply(cause, content);
+        self.status(cause, "idle");
+    }
+
+    fn reply(&self, cause: &Request, content: Value) {
+        // A closed queue means that the kernel is ending.
+        let _ = self.worker.shell.send(cause.reply(content));
+    }
+
+    fn status(&self, cause: &Request, state: &str) {
+        self.worker
+            .outbox
+            .send(cause.broadcast("status", json!({ "execution_state": state })));
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.worker
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One event of the cell as a message; `shown` keeps the result's text for the history.
+fn output(
+    outbox: &Outbox,
+    cause: &Arc<Request>,
+    count: usize,
+    event: Event,
+    shown: &mut Option<String>,
+) {
+    match event {
+        Event::Stream { name, text } => outbox.send_text(cause, name.as_str(), text),
+        Event::Display(display) => outbox.send(cause.broadcast("display_data", bundle(display))),
+        Event::Update(display) => {
+            outbox.send(cause.broadcast("update_display_data", bundle(display)))
+        }
+        Event::ClearOutput { wait } => {
+            outbox.send(cause.broadcast("clear_output", json!({ "wait": wait })))
+        }
+        Event::Result(display) => {
+            *shown = display
+                .data
+                .get("text/plain")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let mut content = bundle(display);
+            content["execution_count"] = json!(count);
+            outbox.send(cause.broadcast("execute_result", content));
+        }
+    }
+}
+
+fn bundle(display: Display) -> Value {
+    let mut transient = Map::new();
+    if let Some(id) = display.display_id {
+        transient.insert("display_id".to_owned(), Value::String(id));
+    }
+    json!({ "data": display.data, "metadata": display.metadata, "transient": transient })
+}
+
+/// Each expression of the request, evaluated after the cell; a failing one does not fail the cell.
+fn user_expressions(session: &mut Session, cause: &Request) -> Value {
+    let Some(expressions) = cause
+        .content
+        .get("user_expressions")
+        .and_then(Value::as_object)
+    else {
+        return json!({});
+    };
+    let mut answers = Map::new();
+    for (name, code) in expressions {
+        let mut value = json!({ "status": "ok", "data": {}, "metadata": {} });
+        let outcome = session.evaluate(code.as_str().unwrap_or(""), &mut |event| {
+            if let Event::Result(display) = event {
+                value =
+                    json!({ "status": "ok", "data": display.data, "metadata": display.metadata });
+            }
+        });
+        if let Err(error) = outcome.status {
+            value = error_reply(&error.into());
+        }
+        answers.insert(name.clone(), value);
+    }
+    Value::Object(answers)
+}
+
+fn cursor_byte(cause: &Request, code: &str) -> usize {
+    let end = code.chars().count();
+    let points = cause
+        .integer("cursor_pos")
+        .and_then(|at| usize::try_from(at).ok())
+        .unwrap_or(end);
+    cursor::to_bytes(code, points)
+}
+
+fn complete(session: &mut Session, cause: &Request) -> Value {
+    let code = cause.text("code");
+    let at = cursor_byte(cause, code);
+    let found = match session.complete(code, at) {
+        Ok(found) => found,
+        Err(error) => return error_reply(&Failure::plain("CompletionError", error.to_string())),
+    };
+    let (start, end) = (
+        cursor::to_points(code, found.start),
+        cursor::to_points(code, found.end),
+    );
+    let matches: Vec<&str> = found.items.iter().map(|item| item.text.as_str()).collect();
+    let types: Vec<Value> = found
+        .items
+        .iter()
+        .map(|item| json!({ "text": item.text, "type": item.kind, "signature": item.label, "start": start, "end": end }))
+        .collect();
+    json!({
+        "status": "ok", "matches": matches, "cursor_start": start, "cursor_end": end,
+        "metadata": { "_jupyter_types_experimental": types },
+    })
+}
+
+fn inspect(session: &mut Session, cause: &Request) -> Value {
+    let code = cause.text("code");
+    let at = cursor_byte(cause, code);
+    match session.inspect(code, at) {
+        Ok(Some(found)) => {
+            json!({ "status": "ok", "found": true, "data": documentation(found), "metadata": {} })
+        }
+        Ok(None) => json!({ "status": "ok", "found": false, "data": {}, "metadata": {} }),
+        Err(error) => error_reply(&Failure::plain("InspectError", error.to_string())),
+    }
+}
+
+fn documentation(found: Inspection) -> Value {
+    json!({ "text/plain": found.plain, "text/html": found.html })
+}
+
+/// The name in a cell that is `?name` and nothing else: no Rust code begins with `?`.
+fn asked_about(code: &str) -> Option<&str> {
+    let name = code.trim().strip_prefix('?')?.trim();
+    (!name.is_empty() && !name.contains('\n')).then_some(name)
+}
+
+fn error_reply(failure: &Failure) -> Value {
+    let mut content = failure.content();
+    content["status"] = json!("error");
+    content
+}
+
+/// The steps of a start that take long enough to be shown.
+fn describe(event: &StartEvent) -> Option<String> {
+    match event {
+        StartEvent::BuildingPrelude { done, total, krate } => {
+            let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+            Some(format!(
+                "building the prelude, once for this version: {done}{of} crates done, now {krate}"
+            ))
+        }
+        StartEvent::WaitingForOtherBuild => {
+            Some("another session is building the prelude: waiting for it".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn seconds(took: Duration) -> String {
+    let whole = took.as_secs();
+    if whole < 60 {
+        format!("{whole} s")
+    } else {
+        format!("{} min {} s", whole / 60, whole % 60)
+    }
+}

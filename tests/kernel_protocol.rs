@@ -1,0 +1,560 @@
+//! The built kernel over its sockets: requests as clients send them, answers as the protocol asks for them.
+
+mod kernel_client;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use jupyter_protocol::ConnectionInfo;
+use jupyter_zmq_client::{
+    create_client_control_connection, create_client_shell_connection_with_identity,
+    peer_identity_for_session,
+};
+use kernel_client::{Kernel, WARM, request};
+use serde_json::{Value, json};
+
+/// Runs a test to its end on a runtime of its own.
+fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(test)
+}
+
+fn plain(bundle: &Value) -> &str {
+    bundle["data"]["text/plain"].as_str().unwrap_or("")
+}
+
+#[test]
+fn a_client_works_through_a_notebook() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        answers_before_the_session_is_there(&mut kernel).await?;
+        streams_and_results(&mut kernel).await?;
+        counting_and_silence(&mut kernel).await?;
+        user_expressions(&mut kernel).await?;
+        displays(&mut kernel).await?;
+        errors(&mut kernel).await?;
+        stop_on_error(&mut kernel).await?;
+        editing_aids(&mut kernel).await?;
+        history(&mut kernel).await?;
+        comms(&mut kernel).await?;
+        shutdown(&mut kernel).await
+    })
+}
+
+async fn answers_before_the_session_is_there(kernel: &mut Kernel) -> Result<()> {
+    let begun = Instant::now();
+    let info = kernel.ask("kernel_info_request", json!({})).await?;
+    ensure!(
+        begun.elapsed() < Duration::from_secs(2),
+        "kernel_info took {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(info["status"], "ok");
+    assert_eq!(info["language_info"]["name"], "rust");
+    assert_eq!(info["language_info"]["file_extension"], ".rs");
+    assert_eq!(
+        kernel.ask_control("kernel_info_request", json!({})).await?["implementation"],
+        "glassbox"
+    );
+    kernel.heartbeat.single_heartbeat().await?;
+    Ok(())
+}
+
+async fn streams_and_results(kernel: &mut Kernel) -> Result<()> {
+    let ran = kernel
+        .run("println!(\"hello\"); eprintln!(\"oops\"); 40 + 2")
+        .await?
+        .ok()?;
+    assert_eq!(ran.reply["execution_count"], 1);
+    assert_eq!(ran.reply["payload"], json!([]));
+    assert_eq!(ran.text("stdout"), "hello\n");
+    assert_eq!(ran.text("stderr"), "oops\n");
+    assert_eq!(plain(ran.first("execute_result")), "42");
+    assert_eq!(ran.first("execute_result")["execution_count"], 1);
+
+    // Text without a newline arrives as it is, and while the cell runs.
+    let code = "use std::io::Write as _; print!(\"half a\"); std::io::stdout().flush()?; \
+                std::thread::sleep(std::time::Duration::from_millis(1500)); println!(\" line\");";
+    let id = kernel
+        .send("execute_request", json!({ "code": code }))
+        .await?;
+    kernel.wait_for_text(&id, "half a").await?;
+    let seen = Instant::now();
+    let ran = kernel.finish(&id).await?.ok()?;
+    ensure!(
+        seen.elapsed() > Duration::from_millis(700),
+        "the text came only with the end of the cell"
+    );
+    assert_eq!(ran.text("stdout"), " line\n");
+
+    // A lot of text keeps its order and arrives in a few messages.
+    let ran = kernel
+        .run("for i in 0..20_000 { println!(\"{i}\"); }")
+        .await?
+        .ok()?;
+    let expected: String = (0..20_000).map(|i| format!("{i}\n")).collect();
+    assert!(ran.text("stdout") == expected, "20,000 lines came changed");
+    assert!(
+        ran.outputs.len() < 2_000,
+        "{} messages for 20,000 lines",
+        ran.outputs.len()
+    );
+    Ok(())
+}
+
+async fn counting_and_silence(kernel: &mut Kernel) -> Result<()> {
+    let before = kernel.run("1").await?.ok()?.reply["execution_count"]
+        .as_i64()
+        .context("no count")?;
+    let silent = kernel
+        .run_with(json!({ "code": "println!(\"x\"); 2", "silent": true }))
+        .await?
+        .ok()?;
+    assert_eq!(silent.kinds(), [""; 0]);
+    let unstored = kernel
+        .run_with(json!({ "code": "3", "store_history": false }))
+        .await?
+        .ok()?;
+    assert_eq!(plain(unstored.first("execute_result")), "3");
+    let after = kernel.run("4").await?.ok()?;
+    assert_eq!(after.reply["execution_count"], before + 1);
+    Ok(())
+}
+
+async fn user_expressions(kernel: &mut Kernel) -> Result<()> {
+    let expressions = json!({ "sum": "1 + 2", "bad": "no_such_name" });
+    let ran = kernel
+        .run_with(json!({ "code": "let answer = 42;", "user_expressions": expressions }))
+        .await?
+        .ok()?;
+    let answers = &ran.reply["user_expressions"];
+    assert_eq!(answers["sum"]["status"], "ok");
+    assert_eq!(plain(&answers["sum"]), "3");
+    assert_eq!(answers["bad"]["status"], "error");
+    assert!(
+        answers["bad"]["evalue"]
+            .as_str()
+            .is_some_and(|text| text.contains("no_such_name")),
+        "{answers}"
+    );
+    Ok(())
+}
+
+async fn displays(kernel: &mut Kernel) -> Result<()> {
+    let code = "println!(\"before\");\n\
+                let shown = glassbox_prelude::display::display_live(&MimeBundle::text(\"first\").with_html(\"<b>first</b>\"));\n\
+                println!(\"between\");\n\
+                shown.update(&MimeBundle::text(\"second\"));";
+    let ran = kernel
+        .run(&format!(
+            "use glassbox_prelude::display::MimeBundle;\n{code}"
+        ))
+        .await?
+        .ok()?;
+    assert_eq!(
+        ran.kinds(),
+        ["stream", "display_data", "stream", "update_display_data"]
+    );
+    let (shown, updated) = (ran.first("display_data"), ran.first("update_display_data"));
+    assert_eq!(plain(shown), "first");
+    assert_eq!(shown["data"]["text/html"], "<b>first</b>");
+    assert_eq!(plain(updated), "second");
+    assert_eq!(
+        shown["transient"]["display_id"],
+        updated["transient"]["display_id"]
+    );
+    assert!(shown["transient"]["display_id"].is_string());
+
+    // The handle lives on: a later cell updates the same display.
+    let later = kernel
+        .run("shown.update(&MimeBundle::text(\"third\"));")
+        .await?
+        .ok()?;
+    assert_eq!(
+        later.first("update_display_data")["transient"],
+        shown["transient"]
+    );
+
+    let ran = kernel
+        .run("glassbox_prelude::display::clear_output(true); println!(\"new\");")
+        .await?
+        .ok()?;
+    assert_eq!(ran.kinds(), ["clear_output", "stream"]);
+    assert_eq!(ran.first("clear_output")["wait"], true);
+    Ok(())
+}
+
+async fn errors(kernel: &mut Kernel) -> Result<()> {
+    for (code, mark) in [
+        ("let wrong: i32 = \"text\";", "mismatched types"),
+        ("panic!(\"a loud {}\", \"bang\");", "a loud bang"),
+        ("let n: i32 = \"zz\".parse::<i32>()?;", "invalid digit"),
+    ] {
+        let ran = kernel.run(code).await?;
+        let shown = ran.first("error");
+        assert_eq!(ran.reply["status"], "error", "{code}: {:#}", ran.reply);
+        for field in ["ename", "evalue", "traceback"] {
+            assert_eq!(
+                ran.reply[field], shown[field],
+                "{code}: {field} differs between reply and iopub"
+            );
+        }
+        let report = format!("{} {}", shown["evalue"], shown["traceback"]);
+        assert!(report.contains(mark), "{code}: {shown:#}");
+        assert!(shown["ename"].as_str().is_some_and(|name| !name.is_empty()));
+    }
+    // `answer` was defined before all that.
+    assert_eq!(
+        plain(kernel.run("answer").await?.ok()?.first("execute_result")),
+        "42"
+    );
+    Ok(())
+}
+
+async fn stop_on_error(kernel: &mut Kernel) -> Result<()> {
+    let failing = kernel
+        .send(
+            "execute_request",
+            json!({ "code": "let wrong: i32 = \"text\";" }),
+        )
+        .await?;
+    let waiting = kernel
+        .send(
+            "execute_request",
+            json!({ "code": "println!(\"should not run\");" }),
+        )
+        .await?;
+    let info = kernel.send("kernel_info_request", json!({})).await?;
+    assert_eq!(
+        kernel.reply(&info, WARM).await?["status"],
+        "ok",
+        "kernel_info waits behind a cell"
+    );
+    assert_eq!(kernel.reply(&failing, WARM).await?["status"], "error");
+    let aborted = kernel.finish(&waiting).await?;
+    assert_eq!(aborted.reply["status"], "aborted");
+    assert_eq!(aborted.kinds(), [""; 0]);
+
+    let content = json!({ "code": "let wrong: i32 = \"text\";", "stop_on_error": false });
+    let failing = kernel.send("execute_request", content).await?;
+    let waiting = kernel
+        .send("execute_request", json!({ "code": "println!(\"runs\");" }))
+        .await?;
+    assert_eq!(kernel.reply(&failing, WARM).await?["status"], "error");
+    assert_eq!(
+        kernel.finish(&waiting).await?.ok()?.text("stdout"),
+        "runs\n"
+    );
+    Ok(())
+}
+
+async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
+    for (code, status) in [
+        ("1 + 1", "complete"),
+        ("fn f() {", "incomplete"),
+        ("let s = \"abc", "incomplete"),
+        ("let = = 3;", "invalid"),
+    ] {
+        let reply = kernel
+            .ask("is_complete_request", json!({ "code": code }))
+            .await?;
+        assert_eq!(reply["status"], status, "{code}");
+    }
+
+    // Positions are code points: é and 😀 are one each, though 2 and 4 bytes.
+    let code = "let é = \"😀\"; é.le";
+    let end = code.chars().count();
+    let reply = kernel
+        .ask(
+            "complete_request",
+            json!({ "code": code, "cursor_pos": end }),
+        )
+        .await?;
+    assert_eq!(reply["status"], "ok", "{reply:#}");
+    assert_eq!(reply["cursor_start"], end - 2);
+    assert_eq!(reply["cursor_end"], end);
+    let matches = reply["matches"].as_array().context("no matches")?;
+    assert!(
+        matches
+            .iter()
+            .any(|m| m.as_str().is_some_and(|text| text.starts_with("len"))),
+        "{matches:?}"
+    );
+    assert_eq!(
+        reply["metadata"]["_jupyter_types_experimental"]
+            .as_array()
+            .map(Vec::len),
+        Some(matches.len())
+    );
+
+    let code = "let s = \"é\"; String::from_utf8(vec![])";
+    let at = code.chars().position(|c| c == 'f').context("no f")?;
+    let reply = kernel
+        .ask(
+            "inspect_request",
+            json!({ "code": code, "cursor_pos": at + 2 }),
+        )
+        .await?;
+    assert_eq!(reply["found"], true, "{reply:#}");
+    assert!(plain(&reply).contains("from_utf8"), "{reply:#}");
+    let reply = kernel
+        .ask("inspect_request", json!({ "code": "   ", "cursor_pos": 1 }))
+        .await?;
+    assert_eq!(
+        (&reply["status"], &reply["found"]),
+        (&json!("ok"), &json!(false))
+    );
+    Ok(())
+}
+
+async fn history(kernel: &mut Kernel) -> Result<()> {
+    kernel.run("7 * 6").await?.ok()?;
+    let tail = json!({ "hist_access_type": "tail", "n": 1, "output": true, "raw": true });
+    let rows = kernel.ask("history_request", tail).await?["history"].clone();
+    assert_eq!(rows[0][2], json!(["7 * 6", "42"]));
+    let search = json!({ "hist_access_type": "search", "pattern": "7?*6", "unique": true, "n": 5 });
+    assert_eq!(
+        kernel.ask("history_request", search).await?["history"],
+        json!([[rows[0][0], rows[0][1], "7 * 6"]])
+    );
+    let line = rows[0][1].as_i64().context("no line number")?;
+    let range =
+        json!({ "hist_access_type": "range", "session": 0, "start": line, "stop": line + 1 });
+    assert_eq!(
+        kernel.ask("history_request", range).await?["history"][0][2],
+        "7 * 6"
+    );
+    assert!(std::fs::read_to_string(kernel.history_file())?.contains("7 * 6"));
+    Ok(())
+}
+
+async fn comms(kernel: &mut Kernel) -> Result<()> {
+    assert_eq!(
+        kernel.ask("comm_info_request", json!({})).await?["comms"],
+        json!({})
+    );
+    let open = json!({ "comm_id": "c1", "target_name": "nobody", "data": {} });
+    let id = kernel.send("comm_open", open).await?;
+    loop {
+        let (kind, parent, content) = kernel.next_output().await?;
+        if parent == id && kind == "comm_close" {
+            assert_eq!(content["comm_id"], "c1");
+            return Ok(());
+        }
+        ensure!(
+            parent != id || content["execution_state"] != "idle",
+            "comm_open was not answered by comm_close"
+        );
+    }
+}
+
+async fn shutdown(kernel: &mut Kernel) -> Result<()> {
+    let reply = kernel
+        .ask_control("shutdown_request", json!({ "restart": false }))
+        .await?;
+    assert_eq!(
+        (&reply["status"], &reply["restart"]),
+        (&json!("ok"), &json!(false))
+    );
+    assert_eq!(
+        kernel.wait_for_exit(Duration::from_secs(10)).await?,
+        Some(0)
+    );
+    Ok(())
+}
+
+#[test]
+fn interrupts_keep_what_can_be_kept() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        kernel.run("let survivor = 41;").await?.ok()?;
+
+        // A loop of the prelude's kind looks for interrupts: it stops at once and nothing is lost.
+        let code = "println!(\"started\"); loop { glassbox_prelude::session::check_interrupt()?; }";
+        let id = kernel
+            .send("execute_request", json!({ "code": code }))
+            .await?;
+        kernel.wait_for_text(&id, "started").await?;
+        let asked = Instant::now();
+        assert_eq!(
+            kernel.ask_control("interrupt_request", json!({})).await?["status"],
+            "ok"
+        );
+        let ran = kernel.finish(&id).await?;
+        assert_eq!(ran.reply["status"], "error");
+        ensure!(
+            asked.elapsed() < Duration::from_secs(3),
+            "the cell took {:?} to stop",
+            asked.elapsed()
+        );
+        assert_eq!(
+            plain(
+                kernel
+                    .run("survivor + 1")
+                    .await?
+                    .ok()?
+                    .first("execute_result")
+            ),
+            "42"
+        );
+
+        // A loop that does not look goes on; the user is told, and the second interrupt ends the child.
+        let id = kernel
+            .send(
+                "execute_request",
+                json!({ "code": "println!(\"spinning\"); loop { std::hint::black_box(1); }" }),
+            )
+            .await?;
+        kernel.wait_for_text(&id, "spinning").await?;
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        kernel.wait_for_text(&id, "Interrupt again").await?;
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        let ran = kernel.finish(&id).await?;
+        assert_eq!(ran.reply["status"], "error");
+        let report = ran.reply["traceback"].to_string();
+        assert!(
+            report.contains("survivor"),
+            "the loss is not named: {report}"
+        );
+        assert_eq!(
+            plain(kernel.run("42").await?.ok()?.first("execute_result")),
+            "42"
+        );
+
+        // An interrupt with nothing running changes nothing.
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        assert_eq!(
+            plain(kernel.run("6 * 7").await?.ok()?.first("execute_result")),
+            "42"
+        );
+
+        // Shutdown does not wait for a cell.
+        let id = kernel
+            .send(
+                "execute_request",
+                json!({ "code": "println!(\"busy\"); loop { std::hint::black_box(1); }" }),
+            )
+            .await?;
+        kernel.wait_for_text(&id, "busy").await?;
+        kernel
+            .ask_control("shutdown_request", json!({ "restart": true }))
+            .await?;
+        kernel.wait_for_exit(Duration::from_secs(10)).await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_wrong_signature_or_a_malformed_message_changes_nothing() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        let forged = ConnectionInfo {
+            key: "a wrong key".to_owned(),
+            ..kernel.connection.clone()
+        };
+        let identity = peer_identity_for_session("forger")?;
+        let mut shell =
+            create_client_shell_connection_with_identity(&forged, "forger", identity).await?;
+        shell
+            .send(request(
+                "execute_request",
+                json!({ "code": "let planted = 1;" }),
+            ))
+            .await?;
+        let mut control = create_client_control_connection(&forged, "forger").await?;
+        control
+            .send(request("shutdown_request", json!({ "restart": false })))
+            .await?;
+
+        use zeromq::{Socket as _, SocketSend as _};
+        let mut raw = zeromq::DealerSocket::new();
+        raw.connect(&kernel.connection.shell_url()).await?;
+        for frames in [
+            vec![""],
+            vec!["<IDS|MSG>"],
+            vec!["<IDS|MSG>", "zz"],
+            vec!["<IDS|MSG>", "00", "{", "{}", "{}", "{}"],
+        ] {
+            let mut message = zeromq::ZmqMessage::from("an identity");
+            frames
+                .into_iter()
+                .for_each(|frame| message.push_back(frame.as_bytes().to_vec().into()));
+            raw.send(message).await?;
+        }
+
+        // Fields that the protocol asks for may be missing, and unknown requests get no answer: neither is an end.
+        kernel.send("no_such_request", json!({ "x": 1 })).await?;
+        assert_eq!(
+            kernel.ask("is_complete_request", json!({})).await?["status"],
+            "complete"
+        );
+        let ran = kernel.run("planted").await?;
+        assert_eq!(
+            ran.reply["status"], "error",
+            "a cell with a wrong signature was run"
+        );
+        assert_eq!(ran.reply["execution_count"], 1);
+        assert_eq!(
+            plain(kernel.run("42").await?.ok()?.first("execute_result")),
+            "42"
+        );
+
+        kernel
+            .ask_control("shutdown_request", json!({ "restart": false }))
+            .await?;
+        kernel.wait_for_exit(Duration::from_secs(10)).await?;
+        let log = kernel.log()?;
+        assert!(log.contains("wrong signature"), "{log}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_kernel_ends_with_its_parent() -> Result<()> {
+    block_on(async {
+        let mut parent = std::process::Command::new("sleep").arg("600").spawn()?;
+        let pid = parent.id().to_string();
+        let kernel = Kernel::start_with(&[("JPY_PARENT_PID", &pid)]).await;
+        let mut kernel = match kernel {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                parent.kill()?;
+                return Err(error);
+            }
+        };
+        assert_eq!(
+            kernel.ask("kernel_info_request", json!({})).await?["status"],
+            "ok"
+        );
+        parent.kill()?;
+        parent.wait()?;
+        assert_eq!(
+            kernel.wait_for_exit(Duration::from_secs(20)).await?,
+            Some(0)
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_connection_file_that_is_none_is_reported() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("connection.json");
+    std::fs::write(&file, "{\"ip\": \"127.0.0.1\"}")?;
+    for path in [&file, &folder.path().join("missing.json")] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_glassbox"))
+            .args(["kernel", "--connection-file"])
+            .arg(path)
+            .output()?;
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains(&path.display().to_string()) && !said.contains("panicked"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
