@@ -6,5 +6,8 @@ fn main() -> ExitCode {
     if let Some(code) = glassbox::session::role(std::env::args_os().skip(1)) {
         std::process::exit(code);
     }
+    if let Some(code) = glassbox::kernel::stock::role() {
+        return code;
+    }
     glassbox::commands::main()
 }

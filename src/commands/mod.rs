@@ -6,6 +6,7 @@
 mod doctor;
 mod failure;
 mod interrupts;
+mod kernel;
 mod repl;
 mod run;
 mod terminal;
@@ -45,6 +46,9 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Repl(repl::ReplArgs),
+    Kernel(kernel::KernelArgs),
+    Install(kernel::InstallArgs),
+    Uninstall(kernel::UninstallArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -66,6 +70,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Repl(args) => repl::run(&args),
+        Command::Kernel(args) => kernel::serve(&args),
+        Command::Install(args) => kernel::install(&args),
+        Command::Uninstall(args) => kernel::uninstall(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

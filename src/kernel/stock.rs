@@ -12,9 +12,11 @@ use std::fs::{self, File, TryLockError};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+
+use super::wire::log;
 
 /// The subcommand in the kernelspec.
 pub(super) const SUBCOMMAND: &str = "stock-kernel";
@@ -27,19 +29,30 @@ const SLOTS: usize = 16;
 
 /// Plays this process's part in a stock kernel if it was started for one; `None` for every other command line.
 /// `main` calls this before it parses the command line.
-pub fn role() -> Option<Result<()>> {
+pub fn role() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first()?.as_str() {
-        SUBCOMMAND => Some(match arguments.get(1..) {
+    // evcxr starts its child as this program without arguments, and as a wrapper of rustc with rustc's.
+    if arguments.is_empty() || std::env::var_os("EVCXR_RUSTC_WRAPPER").is_some() {
+        evcxr::runtime_hook();
+    }
+    let result = match arguments.first()?.as_str() {
+        SUBCOMMAND => match arguments.get(1..) {
             Some([serve, file]) if serve == SERVE => run(Path::new(file)),
             _ => Err(anyhow::anyhow!(
                 "usage: glassbox {SUBCOMMAND} {SERVE} FILE (Jupyter runs this)"
             )),
-        }),
-        SERVE => Some(evcxr_jupyter::main()),
-        PREPARE => Some(load_once()),
-        _ => None,
-    }
+        },
+        SERVE => evcxr_jupyter::main(),
+        PREPARE => load_once(),
+        _ => return None,
+    };
+    Some(match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(&format!("stock: {error:#}"));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// Serves `control_file` with evcxr_jupyter; replaces this process.

@@ -141,7 +141,9 @@ pub struct Variable {
 /// Glassbox's cache folder, and the folder of the prelude's package that sessions build from.
 pub(crate) fn cache_and_prelude() -> Result<(PathBuf, PathBuf), SessionError> {
     let cache = prelude_cache::cache_dir()?;
-    let prelude = prelude_source::PreludeSource::find(&cache)?.dir().to_owned();
+    let prelude = prelude_source::PreludeSource::find(&cache)?
+        .dir()
+        .to_owned();
     Ok((cache, prelude))
 }
 

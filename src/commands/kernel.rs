@@ -1,0 +1,122 @@
+//! `glassbox kernel`, `install`, `uninstall`: Jupyter's side, all work done by [`crate::kernel`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::{Exit, Failure};
+use super::{say, terminal};
+use crate::kernel::{self, InstallOptions, Place};
+
+/// Serve Jupyter; this is what Jupyter itself starts
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox install && jupyter lab            the usual way: Jupyter starts the kernel
+  glassbox kernel --connection-file kernel.json")]
+pub struct KernelArgs {
+    /// The connection file that Jupyter wrote
+    #[arg(long, short = 'f', value_name = "FILE")]
+    connection_file: PathBuf,
+}
+
+/// Tell Jupyter about the kernel
+///
+/// Writes a kernelspec that starts this program. With --stock the spec starts plain evcxr_jupyter with the same prelude,
+/// built now: no live updates, no kept state after an interrupt.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox install                           for this user
+  glassbox install --sys-prefix              into the active Python environment
+  glassbox install --prefix /usr/local       for everybody
+  glassbox install --name glassbox-dev       beside another one
+  glassbox install --stock                   plain evcxr_jupyter with the prelude")]
+pub struct InstallArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Remove what `install` wrote
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  glassbox uninstall
+  glassbox uninstall --sys-prefix --name glassbox-dev
+  glassbox uninstall --stock
+
+`rm -r` of the folders that `glassbox doctor` names removes the prelude cache.")]
+pub struct UninstallArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+struct Target {
+    /// In the user's Jupyter folder (the default)
+    #[arg(long, group = "place")]
+    user: bool,
+
+    /// In share/jupyter under this folder
+    #[arg(long, value_name = "DIR", group = "place")]
+    prefix: Option<PathBuf>,
+
+    /// In the active Python environment
+    #[arg(long, group = "place")]
+    sys_prefix: bool,
+
+    /// The kernel's name for Jupyter [default: glassbox, or glassbox-stock]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// The stock kernel: plain evcxr_jupyter with the prelude
+    #[arg(long)]
+    stock: bool,
+}
+
+impl Target {
+    fn options(&self) -> InstallOptions {
+        let place = match (&self.prefix, self.sys_prefix) {
+            (Some(prefix), _) => Place::Prefix(prefix.clone()),
+            (None, true) => Place::SysPrefix,
+            (None, false) => Place::User,
+        };
+        InstallOptions {
+            place,
+            name: self.name.clone(),
+            stock: self.stock,
+        }
+    }
+}
+
+/// Runs `glassbox kernel`.
+pub fn serve(args: &KernelArgs) -> Result<Exit, Failure> {
+    kernel::run(&args.connection_file)
+        .map_err(|e| Failure::new(Exit::NoSession, format!("{e:#}")))?;
+    Ok(Exit::Done)
+}
+
+/// Runs `glassbox install`.
+pub fn install(args: &InstallArgs) -> Result<Exit, Failure> {
+    let options = args.target.options();
+    if options.stock {
+        terminal::line("building the prelude for the stock kernel: minutes the first time");
+        kernel::stock::prepare().map_err(|e| Failure::new(Exit::NoSession, format!("{e:#}")))?;
+    }
+    let folder =
+        kernel::install(&options).map_err(|e| Failure::new(Exit::NotWritten, format!("{e:#}")))?;
+    say(&format!("wrote {}", folder.display()));
+    say(&format!(
+        "use it: `jupyter lab`, or `jupyter console --kernel {}`",
+        options.name()
+    ));
+    Ok(Exit::Done)
+}
+
+/// Runs `glassbox uninstall`.
+pub fn uninstall(args: &UninstallArgs) -> Result<Exit, Failure> {
+    let folder = kernel::uninstall(&args.target.options())
+        .map_err(|e| Failure::new(Exit::NotWritten, format!("{e:#}")))?;
+    say(&format!("removed {}", folder.display()));
+    Ok(Exit::Done)
+}
