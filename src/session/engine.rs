@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -30,6 +30,10 @@ use super::{child, stand_in, syntax};
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
 /// Has evcxr accept `?` from now on; else the first one costs a second compilation.
 const ALLOW_QUESTION_MARK: &str = "Ok::<(), std::fmt::Error>(())?;";
+/// Sessions' folders in the system's temporary folder begin so.
+const FOLDER_PREFIX: &str = "glassbox-session-";
+/// In a session's folder: the id of the process that it belongs to.
+const OWNER_FILE: &str = "owner";
 /// A piece of text is not made longer than about this by joining.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -69,13 +73,15 @@ impl Session {
         let source = PreludeSource::find(config.prelude_source.as_deref(), &cache)?;
         let prelude = prelude_cache::get(&source, &toolchain, &config.features, &cache, progress)?;
         progress(StartEvent::StartingChild);
+        remove_orphans();
         let folder = tempfile::Builder::new()
-            .prefix("glassbox-")
+            .prefix(FOLDER_PREFIX)
             .tempdir()
             .map_err(SessionError::io(format!(
                 "create a folder in {}",
                 std::env::temp_dir().display()
             )))?;
+        note_owner(folder.path());
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let streams = Streams::open(folder.path(), &nonce)
             .map_err(SessionError::io("open the pipes of the session"))?;
@@ -415,7 +421,7 @@ impl Session {
     }
 
     /// The session's private folder.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
@@ -538,8 +544,36 @@ fn describe_signal(signal: i32) -> (&'static str, &'static str) {
     }
 }
 
+/// Says to later sessions whose folder this is.
+fn note_owner(folder: &Path) {
+    // Without the note the folder is merely not tidied up if this process is killed.
+    let _ = std::fs::write(folder.join(OWNER_FILE), std::process::id().to_string());
+}
+
+/// Removes the folders of sessions whose process was killed before it could.
+fn remove_orphans() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for folder in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        let ours = folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with(FOLDER_PREFIX));
+        if !ours {
+            continue;
+        }
+        let owner = std::fs::read_to_string(folder.join(OWNER_FILE)).unwrap_or_default();
+        if let Ok(owner) = owner.parse::<u32>()
+            && !Path::new(&format!("/proc/{owner}")).exists()
+        {
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+    }
+}
+
 fn child_command(
-    program: &std::path::Path,
+    program: &Path,
     folder: PathBuf,
     nonce: &str,
     toolchain: &Toolchain,

@@ -107,14 +107,8 @@ fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> St
     let message = error.message();
     let spans = labelled_spans(source, error);
     let mut title = Level::ERROR.primary_title(message.as_str());
-    let url = error
-        .code()
-        .map(|code| format!("https://doc.rust-lang.org/error_codes/{code}.html"));
     if let Some(code) = error.code() {
         title = title.id(code);
-    }
-    if let Some(url) = &url {
-        title = title.id_url(url.as_str());
     }
     let mut main = Group::with_title(title);
     let mut notes: Vec<String> = Vec::new();
@@ -163,7 +157,14 @@ fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> St
         }
         groups.push(Group::with_title(Level::HELP.secondary_title(text.as_str())).element(snippet));
     }
-    renderer().render(&groups).to_string()
+    let mut report = renderer().render(&groups).to_string();
+    if let Some(code) = error.code() {
+        // A plain address: front ends make links of these, and not all know the escape sequence for links.
+        report += &format!(
+            "\n\u{1b}[2mmore about it: https://doc.rust-lang.org/error_codes/{code}.html\u{1b}[0m"
+        );
+    }
+    report
 }
 
 fn renderer() -> Renderer {
