@@ -24,7 +24,7 @@ use super::toolchain::{self, Toolchain};
 use super::{
     Completeness, Completion, Completions, Inspection, SessionConfig, StartEvent, Variable,
 };
-use super::{child, stand_in, syntax};
+use super::{analysis, child, stand_in, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
@@ -136,25 +136,16 @@ impl Session {
             folder,
         };
         progress(StartEvent::LoadingPrelude);
-        session.add_prelude(&source)?;
+        session.add_prelude(&prelude)?;
         session.first_cells()?;
         progress(StartEvent::Ready);
         Ok(session)
     }
 
     /// Tells evcxr, for rust-analyzer, which package the prelude is.
-    fn add_prelude(&mut self, source: &PreludeSource) -> Result<(), SessionError> {
-        let features: Vec<Value> = self
-            .config
-            .features
-            .iter()
-            .map(|feature| Value::String(feature.clone()))
-            .collect();
-        let dependency = format!(
-            ":dep glassbox-prelude = {{ path = {}, features = {} }}",
-            Value::String(source.dir().to_string_lossy().into_owned()),
-            Value::Array(features)
-        );
+    fn add_prelude(&mut self, prelude: &CachedPrelude) -> Result<(), SessionError> {
+        let path = Value::String(prelude.analysis.to_string_lossy().into_owned());
+        let dependency = format!(":dep {} = {{ path = {path} }}", analysis::PRELUDE);
         self.first_cell(&format!("{dependency}\n{ALLOW_QUESTION_MARK}"))
     }
 

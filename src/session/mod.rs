@@ -13,8 +13,10 @@
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `prelude_status`: Rust, and the prelude as one shared library
+//! - `analysis`: what of the prelude rust-analyzer is shown
 //! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
 
+mod analysis;
 mod child;
 mod engine;
 pub mod error;
@@ -140,8 +142,8 @@ pub struct Variable {
 
 /// Glassbox's cache folder, and the folder of the prelude's package that sessions build from.
 pub(crate) fn cache_and_prelude() -> Result<(PathBuf, PathBuf), SessionError> {
-    let cache = prelude_cache::cache_dir()?;
-    let prelude = prelude_source::PreludeSource::find(&cache)?
+    let cache = prelude_cache::cache_dir(None)?;
+    let prelude = prelude_source::PreludeSource::find(None, &cache)?
         .dir()
         .to_owned();
     Ok((cache, prelude))

@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::StartEvent;
+use super::analysis;
 use super::error::SessionError;
 use super::prelude_source::PreludeSource;
 use super::toolchain::Toolchain;
@@ -26,9 +27,11 @@ use super::toolchain::Toolchain;
 pub(crate) const LIBRARY: &str = "libglassbox_prelude.so";
 /// Folder, next to the library, with the metadata of the crates in it.
 const DEPENDENCIES: &str = "deps";
+/// Folder, next to the library, with what rust-analyzer reads.
+const ANALYSIS: &str = "analysis";
 const MANIFEST: &str = "manifest.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 const RUSTFLAGS: &str = "-Cprefer-dynamic";
 /// How often a session that waits for another's build looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -40,6 +43,8 @@ const KEPT: usize = 3;
 pub(crate) struct CachedPrelude {
     pub library: PathBuf,
     pub dependencies: PathBuf,
+    /// The prelude as rust-analyzer sees it, a package.
+    pub analysis: PathBuf,
 }
 
 /// The files of a finished library and their sizes.
@@ -87,7 +92,11 @@ pub(crate) fn get(
         return Ok(prelude);
     }
     let artifacts = build(cache, source, toolchain, features, progress)?;
-    publish(&artifacts, cache, &finished)?;
+    // Cargo may have written a lock file that was not there or not up to date.
+    let finished = cache.join(key(source, toolchain, features)?);
+    publish(&artifacts, cache, &finished, |dir| {
+        analysis::write(&dir.join(ANALYSIS), source, toolchain, features)
+    })?;
     remove_old(cache, &finished);
     open(&finished).ok_or_else(|| SessionError::Cache {
         action: "read back",
@@ -116,6 +125,7 @@ pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
     (whole && named && has_elf_header(&dir.join(LIBRARY))).then(|| CachedPrelude {
         library: dir.join(LIBRARY),
         dependencies: dir.join(DEPENDENCIES),
+        analysis: analysis::prelude(&dir.join(ANALYSIS)),
     })
 }
 
@@ -342,7 +352,12 @@ impl Messages {
 }
 
 /// Copies what was made to a new folder and gives it its name when it is whole.
-fn publish(artifacts: &Artifacts, cache: &Path, finished: &Path) -> Result<(), SessionError> {
+fn publish(
+    artifacts: &Artifacts,
+    cache: &Path,
+    finished: &Path,
+    add: impl FnOnce(&Path) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
     let staged = tempfile::Builder::new()
         .prefix("new-")
         .tempdir_in(cache)
@@ -360,6 +375,7 @@ fn publish(artifacts: &Artifacts, cache: &Path, finished: &Path) -> Result<(), S
         let size = fs::copy(&from, &to).map_err(SessionError::cache("write", &to))?;
         files.push((name, size));
     }
+    add(dir)?;
     let manifest = serde_json::to_vec_pretty(&Manifest { files })
         .map_err(|error| SessionError::cache("write", dir)(error.into()))?;
     fs::write(dir.join(MANIFEST), manifest).map_err(SessionError::cache("write", dir))?;
