@@ -14,6 +14,7 @@
 //! - [`loss`]: random-prefix loss, and every prefix in one forward pass
 //! - [`generate`]: token by token, by re-running everything or with a cache; [`sampling`]: how a token is picked
 //! - [`save`]: a folder with everything that training changed
+//! - [`tiny`]: the small pretrained model that is part of the program
 
 pub mod concatenate;
 pub mod generate;
@@ -23,6 +24,7 @@ pub mod prompt;
 pub mod sampling;
 pub mod save;
 pub mod settings;
+pub mod tiny;
 
 pub use concatenate::{Query, Sequence};
 pub use generate::{Generate, Generation, Stopped};
