@@ -7,6 +7,7 @@ pub mod cell;
 pub mod data;
 pub mod display;
 pub mod error;
+pub mod evaluate;
 pub mod hub;
 pub mod inspect;
 pub mod language;
@@ -39,6 +40,7 @@ pub mod prelude {
         TensorView, TokenStrip, clear_output, display, display_live, progress,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::evaluate::{AttributeReport, attribute_accuracy};
     pub use crate::inspect::{
         EmbeddingPca, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace, TokenLossMap,
     };
@@ -48,6 +50,7 @@ pub mod prelude {
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
     pub use crate::session::{check_interrupt, interrupted};
+    pub use crate::train::{LossKind, Schedule, TrainReport, Trainer, TrainerConfig};
     pub use crate::vision::{
         AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, ViTConfig,
         VisionFeature, Vit, VitOutput,

@@ -1,14 +1,30 @@
-//! Training: what turns a loss into better weights.
+//! Training: a [`crate::vlm::Vlm`] and captioned pictures → the same model, better at captioning.
 //!
 //! # Layout
+//! - [`trainer`]: [`Trainer`], the loop: picks, loss, gradients, step, validation, live plot, interrupt
 //! - [`gradients`]: the backward pass, gradients by parameter name, clipping
 //! - [`adamw`]: the optimizer, with torch's numbers
 //! - [`schedule`]: the learning rate over a run
+//! - `order`: which samples a step learns from, as a pure function of seed and step
+//! - [`log`]: the JSON-lines log
+//! - `checkpoint`: what trained and the optimizer's state, on disk
+//! - [`report`]: what is said after a run
+//!
+//! A [`Trainer`] is a value that a cell keeps: an interrupted run goes on when `fit` is called again, with the numbers
+//! it would have had.
 
 pub mod adamw;
+mod checkpoint;
 pub mod gradients;
+pub mod log;
+mod order;
+pub mod report;
 pub mod schedule;
+pub mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use gradients::Gradients;
+pub use log::{StepRecord, read_log};
+pub use report::TrainReport;
 pub use schedule::Schedule;
+pub use trainer::{LossKind, Trainer, TrainerConfig};

@@ -1,0 +1,157 @@
+//! Attribute accuracy on shapes pictures: a caption counts as right when it names the right objects.
+//!
+//! picture → greedy caption → [`SceneAttributes`] → compared with those of the reference caption.
+
+use crate::data::shapes::{AttributeScore, SceneAttributes};
+use crate::data::{CocoCaptions, Sample};
+use crate::display::{Cell, GridItem, ImageGrid, MimeBundle, Progress, Render, Table, number};
+use crate::vision::Image;
+use crate::vlm::Vlm;
+use crate::{Error, Result};
+
+/// Longest caption that is generated, in tokens; the longest of the shapes captions has fewer.
+const MAX_NEW_TOKENS: usize = 40;
+/// Pictures that are captioned together.
+const BATCH: usize = 25;
+
+/// What the model said about one picture.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// The picture.
+    pub image: Image,
+    /// Greedy caption.
+    pub prediction: String,
+    /// The picture's first caption.
+    pub reference: String,
+    /// What of it is right.
+    pub score: AttributeScore,
+}
+
+/// Predictions and their scores. Renders as a table; [`AttributeReport::grid`] shows the pictures.
+#[derive(Debug, Clone)]
+pub struct AttributeReport {
+    /// One for each picture, in the order of the dataset.
+    pub predictions: Vec<Prediction>,
+}
+
+/// Captions the first `samples` pictures of a shapes dataset and scores them. Shows progress.
+///
+/// # Errors
+/// `Interrupted`; `Input` when `samples` is 0 or a reference caption names no coloured shape (not a shapes dataset);
+/// whatever reading a picture or generating reports.
+pub fn attribute_accuracy(
+    vlm: &Vlm,
+    dataset: &CocoCaptions,
+    samples: usize,
+) -> Result<AttributeReport> {
+    if samples == 0 {
+        return Err(Error::Input(
+            "accuracy over 0 pictures: ask for at least 1".into(),
+        ));
+    }
+    let samples = samples.min(dataset.len());
+    let progress = Progress::new("captioning held-out pictures", samples);
+    let mut predictions = Vec::with_capacity(samples);
+    for first in (0..samples).step_by(BATCH) {
+        let batch: Vec<Sample> = (first..samples.min(first + BATCH))
+            .map(|position| dataset.sample(position))
+            .collect::<Result<_>>()?;
+        let images: Vec<Image> = batch.iter().map(|sample| sample.image.clone()).collect();
+        let generated = vlm
+            .generate_batch(&images)?
+            .max_new_tokens(MAX_NEW_TOKENS)
+            .run_all()?;
+        progress.advance(batch.len())?;
+        for (sample, generation) in batch.into_iter().zip(generated) {
+            predictions.push(judge(sample, generation.text)?);
+        }
+    }
+    progress.finish("done");
+    Ok(AttributeReport { predictions })
+}
+
+fn judge(sample: Sample, prediction: String) -> Result<Prediction> {
+    let reference = sample.captions.into_iter().next().unwrap_or_default();
+    let truth = SceneAttributes::from_caption(&reference);
+    if truth.objects.is_empty() {
+        return Err(Error::Input(format!(
+            "{}: the caption {reference:?} names no coloured shape; attribute accuracy is for shapes pictures",
+            sample.file_name
+        )));
+    }
+    let score = SceneAttributes::from_caption(&prediction).score(&truth);
+    Ok(Prediction {
+        image: sample.image,
+        prediction,
+        reference,
+        score,
+    })
+}
+
+impl AttributeReport {
+    /// Part of the pictures whose set of colours is right, 0 to 1.
+    pub fn colour(&self) -> f64 {
+        self.part(|score| score.colour)
+    }
+
+    /// Part of the pictures whose set of shapes is right.
+    pub fn shape(&self) -> f64 {
+        self.part(|score| score.shape)
+    }
+
+    /// Part of the pictures whose number of objects is right.
+    pub fn count(&self) -> f64 {
+        self.part(|score| score.count)
+    }
+
+    /// Part of the pictures with everything right: how many of each colour and shape. The number to quote.
+    pub fn all(&self) -> f64 {
+        self.part(|score| score.all)
+    }
+
+    fn part(&self, right: impl Fn(&AttributeScore) -> bool) -> f64 {
+        let count = self
+            .predictions
+            .iter()
+            .filter(|prediction| right(&prediction.score))
+            .count();
+        count as f64 / self.predictions.len().max(1) as f64
+    }
+
+    /// The first `pictures` with prediction, reference, and what is right.
+    pub fn grid(&self, pictures: usize) -> ImageGrid {
+        let item = |prediction: &Prediction| {
+            GridItem::new(&prediction.image)
+                .prediction(prediction.prediction.clone())
+                .reference(prediction.reference.clone())
+                .mark("colour", prediction.score.colour)
+                .mark("shape", prediction.score.shape)
+                .mark("count", prediction.score.count)
+                .mark("all", prediction.score.all)
+        };
+        ImageGrid::new(self.predictions.iter().take(pictures).map(item).collect())
+    }
+}
+
+impl Render for AttributeReport {
+    fn render(&self) -> MimeBundle {
+        let title = format!(
+            "{} held-out pictures",
+            number::count(self.predictions.len() as u64)
+        );
+        let mut table = Table::new(["right", "of the pictures"]).title(title);
+        for (name, part) in [
+            ("colours", self.colour()),
+            ("shapes", self.shape()),
+            ("number of objects", self.count()),
+        ] {
+            table.push(vec![name.into(), Cell::figure(number::percent(part))]);
+        }
+        table
+            .total([
+                "all together".into(),
+                Cell::figure(number::percent(self.all())),
+            ])
+            .render()
+    }
+}

@@ -1,0 +1,464 @@
+//! The training loop: (model, training pictures, held-out pictures) → the trained model and a report.
+//!
+//! Each step picks a batch, computes the loss, and moves what trains: LoRA, projector and prompt vectors, whatever the
+//! model has unfrozen. One live plot shows the run; an interrupt stops it between two steps.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::adamw::{AdamW, AdamWConfig};
+use super::checkpoint::{self, Progress};
+use super::gradients::Gradients;
+use super::log::{Log, StepRecord};
+use super::order::{Order, pick_caption, step_rng};
+use super::report::TrainReport;
+use super::schedule::Schedule;
+use crate::data::{CocoCaptions, Sample};
+use crate::display::{LivePlot, display};
+use crate::nn::Parameter;
+use crate::session::check_interrupt;
+use crate::vlm::Vlm;
+use crate::{Error, Result};
+
+/// What a step learns from each caption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LossKind {
+    /// One token at a random place, as in the blog.
+    RandomPrefix,
+    /// Every token at once: the mean of the random-prefix loss over all places, from one forward pass.
+    #[default]
+    FullSequence,
+}
+
+/// The settings of a [`Trainer`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainerConfig {
+    /// The highest learning rate of the run.
+    pub learning_rate: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Shape of the learning rate over the run.
+    pub schedule: Schedule,
+    /// Samples in a step.
+    pub batch_size: usize,
+    /// Steps in the run.
+    pub steps: usize,
+    /// Decides which samples and captions each step sees.
+    pub seed: u64,
+    /// What a step learns from each caption.
+    pub loss: LossKind,
+    /// Longest gradient that is used as it is; a longer one is scaled down to this. `None`: no limit.
+    pub max_norm: Option<f64>,
+    /// Steps between two measurements of the validation loss; 0: only at the end.
+    pub validate_every: usize,
+    /// Held-out samples that the validation loss is measured on, the first of the dataset.
+    pub validation_samples: usize,
+    /// A file that gets one JSON line a step.
+    pub log: Option<PathBuf>,
+}
+
+impl Default for TrainerConfig {
+    /// The blog's learning rate, full sequences, 1000 steps of 8 samples.
+    fn default() -> Self {
+        Self {
+            learning_rate: 3e-4,
+            weight_decay: 0.01,
+            schedule: Schedule::WarmupCosine {
+                warmup: 0.05,
+                floor: 0.05,
+            },
+            batch_size: 8,
+            steps: 1000,
+            seed: 0,
+            loss: LossKind::FullSequence,
+            max_norm: Some(1.0),
+            validate_every: 100,
+            validation_samples: 32,
+            log: None,
+        }
+    }
+}
+
+impl TrainerConfig {
+    /// What the tour uses: aligns the tiny model with its pictures in about half a minute on two cores.
+    pub fn tour() -> Self {
+        Self {
+            learning_rate: 3e-3,
+            steps: 400,
+            validate_every: 50,
+            ..Self::default()
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let empty = [("batch_size", self.batch_size), ("steps", self.steps)];
+        if let Some((name, _)) = empty.into_iter().find(|(_, value)| *value == 0) {
+            return Err(Error::Config(format!(
+                "trainer: {name} is 0, it must be at least 1"
+            )));
+        }
+        match self.max_norm {
+            Some(norm) if norm.is_nan() || norm <= 0.0 => Err(Error::Config(format!(
+                "trainer: max_norm is {norm}, it must be above 0 (None for no limit)"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Trains a model in one or several sittings: a value that a cell keeps. It holds the optimizer's state, how far the
+/// run has come and the record of every step; the weights are the model's.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainerConfig,
+    optimizer: AdamW,
+    step: usize,
+    tokens: u64,
+    seconds: f64,
+    /// The validation loss before the first step.
+    untrained: Option<f64>,
+    records: Vec<StepRecord>,
+}
+
+impl Trainer {
+    /// A trainer that has not begun.
+    ///
+    /// # Errors
+    /// When a setting is out of its range.
+    pub fn new(config: TrainerConfig) -> Result<Self> {
+        config.validate()?;
+        let optimizer = AdamW::new(AdamWConfig {
+            learning_rate: config.learning_rate,
+            weight_decay: config.weight_decay,
+            ..AdamWConfig::default()
+        })?;
+        Ok(Self {
+            config,
+            optimizer,
+            step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            untrained: None,
+            records: Vec::new(),
+        })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &TrainerConfig {
+        &self.config
+    }
+
+    /// Steps done so far.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Every step so far.
+    pub fn records(&self) -> &[StepRecord] {
+        &self.records
+    }
+
+    /// Makes the run longer by `steps`: the next [`Trainer::fit`] goes on to the new end. The schedule stretches.
+    pub fn extend(&mut self, steps: usize) {
+        self.config.steps = self.config.steps.saturating_add(steps);
+    }
+
+    /// Trains until the run's last step. Shows what is frozen and what trains, then one live plot.
+    ///
+    /// After an interrupt the model and the trainer stand at the last finished step, and calling `fit` again goes on
+    /// with the numbers that the run would have had.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`]; `Input` when nothing trains or when the loss is no longer
+    /// finite (the step is not taken); and whatever reading a picture or the forward pass reports.
+    pub fn fit(
+        &mut self,
+        vlm: &Vlm,
+        train: &CocoCaptions,
+        validation: &CocoCaptions,
+    ) -> Result<TrainReport> {
+        let parameters = vlm.trainable_parameters();
+        if parameters.is_empty() {
+            return Err(Error::Input(
+                "nothing trains: add LoRA, or unfreeze the projector".into(),
+            ));
+        }
+        display(&vlm.table());
+        let mut run = Run {
+            pixels: PixelCache::default(),
+            order: Order::new(train, self.config.seed, self.config.batch_size),
+            log: self.config.log.as_deref().map(Log::append).transpose()?,
+            plot: self.plot(),
+            vlm,
+            train,
+            parameters,
+        };
+        let held_out = self.held_out(vlm, validation)?;
+        let outcome = self.run(&mut run, &held_out);
+        match &outcome {
+            Ok(report) => run.plot.finish(report.summary()),
+            Err(Error::Interrupted) => {
+                run.plot.finish(format!(
+                    "interrupted after step {}; call fit again to go on",
+                    self.step
+                ));
+            }
+            Err(_) => run.plot.finish(format!("failed in step {}", self.step + 1)),
+        }
+        outcome
+    }
+
+    fn run(&mut self, run: &mut Run<'_>, held_out: &HeldOut) -> Result<TrainReport> {
+        if self.step == 0 {
+            let loss = held_out.loss(run.vlm)?;
+            run.plot.validation(0, loss);
+            self.untrained = Some(loss);
+        }
+        while self.step < self.config.steps {
+            check_interrupt()?;
+            let begun = Instant::now();
+            let mut record = self.train_step(run)?;
+            let measure = self.config.validate_every;
+            let due = self.step == self.config.steps
+                || (measure > 0 && self.step.is_multiple_of(measure));
+            let validation = due.then(|| held_out.loss(run.vlm)).transpose();
+            if let Ok(Some(loss)) = validation {
+                run.plot.validation(self.step, loss);
+                record.validation_loss = Some(loss);
+            }
+            self.seconds += begun.elapsed().as_secs_f64();
+            record.seconds = self.seconds;
+            // The step is taken and counts, also when its validation was interrupted.
+            if let Some(log) = &mut run.log {
+                log.write(&record)?;
+            }
+            self.records.push(record);
+            validation?;
+        }
+        Ok(TrainReport::new(
+            &self.records,
+            self.config.batch_size,
+            self.untrained,
+        ))
+    }
+}
+
+impl Trainer {
+    /// One optimizer step on the picks of this step.
+    fn train_step(&mut self, run: &mut Run<'_>) -> Result<StepRecord> {
+        let mut rng = step_rng(self.config.seed, self.step);
+        let mut pixels = Vec::with_capacity(self.config.batch_size);
+        let mut captions = Vec::with_capacity(self.config.batch_size);
+        for index in run.order.batch(self.step) {
+            let sample = run.pixels.get(run.vlm, run.train, index)?;
+            let caption = pick_caption(&sample.captions, &mut rng)
+                .ok_or_else(|| Error::Input(format!("training sample {index} has no caption")))?;
+            captions.push(caption.clone());
+            pixels.push(sample.pixels.clone());
+        }
+        let pixels = Tensor::cat(&pixels, 0)?; // [B, 3, H, W]
+        run.vlm.set_training(true);
+        let output = match self.config.loss {
+            LossKind::RandomPrefix => run.vlm.random_prefix_loss(&pixels, &captions, &mut rng),
+            LossKind::FullSequence => run.vlm.full_sequence_loss(&pixels, &captions),
+        };
+        run.vlm.set_training(false);
+        let output = output?;
+        let loss = f64::from(output.value()?);
+        let mut gradients = Gradients::of(&output.loss, &run.parameters)?;
+        let norm = gradients.clip(self.config.max_norm.unwrap_or(f64::INFINITY))?;
+        if !loss.is_finite() || !norm.is_finite() {
+            let step = self.step + 1;
+            return Err(Error::Input(format!(
+                "step {step}: the loss is {loss} and the gradient's length {norm}, so the step was not taken; \
+                 train with a lower learning rate or check the pictures' values"
+            )));
+        }
+        let rate = self.config.learning_rate
+            * self
+                .config
+                .schedule
+                .factor(self.step as f64 / self.config.steps as f64);
+        self.optimizer
+            .step_with_rate(&run.parameters, &gradients, rate)?;
+        self.tokens += output.tokens as u64;
+        run.plot.step(self.step, loss, output.tokens);
+        self.step += 1;
+        Ok(StepRecord {
+            step: self.step,
+            loss,
+            rate,
+            norm,
+            tokens: self.tokens,
+            seconds: self.seconds,
+            validation_loss: None,
+        })
+    }
+
+    /// The first samples of the held-out set with their first captions: the same ones at every measurement.
+    fn held_out(&self, vlm: &Vlm, dataset: &CocoCaptions) -> Result<HeldOut> {
+        let count = self.config.validation_samples.min(dataset.len()).max(1);
+        let mut batches = Vec::new();
+        for first in (0..count).step_by(self.config.batch_size) {
+            let indices = first..count.min(first + self.config.batch_size);
+            let samples: Vec<Sample> = indices
+                .map(|index| dataset.sample(index))
+                .collect::<Result<_>>()?;
+            let images: Vec<_> = samples.iter().map(|sample| sample.image.clone()).collect();
+            let pixels = vlm.image_processor.preprocess_batch(&images)?; // [B, 3, H, W]
+            batches.push((
+                pixels,
+                samples
+                    .into_iter()
+                    .filter_map(|sample| sample.captions.into_iter().next())
+                    .collect(),
+            ));
+        }
+        Ok(HeldOut { batches })
+    }
+
+    /// A plot that begins with the steps of earlier sittings.
+    fn plot(&self) -> LivePlot {
+        let train: Vec<(usize, f64)> = self
+            .records
+            .iter()
+            .map(|record| (record.step - 1, record.loss))
+            .collect();
+        let measured = self
+            .records
+            .iter()
+            .filter_map(|record| Some((record.step, record.validation_loss?)));
+        let measured: Vec<(usize, f64)> = self
+            .untrained
+            .map(|loss| (0, loss))
+            .into_iter()
+            .chain(measured)
+            .collect();
+        LivePlot::resumed("training", self.config.steps, &train, &measured)
+    }
+
+    /// Writes the trained parameters, the optimizer's state and the progress into `folder`, replacing what a trainer
+    /// wrote there before.
+    ///
+    /// # Errors
+    /// When a file can't be written; what was there before is then still there.
+    pub fn save(&self, folder: impl AsRef<Path>, vlm: &Vlm) -> Result<()> {
+        let progress = Progress {
+            seed: self.config.seed,
+            batch_size: self.config.batch_size,
+            step: self.step,
+            tokens: self.tokens,
+            seconds: self.seconds,
+            untrained: self.untrained,
+            records: self.records.clone(),
+        };
+        checkpoint::save(
+            folder.as_ref(),
+            &vlm.trainable_parameters(),
+            &self.optimizer.state()?,
+            &progress,
+        )
+    }
+
+    /// Takes over what [`Trainer::save`] wrote, into this trainer and into the model. With the same settings as the
+    /// saved trainer, training goes on as if it had never stopped.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, when the model has other trainable parts than the saved one, or when seed
+    /// or batch size differ (the data would come in another order). Nothing is changed then.
+    pub fn load(&mut self, folder: impl AsRef<Path>, vlm: &Vlm) -> Result<()> {
+        let folder = folder.as_ref();
+        let saved = checkpoint::read_progress(folder)?;
+        let (seed, batch_size) = (self.config.seed, self.config.batch_size);
+        if (saved.seed, saved.batch_size) != (seed, batch_size) {
+            return Err(Error::Config(format!(
+                "{} was trained with seed {} and batch_size {}, this trainer has {seed} and {batch_size}; \
+                 use the saved ones",
+                folder.display(),
+                saved.seed,
+                saved.batch_size
+            )));
+        }
+        let parameters = vlm.trainable_parameters();
+        let mut optimizer = self.optimizer.clone();
+        optimizer.load_state(&checkpoint::read_optimizer(folder)?, vlm.device())?;
+        checkpoint::load_parameters(folder, &parameters)?;
+        self.optimizer = optimizer;
+        self.step = saved.step;
+        self.tokens = saved.tokens;
+        self.seconds = saved.seconds;
+        self.untrained = saved.untrained;
+        self.records = saved.records;
+        Ok(())
+    }
+}
+
+/// What one sitting needs.
+struct Run<'a> {
+    vlm: &'a Vlm,
+    train: &'a CocoCaptions,
+    parameters: Vec<Parameter>,
+    pixels: PixelCache,
+    order: Order,
+    plot: LivePlot,
+    log: Option<Log>,
+}
+
+/// Batches that the validation loss is measured on.
+struct HeldOut {
+    batches: Vec<(Tensor, Vec<String>)>,
+}
+
+impl HeldOut {
+    /// Mean full-sequence loss over the samples.
+    fn loss(&self, vlm: &Vlm) -> Result<f64> {
+        let (mut sum, mut samples) = (0.0, 0);
+        for (pixels, captions) in &self.batches {
+            check_interrupt()?;
+            let output = vlm.full_sequence_loss(pixels, captions)?;
+            sum += f64::from(output.value()?) * captions.len() as f64;
+            samples += captions.len();
+        }
+        Ok(sum / samples as f64)
+    }
+}
+
+/// A decoded and preprocessed sample.
+struct Prepared {
+    pixels: Tensor, // [1, 3, H, W]
+    captions: Vec<String>,
+}
+
+/// Prepared samples of this sitting, as many as fit.
+#[derive(Default)]
+struct PixelCache {
+    samples: HashMap<usize, Arc<Prepared>>,
+    bytes: usize,
+}
+
+/// Memory for prepared samples.
+const CACHE_BYTES: usize = 512 << 20;
+
+impl PixelCache {
+    fn get(&mut self, vlm: &Vlm, dataset: &CocoCaptions, index: usize) -> Result<Arc<Prepared>> {
+        if let Some(sample) = self.samples.get(&index) {
+            return Ok(sample.clone());
+        }
+        let sample = dataset.sample(index)?;
+        let pixels = vlm.image_processor.preprocess(&sample.image)?;
+        let bytes = pixels.elem_count() * pixels.dtype().size_in_bytes();
+        let prepared = Arc::new(Prepared {
+            pixels,
+            captions: sample.captions,
+        });
+        if self.bytes + bytes <= CACHE_BYTES {
+            self.bytes += bytes;
+            self.samples.insert(index, prepared.clone());
+        }
+        Ok(prepared)
+    }
+}
