@@ -589,6 +589,8 @@ fn child_command(
         .env(child::FOLDER_VARIABLE, folder)
         .env(child::NONCE_VARIABLE, nonce)
         .env(child::PRELUDE_VARIABLE, &prelude.library)
+        .env("PATH", &toolchain.path)
+        .env_remove(toolchain::WORK_VARIABLE)
         .env("LD_LIBRARY_PATH", joined);
     match before {
         Some(before) => command.env(child::LIBRARY_PATH_BEFORE, before),

@@ -4,6 +4,7 @@
 //! binary in the role `cargo` (see [`super::stand_in`]); everything else goes to the real programs, whose paths stand
 //! in the scripts.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,11 +24,14 @@ pub(crate) struct Toolchain {
     pub version: String,
     /// Folder of the shared standard library.
     pub libdir: PathBuf,
+    /// PATH without any stand-ins, for the process that runs cells.
+    pub path: OsString,
 }
 
 impl Toolchain {
     /// Asks rustup, then PATH, and checks that what it finds can do what a session needs.
     pub(crate) fn find() -> Result<Toolchain, SessionError> {
+        let _lock = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
         let rustc = tool("rustc")?;
         let cargo = tool("cargo")?;
         let version = output_of(&rustc, &["-Vv"])?;
@@ -48,12 +52,16 @@ impl Toolchain {
             cargo,
             version,
             libdir,
+            path: std::env::var_os("PATH").unwrap_or_default(),
         })
     }
 }
 
+/// Held while the environment is changed, or read by something that must not meet the change.
+static ENVIRONMENT: Mutex<()> = Mutex::new(());
+
 /// Names the folder in which evcxr works.
-const WORK_VARIABLE: &str = "EVCXR_TMPDIR";
+pub(crate) const WORK_VARIABLE: &str = "EVCXR_TMPDIR";
 /// In the session's folder: where evcxr works.
 const WORK: &str = "work";
 /// In the session's folder: what goes on PATH.
@@ -132,8 +140,7 @@ pub(crate) fn install_stand_ins(
 ///
 /// One session at a time, so that none meets the stand-ins of another.
 pub(crate) fn with_stand_ins_on_path<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lock = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
     let before = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.join(ON_PATH)).chain(std::env::split_paths(&before));
     // A folder whose name holds a colon cannot stand on PATH; the session's folder is named by us.

@@ -1,0 +1,386 @@
+//! What cells print and show, how they end, and what is true of the variables afterwards: real compiler, real prelude.
+
+mod session_support;
+
+use std::time::{Duration, Instant};
+
+use glassbox::session::{CellErrorKind, Completeness, Event, Interrupted, Interrupter, StreamName};
+use session_support::{Run, TestSession};
+
+/// The events in short: streams by their text, everything else by its kind and plain text.
+fn short(run: &Run) -> Vec<String> {
+    let plain = |display: &glassbox::session::Display| display.plain().unwrap_or("?").to_owned();
+    let mut all: Vec<String> = Vec::new();
+    for event in &run.events {
+        let text = match event {
+            Event::Stream {
+                name: StreamName::Stdout,
+                text,
+            } => format!("out:{text}"),
+            Event::Stream {
+                name: StreamName::Stderr,
+                text,
+            } => format!("err:{text}"),
+            Event::Display(display) => format!("display:{}", plain(display)),
+            Event::Update(display) => format!("update:{}", plain(display)),
+            Event::Result(display) => format!("result:{}", plain(display)),
+            Event::ClearOutput { wait } => format!("clear:{wait}"),
+        };
+        // How text is cut into pieces is up to the system.
+        match (all.last_mut(), text.strip_prefix("out:")) {
+            (Some(last), Some(more)) if last.starts_with("out:") => last.push_str(more),
+            _ => all.push(text),
+        }
+    }
+    all
+}
+
+fn error(run: &Run) -> &glassbox::session::CellError {
+    run.outcome.status.as_ref().expect_err("the cell fails")
+}
+
+fn traceback(run: &Run) -> String {
+    strip_colours(&error(run).traceback.join("\n"))
+}
+
+fn strip_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\u{1b}') {
+        plain.push_str(before);
+        rest = after.split_once('m').map_or("", |(_, rest)| rest);
+    }
+    plain + rest
+}
+
+#[test]
+fn text_and_displays_arrive_in_order() {
+    let mut session = TestSession::start();
+    let run = session.run(
+        "println!(\"one\"); display(&MimeBundle::text(\"picture\")); print!(\"10%\\r20%\"); \
+         display(&MimeBundle::text(\"second\")); print!(\"end\");",
+    );
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(
+        short(&run),
+        [
+            "out:one\n",
+            "display:picture",
+            "out:10%\r20%",
+            "display:second",
+            "out:end"
+        ]
+    );
+
+    let run = session.run(
+        "let mut live = display_live(&MimeBundle::text(\"first\")); live.update(&MimeBundle::text(\"last\")); \
+         clear_output(true);",
+    );
+    let events = short(&run);
+    assert_eq!(
+        events.first().map(String::as_str),
+        Some("display:first"),
+        "{run:#?}"
+    );
+    assert!(events.contains(&"clear:true".to_owned()), "{run:#?}");
+
+    let run = session.run("use std::io::Write; print!(\"abc\"); std::io::stdout().flush()?;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(short(&run), ["out:abc"]);
+
+    let run = session.run("eprintln!(\"to stderr\")");
+    assert_eq!(short(&run), ["err:to stderr\n"]);
+}
+
+#[test]
+fn events_arrive_while_the_cell_runs() {
+    let mut session = TestSession::start();
+    let begin = Instant::now();
+    let mut first = None;
+    let code = "println!(\"now\"); std::thread::sleep(std::time::Duration::from_secs(3));";
+    let outcome = session.session.evaluate(code, &mut |_| {
+        first.get_or_insert_with(|| begin.elapsed());
+    });
+    assert!(outcome.status.is_ok());
+    let before_the_end = outcome.duration - first.expect("the text arrives");
+    assert!(
+        before_the_end > Duration::from_secs(2),
+        "{before_the_end:?} before the end"
+    );
+}
+
+#[test]
+fn values_show_themselves() {
+    let mut session = TestSession::start();
+    assert_eq!(session.result_of("1 + 1"), "2");
+    assert_eq!(
+        session.result_of("MimeBundle::text(\"own way\")"),
+        "own way"
+    );
+    assert_eq!(
+        session.result_of("let text = String::from(\"é\");\ntext"),
+        "\"é\""
+    );
+    assert_eq!(session.result_of("text"), "\"é\"");
+    let run = session.run("for _ in 0..2 {}");
+    assert!(
+        run.outcome.status.is_ok() && run.events.is_empty(),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn user_text_that_looks_like_control_changes_nothing() {
+    let mut session = TestSession::start();
+    let forged =
+        "EVCXR_EXECUTION_COMPLETE\\nEVCXR_PANIC_NOTIFICATION\\nEVCXR_VARIABLE_CHANGED_TYPE:kept\\n";
+    session.run("let kept = 1;");
+    let run = session.run(&format!("print!(\"{forged}\");"));
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(
+        short(&run),
+        [format!("out:{}", forged.replace("\\n", "\n"))]
+    );
+    let frame =
+        "\\x1b_GBX00000000000000000000000000000000;26;{{\\\"event\\\":\\\"clear\\\"}}\\x1b\\\\";
+    let run = session.run(&format!("print!(\"{frame}\");"));
+    assert!(
+        matches!(run.events.as_slice(), [Event::Stream { .. }]),
+        "{run:#?}"
+    );
+    // Reading stdin finds nothing, and takes no command away.
+    let run = session.run("let mut line = String::new(); std::io::stdin().read_line(&mut line)?;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("kept"), "1");
+}
+
+#[test]
+fn compile_errors_stand_on_the_cells_own_lines() {
+    let mut session = TestSession::start();
+    session.run("let kept = 1;");
+    let run = session.run("let grüße = \"日本\";\nlet number: i32 = \"é\";");
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Compile);
+    assert_eq!(
+        (failure.ename.as_str(), failure.evalue.as_str()),
+        ("E0308", "mismatched types")
+    );
+    let report = traceback(&run);
+    assert!(report.contains("cell:2:19"), "{report}");
+    assert!(report.contains("2 | let number: i32 = \"é\";"), "{report}");
+    assert!(report.contains("expected `i32`, found `&str`"), "{report}");
+    assert!(!report.contains("lib.rs"), "{report}");
+    assert_eq!(report.matches("mismatched types").count(), 1, "{report}");
+    assert_eq!(failure.state.lost, Vec::<String>::new());
+    assert_eq!(failure.state.kept, ["kept"]);
+
+    let run = session.run("let v = vec![1, 2];\nv.pussh(3);");
+    let report = traceback(&run);
+    assert!(report.contains("no method named `pussh`"), "{report}");
+    assert!(report.contains("push"), "{report}");
+    assert!(session.run("fn broken( {").outcome.status.is_err());
+    assert_eq!(session.result_of("kept"), "1");
+}
+
+#[test]
+fn panics_and_failed_question_marks_are_errors_and_say_what_was_lost() {
+    let mut session = TestSession::start();
+    session.run("let kept = 1; let taken = String::from(\"t\");");
+    let run = session.run("let new = 2;\nstd::mem::drop(taken);\nlet none: Option<u8> = None;\nnone.expect(\"nothing there\");");
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Panic);
+    assert_eq!(
+        (failure.ename.as_str(), failure.evalue.as_str()),
+        ("Panic", "nothing there")
+    );
+    let report = traceback(&run);
+    assert!(report.contains("cell:4"), "{report}");
+    assert_eq!(failure.state.kept, ["kept"]);
+    assert_eq!(failure.state.lost, ["taken"]);
+    assert_eq!(failure.state.not_stored, ["new", "none"]);
+
+    let run = session.run("let ok = 1;\nlet n: i32 = \"twelve\".parse()?;");
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Error);
+    assert_eq!(failure.evalue, "invalid digit found in string");
+    assert!(traceback(&run).contains("cell:2"), "{}", traceback(&run));
+    assert_eq!(failure.state.kept, ["kept"]);
+
+    let run = session.run("std::fs::read_to_string(\"/nowhere\").map_err(|source| Error::Io { path: \"/nowhere\".into(), source })?;");
+    let failure = error(&run);
+    assert!(failure.evalue.contains("/nowhere"), "{failure:?}");
+    // A panic that the cell catches, or one in another thread, is not the cell's.
+    let run = session.run("std::thread::spawn(|| panic!(\"elsewhere\")).join().is_err()");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("kept"), "1");
+}
+
+#[test]
+fn after_the_process_died_the_next_cell_runs() {
+    let mut session = TestSession::start();
+    session.run("fn add(a: i32) -> i32 { a + 1 }\nlet lost = 1;");
+    let run = session.run("println!(\"before\"); std::process::abort();");
+    assert_eq!(short(&run), ["out:before\n"]);
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Aborted { signal: 6 });
+    assert_eq!(failure.state.lost, ["lost"]);
+    assert!(failure.state.restarted && failure.state.to_string().contains("`lost`"));
+    assert_eq!(session.result_of("add(1)"), "2");
+
+    let run =
+        session.run("unsafe { std::ptr::null_mut::<u8>().wrapping_add(8).write_volatile(1) }");
+    assert_eq!(error(&run).ename, "SegmentationFault");
+    let run = session.run("std::process::exit(3)");
+    assert_eq!(error(&run).kind, CellErrorKind::Exited { code: 3 });
+    let run = session.run(
+        "fn deep(n: u64) -> u64 { let block = [n; 1000]; if n == u64::MAX { 0 } else { deep(n + 1) + block[7] } }\ndeep(0)",
+    );
+    assert!(
+        matches!(error(&run).kind, CellErrorKind::Aborted { .. }),
+        "{run:#?}"
+    );
+    // The prelude is loaded in the new process: its names and its displays work.
+    assert_eq!(session.result_of("MimeBundle::text(\"back\")"), "back");
+}
+
+/// Interrupts after each of the delays, from another thread.
+fn interrupt_after(
+    interrupter: Interrupter,
+    delays: &'static [u64],
+) -> std::thread::JoinHandle<Vec<Interrupted>> {
+    std::thread::spawn(move || {
+        let ask = |&delay: &u64| {
+            std::thread::sleep(Duration::from_millis(delay));
+            interrupter.interrupt()
+        };
+        delays.iter().map(ask).collect()
+    })
+}
+
+#[test]
+fn an_interrupt_stops_a_loop_that_asks_and_keeps_the_variables() {
+    let mut session = TestSession::start();
+    session.run("let mut steps = 0u64;");
+    let asking = interrupt_after(session.session.interrupter(), &[3000]);
+    let run = session.run("loop { check_interrupt()?; steps += 1; std::thread::sleep(std::time::Duration::from_millis(1)); }");
+    assert_eq!(asking.join().unwrap(), [Interrupted::Asked]);
+    let failure = error(&run);
+    assert_eq!(
+        (&failure.kind, failure.ename.as_str()),
+        (&CellErrorKind::Interrupted, "Interrupted")
+    );
+    assert_eq!(failure.state.kept, ["steps"]);
+    assert_eq!(session.result_of("steps > 0"), "true");
+}
+
+#[test]
+fn a_second_interrupt_ends_a_loop_that_does_not_ask() {
+    let mut session = TestSession::start();
+    session.run("let lost = 0u64;");
+    let asking = interrupt_after(session.session.interrupter(), &[3000, 500]);
+    let run = session.run("loop { std::hint::spin_loop(); }");
+    assert_eq!(
+        asking.join().unwrap(),
+        [Interrupted::Asked, Interrupted::Killed]
+    );
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Interrupted);
+    assert_eq!(failure.state.lost, ["lost"]);
+    assert!(failure.state.restarted);
+    assert_eq!(session.result_of("1 + 1"), "2");
+    assert_eq!(
+        session.session.interrupter().interrupt(),
+        Interrupted::NothingRuns
+    );
+}
+
+#[test]
+fn statics_of_the_prelude_are_single() {
+    let mut session = TestSession::start();
+    // The prelude's own flag: set through one cell's code, seen through another's.
+    session.run("fn ask() { glassbox_prelude::session::request_interrupt() }");
+    assert_eq!(
+        session.result_of(
+            "fn seen() -> bool { glassbox_prelude::session::interrupted() }\nask();\nseen()"
+        ),
+        "true"
+    );
+    let address = "fn place() -> usize { glassbox_prelude::session::surroundings() as *const _ as usize }\nplace()";
+    let first = session.result_of(address);
+    assert_eq!(
+        session.result_of("glassbox_prelude::session::surroundings() as *const _ as usize"),
+        first
+    );
+}
+
+#[test]
+fn completion_inspection_and_variables_know_the_session() {
+    let mut session = TestSession::start();
+    session.run("let words = vec![String::from(\"a\")];\n/// Doubles a number.\nfn double(number: i32) -> i32 { number * 2 }");
+    let variables = session.session.variables();
+    assert_eq!(variables.len(), 1);
+    assert_eq!(
+        (variables[0].name.as_str(), variables[0].type_name.as_str()),
+        ("words", "Vec<String>")
+    );
+
+    let code = "let é = 1; words.first_ch";
+    let found = session.session.complete(code, code.len()).unwrap();
+    assert_eq!(&code[found.start..found.end], "first_ch");
+    assert!(
+        found
+            .items
+            .iter()
+            .any(|item| item.text.starts_with("first_chunk")),
+        "{found:?}"
+    );
+    let found = session.session.complete("dou", 3).unwrap();
+    assert!(
+        found
+            .items
+            .iter()
+            .any(|item| item.text.starts_with("double")),
+        "{found:?}"
+    );
+
+    let inspected = session
+        .session
+        .inspect("double(1)", 3)
+        .unwrap()
+        .expect("it is known");
+    assert!(
+        inspected.plain.contains("fn double(number: i32) -> i32"),
+        "{inspected:?}"
+    );
+    assert!(
+        inspected.plain.contains("Doubles a number"),
+        "{inspected:?}"
+    );
+    assert_eq!(session.session.inspect("nonsense_name", 13).unwrap(), None);
+
+    assert_eq!(
+        session.session.is_complete("words.len()"),
+        Completeness::Complete
+    );
+    session.session.restart().unwrap();
+    assert!(session.session.variables().is_empty());
+    assert_eq!(session.result_of("MimeBundle::text(\"new\")"), "new");
+}
+
+#[test]
+fn latency_of_simple_cells() {
+    let mut session = TestSession::start();
+    for code in [
+        "1 + 1",
+        "let x = 1;",
+        "println!(\"{x}\");",
+        "fn f(a: i32) -> i32 { a }",
+        "let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;",
+        "t.matmul(&t.t()?)?",
+        "let wrong: i32 = \"\";",
+    ] {
+        session.run(code);
+        session.run(code);
+    }
+    println!("{}", session.latency());
+}
