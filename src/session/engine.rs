@@ -44,6 +44,7 @@ pub struct Session {
     streams: Streams,
     interrupter: Interrupter,
     config: SessionConfig,
+    prelude: CachedPrelude,
     folder: tempfile::TempDir,
 }
 
@@ -133,18 +134,19 @@ impl Session {
             streams,
             interrupter,
             config,
+            prelude,
             folder,
         };
         progress(StartEvent::LoadingPrelude);
-        session.add_prelude(&prelude)?;
+        session.add_prelude()?;
         session.first_cells()?;
         progress(StartEvent::Ready);
         Ok(session)
     }
 
     /// Tells evcxr, for rust-analyzer, which package the prelude is.
-    fn add_prelude(&mut self, prelude: &CachedPrelude) -> Result<(), SessionError> {
-        let path = Value::String(prelude.analysis.to_string_lossy().into_owned());
+    fn add_prelude(&mut self) -> Result<(), SessionError> {
+        let path = Value::String(self.prelude.analysis.to_string_lossy().into_owned());
         let dependency = format!(":dep {} = {{ path = {path} }}", analysis::PRELUDE);
         self.first_cell(&format!("{dependency}\n{ALLOW_QUESTION_MARK}"))
     }
@@ -171,6 +173,8 @@ impl Session {
         let begin = Instant::now();
         let before = self.variable_types();
         self.interrupter.begin_cell();
+        // rust-analyzer looks for its tools again when the dependencies change.
+        let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
         let context = &mut self.context;
         let streams = &self.streams;
         let (result, facts) = std::thread::scope(|scope| {
@@ -407,7 +411,7 @@ impl Session {
     /// [`SessionError`] if the process does not start or the first cells fail.
     pub fn restart(&mut self) -> Result<(), SessionError> {
         self.first_cell(":clear")?;
-        self.first_cell(ALLOW_QUESTION_MARK)?;
+        self.add_prelude()?;
         self.first_cells()
     }
 

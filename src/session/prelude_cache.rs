@@ -87,12 +87,12 @@ pub(crate) fn get(
     }
     fs::create_dir_all(cache).map_err(SessionError::cache("create", cache))?;
     let _lock = lock(cache, progress)?;
-    // Another session may have built it while we waited.
+    // Another session may have built it while we waited, and cargo may have written a lock file meanwhile.
+    let finished = cache.join(key(source, toolchain, features)?);
     if let Some(prelude) = open(&finished) {
         return Ok(prelude);
     }
     let artifacts = build(cache, source, toolchain, features, progress)?;
-    // Cargo may have written a lock file that was not there or not up to date.
     let finished = cache.join(key(source, toolchain, features)?);
     publish(&artifacts, cache, &finished, |dir| {
         analysis::write(&dir.join(ANALYSIS), source, toolchain, features)

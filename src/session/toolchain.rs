@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use super::error::SessionError;
 use super::stand_in;
@@ -31,7 +31,7 @@ pub(crate) struct Toolchain {
 impl Toolchain {
     /// Asks rustup, then PATH, and checks that what it finds can do what a session needs.
     pub(crate) fn find() -> Result<Toolchain, SessionError> {
-        let _lock = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let _unchanged = unchanged_environment();
         let rustc = tool("rustc")?;
         let cargo = tool("cargo")?;
         let version = output_of(&rustc, &["-Vv"])?;
@@ -58,7 +58,12 @@ impl Toolchain {
 }
 
 /// Held while the environment is changed, or read by something that must not meet the change.
-static ENVIRONMENT: Mutex<()> = Mutex::new(());
+static ENVIRONMENT: RwLock<()> = RwLock::new(());
+
+/// No session of this process changes the environment while the guard lives.
+pub(crate) fn unchanged_environment() -> RwLockReadGuard<'static, ()> {
+    ENVIRONMENT.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Names the folder in which evcxr works.
 pub(crate) const WORK_VARIABLE: &str = "EVCXR_TMPDIR";
@@ -121,6 +126,18 @@ pub(crate) fn install_stand_ins(
     );
     write_script(&cargo, &role).map_err(failed(&cargo))?;
 
+    // evcxr's first cell is a number, before it can be told of the prelude. For it rust-analyzer needs no standard
+    // library: what it cannot find it does not read. It reads everything with the prelude, off this PATH.
+    let rustc = on_path.join("rustc");
+    let script = format!(
+        "[ \"$*\" = '--print sysroot' ] && exit 1\nexec {} \"$@\"\n",
+        quoted(&toolchain.rustc)?
+    );
+    write_script(&rustc, &script).map_err(failed(&rustc))?;
+    let plain_cargo = on_path.join("cargo");
+    let script = format!("exec {} \"$@\"\n", quoted(&toolchain.cargo)?);
+    write_script(&plain_cargo, &script).map_err(failed(&plain_cargo))?;
+
     let rustup = on_path.join("rustup");
     let real = which::which("rustup").ok();
     let otherwise = match &real {
@@ -140,7 +157,7 @@ pub(crate) fn install_stand_ins(
 ///
 /// One session at a time, so that none meets the stand-ins of another.
 pub(crate) fn with_stand_ins_on_path<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
-    let _lock = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lock = ENVIRONMENT.write().unwrap_or_else(PoisonError::into_inner);
     let before = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.join(ON_PATH)).chain(std::env::split_paths(&before));
     // A folder whose name holds a colon cannot stand on PATH; the session's folder is named by us.
