@@ -1,13 +1,14 @@
-//! Writes one HTML page with every display of the prelude, to be looked at in a browser.
+//! Writes one page with every display of the prelude, to be looked at in a browser or in JupyterLab.
 //!
-//! `cargo run --release -p glassbox-prelude --example gallery -- gallery.html` (add `dark` for a dark page)
+//! `cargo run --release -p glassbox-prelude --example gallery -- gallery.html` (add `dark` for a dark page), or with a
+//! name that ends in `.ipynb` a notebook whose outputs are the displays.
 
 use std::path::PathBuf;
 
 use glassbox_prelude::Result;
 use glassbox_prelude::display::html::escape;
 use glassbox_prelude::display::{
-    Cell, GridItem, ImageGrid, LinePlot, LineStyle, LivePlot, ModelPart, ModelTable,
+    Cell, GridItem, ImageGrid, LinePlot, LineStyle, LivePlot, MimeBundle, ModelPart, ModelTable,
     NextTokenTable, Progress, Render, SegmentKind, Table, TensorView, TokenStrip,
 };
 use glassbox_prelude::inspect::{
@@ -16,20 +17,50 @@ use glassbox_prelude::inspect::{
 };
 use glassbox_prelude::nn::LoraConfig;
 use glassbox_prelude::prelude::{DType, Device, Network, Phi3, Phi3Config, Phi3Input, Tensor};
+use glassbox_prelude::serde_json::json;
 use glassbox_prelude::vision::Image;
 
-/// Sections of the page: a heading and the HTML of a display.
-struct Page(String);
+/// Sections of the page: a heading and a display.
+struct Page(Vec<(String, MimeBundle)>);
 
 impl Page {
     fn add<T: Render + ?Sized>(&mut self, heading: &str, value: &T) {
-        let bundle = value.render();
-        self.0.push_str(&format!(
-            "<h3>{}</h3>{}<details><summary>text</summary><pre>{}</pre></details>",
-            escape(heading),
-            bundle.html().unwrap_or("no HTML"),
-            escape(bundle.plain())
-        ));
+        self.0.push((heading.to_owned(), value.render()));
+    }
+
+    fn html(&self, dark: bool) -> String {
+        let colors = if dark {
+            "background:#111111;color:#e0e0e0"
+        } else {
+            "background:#ffffff;color:#212121"
+        };
+        let mut page = format!(
+            "<!doctype html><meta charset=utf-8><body style=\"font-family:sans-serif;{colors};margin:16px\">"
+        );
+        for (heading, bundle) in &self.0 {
+            page.push_str(&format!(
+                "<h3>{}</h3>{}<details><summary>text</summary><pre>{}</pre></details>",
+                escape(heading),
+                bundle.html().unwrap_or("no HTML"),
+                escape(bundle.plain())
+            ));
+        }
+        page
+    }
+
+    fn notebook(&self) -> String {
+        let cells = self.0.iter().enumerate().map(|(index, (heading, bundle))| {
+            json!({
+                "cell_type": "code", "id": format!("cell-{index}"), "execution_count": index + 1,
+                "metadata": {}, "source": format!("// {heading}"),
+                "outputs": [{"output_type": "display_data", "metadata": {}, "data": bundle.data()}],
+            })
+        });
+        json!({
+            "cells": cells.collect::<Vec<_>>(), "nbformat": 4, "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"display_name": "Glassbox", "language": "rust", "name": "glassbox"}},
+        })
+        .to_string()
     }
 }
 
@@ -37,22 +68,21 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = PathBuf::from(arguments.next().unwrap_or_else(|| "gallery.html".into()));
     let dark = arguments.next().is_some_and(|theme| theme == "dark");
-    let mut page = Page(String::new());
+    let mut page = Page(Vec::new());
     general(&mut page);
     running(&mut page);
     pictures(&mut page)?;
     tensors(&mut page)?;
     stages(&mut page)?;
     instruments(&mut page)?;
-    let colors = if dark {
-        "background:#111111;color:#e0e0e0"
+    let text = if path
+        .extension()
+        .is_some_and(|extension| extension == "ipynb")
+    {
+        page.notebook()
     } else {
-        "background:#ffffff;color:#212121"
+        page.html(dark)
     };
-    let text = format!(
-        "<!doctype html><meta charset=utf-8><body style=\"font-family:sans-serif;{colors};margin:16px\">{}",
-        page.0
-    );
     std::fs::write(&path, text).map_err(|source| glassbox_prelude::Error::Io { path, source })
 }
 

@@ -15,8 +15,17 @@ pub fn count(value: u64) -> String {
     out
 }
 
-/// About four significant digits, without an exponent where a reader can do without: `0.01234`, `12.35`, `1.2e-7`.
+/// About four significant digits, without an exponent where a reader can do without: `0.01234`, `12.35`, `1.2e−7`.
 pub fn float(value: f64) -> String {
+    significant(value, 4)
+}
+
+/// About three significant digits, for narrow columns: `0.0123`, `12.4`, `1.2e−7`.
+pub fn short(value: f64) -> String {
+    significant(value, 3)
+}
+
+fn significant(value: f64, digits: i32) -> String {
     let size = value.abs();
     if value.is_nan() {
         "NaN".into()
@@ -31,7 +40,7 @@ pub fn float(value: f64) -> String {
     } else if !(1e-4..1e6).contains(&size) {
         minus(format!("{value:.2e}"))
     } else {
-        let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
+        let decimals = (digits - 1 - size.log10().floor() as i32).max(0) as usize;
         minus(trim_zeros(format!("{value:.decimals$}")))
     }
 }
@@ -129,6 +138,12 @@ mod tests {
                 "−∞"
             ]
         );
+    }
+
+    #[test]
+    fn short_floats_are_shorter() {
+        let shown = [0.0, -0.012345, 12.345678, 1234.5].map(short);
+        assert_eq!(shown, ["0", "−0.0123", "12.3", "1234"]);
     }
 
     #[test]

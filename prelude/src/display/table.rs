@@ -39,7 +39,7 @@ impl Cell {
     pub fn code(text: impl Into<String>) -> Self {
         let plain = text.into();
         let html = format!(
-            "<code style=\"font-family:{};white-space:pre-wrap\">{}</code>",
+            "<code style=\"font-family:{};white-space:pre\">{}</code>",
             html::MONO,
             escape(&plain)
         );

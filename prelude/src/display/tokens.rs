@@ -183,9 +183,9 @@ pub fn visible(token: &str) -> String {
 }
 
 impl Segment {
+    /// Whether the part is shown as one picture of norms instead of token by token.
     fn is_block(&self) -> bool {
-        self.tokens.len() > MAX_CHIPS
-            || (self.tokens.len() > 1 && self.tokens.iter().all(String::is_empty))
+        self.tokens.len() > MAX_CHIPS || (self.kind == SegmentKind::Image && self.tokens.len() > 1)
     }
 
     fn html(&self, largest: f32) -> String {

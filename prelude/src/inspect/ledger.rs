@@ -241,14 +241,18 @@ impl Render for GradientLedger {
         if errors.0 > 0 {
             summary.push_str(&format!(" · {} WITHOUT LEARNING", number::count(errors.0)));
         }
+        let updates = self
+            .entries
+            .iter()
+            .any(|entry| entry.update_ratio.is_some());
         let mut table = Table::new([
             "parameter",
             "values",
+            "state",
             "weight norm",
             "gradient norm",
-            "update / weight",
-            "state",
-        ]);
+        ])
+        .headings(updates.then(|| "update / weight".to_owned()));
         // What has to be repaired first, then the rest in the order of the forward pass; frozen weights are only counted.
         let shown = self
             .entries
@@ -289,13 +293,14 @@ fn row(entry: &LedgerEntry) -> Vec<Cell> {
         state if state.is_error() => Cell::bad(format!("✗ {}", state.words())),
         state => Cell::text(state.words()),
     };
+    // The last cell is cut off when no entry has an update.
     vec![
         Cell::code(entry.name.clone()),
         entry.count.into(),
+        state,
         Cell::figure(number::float(entry.weight_norm)),
         figure(entry.gradient_norm),
         figure(entry.update_ratio),
-        state,
     ]
 }
 

@@ -209,7 +209,16 @@ impl StageTrace {
 
     fn table(&self, entries: &[Entry]) -> Table {
         let mut table = Table::new([
-            "stage", "shape", "dtype", "device", "min", "mean", "max", "std", "memory", "ms", "",
+            "stage",
+            "shape",
+            "dtype, device",
+            "min",
+            "mean",
+            "max",
+            "std",
+            "memory",
+            "ms",
+            "",
             "notes",
         ]);
         for entry in entries {
@@ -224,7 +233,7 @@ fn row(entry: &Entry) -> Vec<Cell> {
         Cell::figure(if value.is_nan() {
             "–".into()
         } else {
-            number::float(value)
+            number::short(value)
         })
     };
     let picture = entry.thumbnail.as_ref().map(|png| {
@@ -242,8 +251,7 @@ fn row(entry: &Entry) -> Vec<Cell> {
     vec![
         Cell::code(entry.name.clone()),
         Cell::code(entry.shape.clone()),
-        entry.dtype.as_str().into(),
-        entry.device.clone().into(),
+        Cell::text(format!("{} {}", entry.dtype.as_str(), entry.device)),
         figure(entry.statistics.min),
         figure(entry.statistics.mean),
         figure(entry.statistics.max),
@@ -313,11 +321,13 @@ impl Render for StageTrace {
         let warnings = self.warnings().len();
         let memory: u64 = self.entries.iter().map(|entry| entry.bytes).sum();
         let mut summary = format!(
-            "{} tensors · {} · {}",
+            "{} tensors · {}",
             number::count(self.entries.len() as u64),
-            number::bytes(memory),
-            number::duration(self.total_time())
+            number::bytes(memory)
         );
+        if self.entries.iter().any(|entry| entry.took.is_some()) {
+            summary.push_str(&format!(" · {}", number::duration(self.total_time())));
+        }
         if warnings > 0 {
             summary.push_str(&format!(" · {warnings} ⚠"));
         }

@@ -131,6 +131,25 @@ fn play(scene: &str) {
             glassbox_cell_begin();
             println!("{}", check_interrupt().is_ok());
         }
+        "progress" => {
+            let mut seen = Vec::new();
+            for item in display::progress("count", 0..1000) {
+                match item {
+                    Ok(3) => {
+                        seen.push("3".to_owned());
+                        request_interrupt();
+                    }
+                    Ok(number) => seen.push(number.to_string()),
+                    Err(error) => seen.push(format!("{error:?}")),
+                }
+            }
+            println!("{}", seen.join(" "));
+            // A bar that is dropped half-way shows its last state although the throttle held it back.
+            let bar = display::Progress::new("half", 10);
+            for _ in 0..5 {
+                let _ = bar.step();
+            }
+        }
         "control" => {
             glassbox_session_start(libc::STDERR_FILENO);
             control("EVCXR_PANIC_NOTIFICATION");
@@ -302,6 +321,39 @@ fn a_panic_is_reported_where_it_happened() {
 fn an_interrupt_is_seen_once_and_forgotten_when_a_cell_begins() {
     let (stdout, _) = output_of("sigint", &[(NONCE_VARIABLE, NONCE)]);
     assert!(String::from_utf8_lossy(&stdout).ends_with("true true\ntrue\ntrue\n"));
+}
+
+#[test]
+fn an_interrupt_ends_a_loop_at_its_next_step_and_the_last_state_is_sent() {
+    let (stdout, _) = output_of("progress", &[(NONCE_VARIABLE, NONCE)]);
+    let pieces = read_pieces(&stdout, NONCE);
+    let said: Vec<String> = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.trim().to_owned(),
+            Piece::Event(event) => event["data"]["text/plain"].to_string(),
+        })
+        .collect();
+    assert!(
+        said.iter()
+            .any(|text| text.ends_with("0 1 2 3 Interrupted")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter()
+            .any(|text| text.contains("count: 4/1,000") && text.contains("stopped after")),
+        "{said:?}"
+    );
+    let last = said.last().map(String::as_str).unwrap_or_default();
+    assert!(
+        last.contains("half: 5/10") && last.contains("stopped after"),
+        "{said:?}"
+    );
+    // First and last state of each bar, and nothing in between: a thousand steps are no thousand updates.
+    let events = pieces
+        .iter()
+        .filter(|piece| matches!(piece, Piece::Event(_)));
+    assert!(events.count() <= 6, "{said:?}");
 }
 
 #[test]
