@@ -43,6 +43,8 @@ pub mod prelude {
     pub use crate::evaluate::{AttributeReport, attribute_accuracy};
     pub use crate::inspect::{
         EmbeddingPca, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace, TokenLossMap,
+        caption_attention, caption_ledger, caption_lens, caption_losses, caption_occlusion,
+        trace_caption,
     };
     pub use crate::language::{
         ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,

@@ -4,6 +4,7 @@
 //! this crate and whatever a cell builds by hand.
 //!
 //! # Layout
+//! - [`caption`]: all of the below for a [`crate::vlm::Vlm`], a picture and a caption, in one call each
 //! - [`trace`]: [`StageTrace`], every tensor of a forward pass in one foldable table, with warnings
 //! - [`ledger`]: [`GradientLedger`], which parameters train and which silently do not
 //! - [`token_loss`]: [`TokenLossMap`], the loss of each token of a caption, under different pictures
@@ -14,6 +15,7 @@
 //! - [`pca`]: [`EmbeddingPca`], vectors as points in a plane
 //! - `eigen`: the small symmetric eigenproblems behind the last two
 
+pub mod caption;
 mod eigen;
 pub mod ledger;
 pub mod logit_lens;
@@ -24,6 +26,10 @@ pub mod spectrum;
 pub mod token_loss;
 pub mod trace;
 
+pub use caption::{
+    caption_attention, caption_ledger, caption_lens, caption_losses, caption_occlusion,
+    trace_caption,
+};
 pub use ledger::{GradientLedger, LedgerEntry, LedgerState};
 pub use logit_lens::LogitLens;
 pub use occlusion::occlusion;
