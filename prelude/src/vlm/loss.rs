@@ -7,7 +7,7 @@
 use super::Vlm;
 use super::concatenate::Query;
 use super::settings::{BosPlacement, Targets};
-use crate::language::{LogitsAt, Phi3Input};
+use crate::language::{LlmProcessor, LogitsAt, Phi3Input};
 use crate::nn::cross_entropy_rows;
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -41,6 +41,8 @@ pub struct LossOutput {
     pub places: Vec<(usize, usize)>,
     /// Tokens that the language model read, image tokens included, padding left out.
     pub tokens: usize,
+    /// Names the tokens where the loss is shown.
+    pub(super) words: LlmProcessor,
 }
 
 impl LossOutput {
@@ -232,6 +234,7 @@ impl Vlm {
             targets,
             places: places.to_vec(),
             tokens: sequence.lengths.iter().sum(),
+            words: self.llm_processor.clone(),
         })
     }
 }

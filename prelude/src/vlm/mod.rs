@@ -20,6 +20,7 @@ pub mod concatenate;
 pub mod generate;
 pub mod image_tokens;
 pub mod loss;
+mod loss_view;
 pub mod prompt;
 pub mod sampling;
 pub mod save;
