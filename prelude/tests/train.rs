@@ -48,8 +48,11 @@ fn config() -> TrainerConfig {
     }
 }
 
+/// Names and values of what trains.
+type Values = Vec<(String, Vec<f32>)>;
+
 /// Every trainable value of the model.
-fn values(vlm: &Vlm) -> Result<Vec<(String, Vec<f32>)>> {
+fn values(vlm: &Vlm) -> Result<Values> {
     let parameters = vlm.trainable_parameters().into_iter();
     parameters
         .map(|p| {
@@ -62,10 +65,7 @@ fn values(vlm: &Vlm) -> Result<Vec<(String, Vec<f32>)>> {
 }
 
 /// Trains a fresh model without a break.
-fn trained(
-    pictures: &Pictures,
-    config: TrainerConfig,
-) -> Result<(Vec<(String, Vec<f32>)>, Trainer)> {
+fn trained(pictures: &Pictures, config: TrainerConfig) -> Result<(Values, Trainer)> {
     let vlm = Vlm::tiny(&Device::Cpu)?;
     let mut trainer = Trainer::new(config)?;
     trainer.fit(&vlm, &pictures.train, &pictures.val)?;
