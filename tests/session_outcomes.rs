@@ -178,6 +178,9 @@ fn compile_errors_stand_on_the_cells_own_lines() {
     let report = traceback(&run);
     assert!(report.contains("no method named `pussh`"), "{report}");
     assert!(report.contains("push"), "{report}");
+    let run = session.run("let unfinished = 1;\nunfinished.");
+    assert_eq!(error(&run).ename, "SyntaxError");
+    assert!(traceback(&run).contains("cell:2:11"), "{}", traceback(&run));
     assert!(session.run("fn broken( {").outcome.status.is_err());
     assert_eq!(session.result_of("kept"), "1");
 }

@@ -165,7 +165,7 @@ impl Session {
     fn first_cell(&mut self, code: &str) -> Result<(), SessionError> {
         self.evaluate(code, &mut |_| {})
             .status
-            .map_err(SessionError::Init)
+            .map_err(|error| SessionError::Init(Box::new(error)))
     }
 
     /// Runs a cell. `sink` receives what it prints and shows while it runs, from another thread.

@@ -65,7 +65,7 @@ pub enum SessionError {
     Engine(String),
     /// A cell of [`super::SessionConfig::init`] failed.
     #[error("the session's first cells failed: {0}")]
-    Init(super::CellError),
+    Init(Box<super::CellError>),
 }
 
 impl SessionError {

@@ -114,7 +114,7 @@ impl Decoder {
                 Frame::Complete { payload, length } => {
                     self.text(&rest[..text_end], out);
                     self.finish_line(out);
-                    self.frame(&payload, out);
+                    self.frame(payload, out);
                     rest = &rest[text_end + length..];
                     text_end = 0;
                 }

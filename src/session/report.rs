@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::frames::PanicReport;
 use super::outcome::{CellError, CellErrorKind, StateKept};
 use super::source_map::{Place, SourceMap, byte_of};
+use super::syntax;
 
 /// What the cell is called in reports.
 const CELL: &str = "cell";
@@ -65,6 +66,13 @@ pub(crate) fn compile_errors(
     source: &CellSource<'_>,
     errors: &[evcxr::CompilationError],
 ) -> CellError {
+    if !errors
+        .iter()
+        .any(|error| !labelled_spans(source, error).is_empty())
+        && let Some((at, message)) = syntax::first_error(source.code)
+    {
+        return unfinished(source, at, &message);
+    }
     let mut reports: Vec<String> = Vec::new();
     let mut hidden = 0;
     for error in errors {
@@ -103,8 +111,36 @@ pub(crate) fn compile_errors(
     }
 }
 
+/// The report of a cell whose syntax is wrong in such a way that rustc finds the fault in the code around it.
+fn unfinished(source: &CellSource<'_>, at: usize, message: &str) -> CellError {
+    // The end of the cell is best shown at its last character.
+    let end = source.code.trim_end().len();
+    let last = source.code[..end]
+        .char_indices()
+        .next_back()
+        .map_or(0, |(at, _)| at);
+    let start = at.min(last);
+    let length = source.code[start..]
+        .chars()
+        .next()
+        .map_or(0, char::len_utf8);
+    let annotation = AnnotationKind::Primary.span(start..start + length);
+    let snippet = Snippet::source(source.code)
+        .path(CELL)
+        .annotation(annotation);
+    let group = Group::with_title(Level::ERROR.primary_title(message)).element(snippet);
+    let report = renderer().render(&[group]).to_string();
+    CellError {
+        kind: CellErrorKind::Compile,
+        ename: "SyntaxError".to_owned(),
+        evalue: message.to_owned(),
+        traceback: report.lines().map(str::to_owned).collect(),
+        state: StateKept::default(),
+    }
+}
+
 fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> String {
-    let message = error.message();
+    let message = message_of(error);
     let spans = labelled_spans(source, error);
     let mut title = Level::ERROR.primary_title(message.as_str());
     if let Some(code) = error.code() {
@@ -131,7 +167,7 @@ fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> St
         main = main.element(snippet);
     }
     let children = error.json["children"].as_array();
-    let mut suggestions: Vec<(String, Vec<(Range<usize>, String)>)> = Vec::new();
+    let mut suggestions: Vec<(String, Vec<Replacement>)> = Vec::new();
     for child in children.into_iter().flatten() {
         let text = child["message"].as_str().unwrap_or_default().to_owned();
         let patches = patches(source, child);
@@ -167,11 +203,25 @@ fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> St
     report
 }
 
+/// The message, without what cargo says when all goes well.
+fn message_of(error: &evcxr::CompilationError) -> String {
+    let message = error.message();
+    let lines = message
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("Updating "));
+    let kept = lines.collect::<Vec<_>>().join("\n");
+    kept.strip_prefix("error: ")
+        .map_or(kept.clone(), str::to_owned)
+}
+
 fn renderer() -> Renderer {
     Renderer::styled().term_width(WIDTH)
 }
 
+/// Bytes of the cell, what is said of them, and whether they are the main place.
 type Labelled = (Range<usize>, String, bool);
+/// Bytes of the cell and what rustc would put there.
+type Replacement = (Range<usize>, String);
 
 /// The places in the cell that an error points to. Errors that evcxr made itself have no JSON but know their places.
 fn labelled_spans(source: &CellSource<'_>, error: &evcxr::CompilationError) -> Vec<Labelled> {
@@ -223,7 +273,7 @@ fn places_elsewhere(json: &Value) -> Vec<String> {
 }
 
 /// The replacements that rustc suggests, if all of them lie in the cell.
-fn patches(source: &CellSource<'_>, child: &Value) -> Vec<(Range<usize>, String)> {
+fn patches(source: &CellSource<'_>, child: &Value) -> Vec<Replacement> {
     let spans = child["spans"].as_array();
     let mut found = Vec::new();
     for span in spans.into_iter().flatten() {

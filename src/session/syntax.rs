@@ -71,6 +71,17 @@ fn wrapped(code: &str) -> String {
     format!("{WRAPPER}{code}\n}}")
 }
 
+/// What the parser objects to first, and where in `code` it does, in bytes.
+pub(crate) fn first_error(code: &str) -> Option<(usize, String)> {
+    let rust = skip_commands(code);
+    let errors = SourceFile::parse(&wrapped(rust), EDITION).errors();
+    let error = errors.first()?;
+    let within = usize::from(error.range().start())
+        .saturating_sub(WRAPPER.len())
+        .min(rust.len());
+    Some((code.len() - rust.len() + within, error.to_string()))
+}
+
 /// The Rust code after the lines of commands (`:dep`, `!ls`) at the top of a cell.
 pub(crate) fn skip_commands(code: &str) -> &str {
     let mut rest = code;
@@ -158,10 +169,10 @@ fn brackets(code: &str) -> Brackets {
     let tokens = LexedStr::new(EDITION, code);
     let mut open = Vec::new();
     for index in 0..tokens.len() {
-        if tokens
-            .error(index)
-            .is_some_and(|error| error.contains("terminate"))
-        {
+        let unclosed =
+            |error: &str| error.contains("terminate") || error.contains("raw string literal");
+        // What is not closed runs to the end.
+        if index + 1 == tokens.len() && tokens.error(index).is_some_and(unclosed) {
             return Brackets::InsideText;
         }
         let kind = tokens.kind(index);
@@ -236,6 +247,13 @@ mod tests {
         for code in ["let x = 1)", "}", "(]", "let = ;", "fn f() }"] {
             assert_eq!(completeness(code), Completeness::Invalid, "{code:?}");
         }
+    }
+
+    #[test]
+    fn the_first_error_is_placed_in_the_cell() {
+        assert_eq!(first_error("let a = 1;\na + 1"), None);
+        let (at, _) = first_error(":dep x\nlet a = 1;\na.").expect("it is not finished");
+        assert_eq!(at, 20);
     }
 
     #[test]
