@@ -1,3 +1,5 @@
+//! Tests of the Vision Transformer: gradients, LoRA, names, bad input.
+
 use super::*;
 use crate::nn::LoraConfig;
 use proptest::prelude::*;
