@@ -90,6 +90,8 @@ struct Job {
     notebook: Notebook,
     /// Absolute: cells run in this folder.
     folder: PathBuf,
+    /// Where the user is; paths are told relative to it.
+    here: PathBuf,
     place: PathBuf,
     page: Option<PathBuf>,
     /// Whether `place` is the user's own file, which is written only when the run has ended.
@@ -142,6 +144,7 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
     notebook.check_kernel().map_err(|e| bad(e.to_string()))?;
     parameters::inject(&mut notebook, &args.parameters).map_err(|e| bad(e.to_string()))?;
 
+    let here = std::env::current_dir().map_err(|e| bad(e.to_string()))?;
     let path = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
     let stem = path
@@ -172,6 +175,7 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
         name,
         notebook,
         folder,
+        here,
         place,
         page,
         in_place,
@@ -310,7 +314,8 @@ fn summary(name: &str, report: &Report, took: Duration, start: Duration) -> Stri
 fn write(job: &Job, note: &str) -> Result<String, Failure> {
     let fault = |e: crate::notebook::save::SaveError| Failure::new(Exit::NotWritten, e);
     save(&job.place, &job.notebook.to_text()).map_err(fault)?;
-    let mut said = format!("wrote {}", job.place.display());
+    let told = |path: &Path| path.strip_prefix(&job.here).unwrap_or(path).display().to_string();
+    let mut said = format!("wrote {}", told(&job.place));
     if let Some(path) = &job.page {
         let name = job.place.file_stem().unwrap_or_default().to_string_lossy();
         let foot = format!("{note} with glassbox {}", env!("CARGO_PKG_VERSION"));
@@ -320,7 +325,7 @@ fn write(job: &Job, note: &str) -> Result<String, Failure> {
             note: &foot,
         };
         save(path, &html::page(&job.notebook, &options)).map_err(fault)?;
-        said.push_str(&format!(" and {}", path.display()));
+        said.push_str(&format!(" and {}", told(path)));
     }
     Ok(said)
 }
