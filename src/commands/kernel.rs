@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Exit, Failure};
-use super::{say, terminal};
+use super::{SessionArgs, say, terminal};
 use crate::kernel::{self, InstallOptions, Place};
 
 /// Serve Jupyter; this is what Jupyter itself starts
@@ -13,7 +13,9 @@ use crate::kernel::{self, InstallOptions, Place};
 #[command(after_help = "\
 Examples:
   glassbox install && jupyter lab            the usual way: Jupyter starts the kernel
-  glassbox kernel --connection-file kernel.json")]
+  glassbox kernel --connection-file kernel.json
+
+GLASSBOX_FEATURES names the features to build the prelude with; `install --features` writes it into the kernelspec.")]
 pub struct KernelArgs {
     /// The connection file that Jupyter wrote
     #[arg(long, short = 'f', value_name = "FILE")]
@@ -31,10 +33,14 @@ Examples:
   glassbox install --sys-prefix              into the active Python environment
   glassbox install --prefix /usr/local       for everybody
   glassbox install --name glassbox-dev       beside another one
+  glassbox install --features cuda           with an NVIDIA GPU
   glassbox install --stock                   plain evcxr_jupyter with the prelude")]
 pub struct InstallArgs {
     #[command(flatten)]
     target: Target,
+
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 /// Remove what `install` wrote
@@ -85,6 +91,7 @@ impl Target {
             place,
             name: self.name.clone(),
             stock: self.stock,
+            features: Vec::new(),
         }
     }
 }
@@ -98,7 +105,12 @@ pub fn serve(args: &KernelArgs) -> Result<Exit, Failure> {
 
 /// Runs `glassbox install`.
 pub fn install(args: &InstallArgs) -> Result<Exit, Failure> {
-    let options = args.target.options();
+    let mut options = args.target.options();
+    options.features = args.session.features.clone();
+    if options.stock && !options.features.is_empty() {
+        let message = "the stock kernel builds the prelude without features; leave out --features (and GLASSBOX_FEATURES)";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if options.stock {
         terminal::line("building the prelude for the stock kernel: minutes the first time");
         kernel::stock::prepare().map_err(|e| Failure::new(Exit::NoSession, format!("{e:#}")))?;

@@ -186,24 +186,16 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
 fn execute(mut job: Job, args: &RunArgs, interrupts: &Interrupts) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let cells = runner::executable(&job.notebook).len();
-    let (report, start) = if cells == 0 {
-        (
-            Report {
-                cells: Vec::new(),
-                total: 0,
-                ending: Ending::Finished,
-            },
-            Duration::ZERO,
-        )
-    } else {
-        run_cells(&mut job, args, interrupts)?
+    let ran = match cells {
+        0 => Ran::nothing(),
+        _ => run_cells(&mut job, args, interrupts)?,
     };
-    let note = summary(&job.name, &report, begun.elapsed(), start);
+    let report = &ran.report;
+    let note = summary(&job.name, report, begun.elapsed(), ran.start);
     let written = write(&job, &note);
-    if let Some(failed) = report.failed() {
-        if let Some(text) = terminal::failed_cell(&job.name, failed) {
-            drop(std::io::stderr().write_all(text.as_bytes()));
-        }
+    let failed = report.failed();
+    if let Some(text) = failed.and_then(|cell| terminal::failed_cell(&job.name, cell)) {
+        drop(std::io::stderr().write_all(text.as_bytes()));
     }
     say(&note);
     say(&written?);
@@ -214,11 +206,32 @@ fn execute(mut job: Job, args: &RunArgs, interrupts: &Interrupts) -> Result<Exit
     })
 }
 
-fn run_cells(
-    job: &mut Job,
-    args: &RunArgs,
-    interrupts: &Interrupts,
-) -> Result<(Report, Duration), Failure> {
+/// What is left when the cells have run.
+struct Ran {
+    report: Report,
+    /// How long the session took to start.
+    start: Duration,
+    /// Ending a session takes a moment; the outputs are written before that.
+    _session: Option<Session>,
+}
+
+impl Ran {
+    /// A notebook without code needs no session.
+    fn nothing() -> Ran {
+        let report = Report {
+            cells: Vec::new(),
+            total: 0,
+            ending: Ending::Finished,
+        };
+        Ran {
+            report,
+            start: Duration::ZERO,
+            _session: None,
+        }
+    }
+}
+
+fn run_cells(job: &mut Job, args: &RunArgs, interrupts: &Interrupts) -> Result<Ran, Failure> {
     let no_session =
         |e: &dyn std::fmt::Display| Failure::new(Exit::NoSession, format!("{}: {e}", job.name));
     // The session's process, and with it every path that a cell names, starts from the notebook's folder, as in Jupyter.
@@ -260,7 +273,11 @@ fn run_cells(
     );
     interrupts.release();
     watch.close();
-    Ok((report, start))
+    Ok(Ran {
+        report,
+        start,
+        _session: Some(session),
+    })
 }
 
 /// One line that says how the run went.
@@ -314,7 +331,12 @@ fn summary(name: &str, report: &Report, took: Duration, start: Duration) -> Stri
 fn write(job: &Job, note: &str) -> Result<String, Failure> {
     let fault = |e: crate::notebook::save::SaveError| Failure::new(Exit::NotWritten, e);
     save(&job.place, &job.notebook.to_text()).map_err(fault)?;
-    let told = |path: &Path| path.strip_prefix(&job.here).unwrap_or(path).display().to_string();
+    let told = |path: &Path| {
+        path.strip_prefix(&job.here)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
     let mut said = format!("wrote {}", told(&job.place));
     if let Some(path) = &job.page {
         let name = job.place.file_stem().unwrap_or_default().to_string_lossy();

@@ -14,6 +14,9 @@ use crate::session::{Display as Shown, Event, StartEvent};
 /// How often a log gets a line about a cell or a build that takes long.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Columns for a cell's first line in a terminal of 100; its time and its fate follow.
+const HEAD: usize = 76;
+
 /// Writes an error for a person.
 pub fn complain(message: &str) {
     line(&format!(
@@ -195,7 +198,7 @@ impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for Cells<F> {
             // A log shows which cell is running even if it never ends.
             None => drop(write!(std::io::stderr(), "  {} … ", head(label, 72))),
         }
-        self.head = head(label, width.min(100) - 20);
+        self.head = head(label, width.min(100) - (100 - HEAD));
         self.started = Instant::now();
         self.live = Some(live);
     }
@@ -225,7 +228,7 @@ impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for Cells<F> {
             Some(mut live) if live.bar.is_some() => {
                 live.end();
                 let padding =
-                    " ".repeat(76usize.saturating_sub(console::measure_text_width(&self.head)));
+                    " ".repeat(HEAD.saturating_sub(console::measure_text_width(&self.head)));
                 line(&format!(
                     "{mark} {}{padding} {}{note}",
                     self.head,

@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+use crate::session::FEATURES_VARIABLE;
+
 use super::stock;
 
 const LOGOS: [(&str, &[u8]); 3] = [
@@ -40,6 +42,8 @@ pub struct InstallOptions {
     pub name: Option<String>,
     /// Plain evcxr_jupyter with the prelude preloaded, instead of Glassbox's own kernel.
     pub stock: bool,
+    /// Features of the prelude that the kernel's sessions are built with, such as `cuda`.
+    pub features: Vec<String>,
 }
 
 impl InstallOptions {
@@ -130,8 +134,16 @@ fn kernel_json(options: &InstallOptions, program: &str) -> Value {
         format!("{title}: {name}")
     };
     let glassbox = json!({ "version": env!("CARGO_PKG_VERSION"), "stock": options.stock });
+    let mut environment = serde_json::Map::new();
+    if !options.features.is_empty() {
+        environment.insert(
+            FEATURES_VARIABLE.to_owned(),
+            options.features.join(",").into(),
+        );
+    }
     json!({
         "argv": [program, arguments[0], arguments[1], "{connection_file}"],
+        "env": environment,
         "display_name": title,
         "language": "rust",
         "interrupt_mode": "message",
@@ -244,6 +256,20 @@ mod tests {
         assert!(install(&options).is_err());
         assert!(uninstall(&options).is_err());
         assert!(std::fs::read_to_string(folder.join("kernel.json"))?.contains("Mine"));
+        Ok(())
+    }
+
+    #[test]
+    fn features_reach_the_kernel_s_sessions() -> anyhow::Result<()> {
+        let prefix = tempfile::tempdir()?;
+        let options = InstallOptions {
+            place: Place::Prefix(prefix.path().to_owned()),
+            features: vec!["cuda".to_owned(), "more".to_owned()],
+            ..Default::default()
+        };
+        let text = std::fs::read_to_string(install(&options)?.join("kernel.json"))?;
+        let spec: serde_json::Value = serde_json::from_str(&text)?;
+        assert_eq!(spec["env"]["GLASSBOX_FEATURES"], "cuda,more");
         Ok(())
     }
 

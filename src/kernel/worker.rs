@@ -179,7 +179,7 @@ fn start_session(news: &Sender<News>) {
     let mut progress = |event| {
         let _ = news.send(News::Event(event));
     };
-    let session = Session::start(SessionConfig::default(), &mut progress);
+    let session = Session::start(SessionConfig::from_environment(), &mut progress);
     // A closed channel means that the kernel is shutting down: the session ends as it is dropped.
     let _ = news.send(News::Done(Box::new(session)));
 }

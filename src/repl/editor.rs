@@ -11,7 +11,7 @@ use reedline::{
     Validator, default_emacs_keybindings,
 };
 
-use super::{Shared, lock};
+use super::{Shared, command, lock};
 use crate::notebook::highlight::{Kind, tokens};
 use crate::session::{Completeness, Session};
 
@@ -80,7 +80,7 @@ impl Editor {
     pub fn read(&mut self) -> reedline::Result<Read> {
         Ok(match self.line.read_line(&self.prompt)? {
             Signal::Success(code) => {
-                if !code.trim().is_empty() {
+                if !code.trim().is_empty() && command(&code).is_none() {
                     self.prompt.next += 1;
                 }
                 Read::Cell(code)

@@ -103,7 +103,7 @@ impl Screen {
             Some(live) if live.id == *id => {
                 // Up to the display's first row, and clear from there down.
                 drop(
-                    write!(out, "\u{1b}[{}A\u{1b}[J{text}\n", live.rows).and_then(|()| out.flush()),
+                    writeln!(out, "\u{1b}[{}A\u{1b}[J{text}", live.rows).and_then(|()| out.flush()),
                 );
                 let rows = self.rows(&text);
                 self.live = self.fits(rows).then(|| Live {

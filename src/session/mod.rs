@@ -63,6 +63,24 @@ pub struct SessionConfig {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// Names the features of the prelude, separated by commas, for sessions that no command line starts.
+pub const FEATURES_VARIABLE: &str = "GLASSBOX_FEATURES";
+
+impl SessionConfig {
+    /// The default with the features that [`FEATURES_VARIABLE`] names: what Jupyter's kernel starts with.
+    pub fn from_environment() -> SessionConfig {
+        let named = std::env::var(FEATURES_VARIABLE).unwrap_or_default();
+        let features = named
+            .split(',')
+            .map(str::trim)
+            .filter(|feature| !feature.is_empty());
+        SessionConfig {
+            features: features.map(str::to_owned).collect(),
+            ..SessionConfig::default()
+        }
+    }
+}
+
 impl Default for SessionConfig {
     fn default() -> SessionConfig {
         SessionConfig {
