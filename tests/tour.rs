@@ -1,0 +1,187 @@
+//! The tour as a newcomer runs it: the built binary executes it from top to bottom, and what it leaves is looked at.
+//! And the promise it makes about the interrupt button, kept in a session of its own.
+
+mod session_support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use glassbox::session::{CellErrorKind, Event};
+use serde_json::Value;
+use session_support::TestSession;
+
+/// What the README promises of the captions of held-out pictures, all attributes together.
+const GOAL_PERCENT: u32 = 90;
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        _ => String::new(),
+    }
+}
+
+/// Every output of the notebook under this MIME type, in order.
+fn shown(notebook: &Value, mime: &str) -> Vec<String> {
+    notebook["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|cell| cell["outputs"].as_array())
+        .flatten()
+        .filter_map(|output| output["data"].get(mime))
+        .map(text_of)
+        .collect()
+}
+
+#[test]
+fn the_tour_trains_and_captions() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let folder = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .current_dir(root)
+        .args([
+            "run",
+            "notebooks/00_tour.ipynb",
+            "--html",
+            "--timeout",
+            "900",
+            "--output",
+        ])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "the tour failed:\n{said}");
+    println!(
+        "the tour took {:.0} s in all",
+        begin.elapsed().as_secs_f64()
+    );
+
+    let text = std::fs::read_to_string(folder.path().join("00_tour.ipynb")).unwrap();
+    let notebook: Value = serde_json::from_str(&text).unwrap();
+    let pages = shown(&notebook, "text/html");
+    let has = |what: &str| pages.iter().any(|page| page.contains(what));
+    assert!(
+        has("trainable") && has("image_encoder"),
+        "no table of the model"
+    );
+    assert!(has("&lt;|imstart|&gt;") || has("imstart"), "no token strip");
+    assert!(has("probability"), "no next-token table");
+    // One display for the whole of the training: the plot is there once, in its last state.
+    let plots = pages
+        .iter()
+        .filter(|page| page.contains("validation") && page.contains("<svg"))
+        .count();
+    assert_eq!(plots, 1, "the training shows {plots} plots");
+    assert!(
+        has("steps/s") && has("tokens/s"),
+        "no speed at the end of the training"
+    );
+    let grid = pages
+        .iter()
+        .find(|page| page.contains("prediction") && page.contains("reference"));
+    let grid = grid.expect("no grid of captioned pictures");
+    assert!(
+        grid.matches("data:image/png;base64,").count() >= 8,
+        "too few pictures in the grid"
+    );
+
+    // The last line with a figure says how good it is now; the notebook itself has checked it.
+    let streams: String = notebook["cells"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|cell| cell["outputs"].as_array())
+        .flatten()
+        .map(|output| text_of(&output["text"]))
+        .collect();
+    let line = streams
+        .lines()
+        .find(|line| line.starts_with("all attributes right:"))
+        .expect(&streams);
+    let figures: Vec<u32> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|digits| digits.parse().ok())
+        .collect();
+    println!("{line}");
+    let [before, after] = figures[..] else {
+        panic!("{line}")
+    };
+    assert!(
+        before < 30,
+        "the untrained model is too good to be untrained: {line}"
+    );
+    assert!(after >= GOAL_PERCENT, "{line}");
+
+    let page = std::fs::read_to_string(folder.path().join("00_tour.html")).unwrap();
+    assert!(page.contains("data:image/png;base64,"));
+    for outside in ["src=\"http", "href=\"http://", "<script src", "@import"] {
+        assert!(
+            !page.contains(outside),
+            "the page is not self-contained: {outside}"
+        );
+    }
+}
+
+#[test]
+fn an_interrupted_training_goes_on_where_it_stopped() {
+    let mut cells = TestSession::start();
+    let setup = r#"
+        let folder = std::env::temp_dir().join(format!("glassbox-interrupt-{}", std::process::id()));
+        Shapes::new(ShapesConfig::default())?.write_coco(&folder, 64, 16)?;
+        let train_set = CocoCaptions::open(&folder, Split::Train)?;
+        let val_set = CocoCaptions::open(&folder, Split::Val)?;
+        let picture = val_set.sample(0)?.image;
+    "#;
+    let made = cells.run(setup);
+    assert!(made.outcome.status.is_ok(), "{made:#?}");
+    let model = r#"
+        let vlm = Vlm::tiny(&Device::Cpu)?;
+        let mut trainer = Trainer::new(TrainerConfig { steps: 100_000, ..TrainerConfig::tour() })?;
+    "#;
+    let made = cells.run(model);
+    assert!(made.outcome.status.is_ok(), "{made:#?}");
+
+    let done = train_until_interrupted(&mut cells, 1);
+    assert!(done > 0, "no step was finished");
+    let caption =
+        cells.run("println!(\"{}\", vlm.generate(&picture)?.max_new_tokens(12).run()?.text);");
+    assert!(caption.outcome.status.is_ok(), "{caption:#?}");
+    let further = train_until_interrupted(&mut cells, 4);
+    assert!(
+        further > done,
+        "the run stood at step {done} and went on to {further}"
+    );
+    cells.run("std::fs::remove_dir_all(&folder).ok();");
+}
+
+/// Trains and interrupts once the plot has been redrawn `updates` times with a speed. Gives the last finished step.
+fn train_until_interrupted(cells: &mut TestSession, updates: usize) -> usize {
+    let interrupter = cells.session.interrupter();
+    let mut seen = 0;
+    let mut asked: Option<Instant> = None;
+    let fit = "trainer.fit(&vlm, &train_set, &val_set)?";
+    let outcome = cells.session.evaluate(fit, &mut |event| {
+        if let Event::Update(display) = &event
+            && display.plain().is_some_and(|text| text.contains("steps/s"))
+        {
+            seen += 1;
+            if seen == updates {
+                asked = Some(Instant::now());
+                interrupter.interrupt();
+            }
+        }
+    });
+    let error = outcome
+        .status
+        .expect_err("the training was to be interrupted");
+    assert_eq!(error.kind, CellErrorKind::Interrupted, "{error:#?}");
+    let took = asked.expect("no progress was shown").elapsed();
+    println!("stopped {:.2} s after the interrupt", took.as_secs_f64());
+    // A step takes a tenth of a second; the bound only tells a stop within steps from no stop at all.
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    cells.result_of("trainer.step()").parse().unwrap()
+}
