@@ -134,14 +134,17 @@ fn main() -> std::process::ExitCode {
 fn run(options: &Options) -> Result<()> {
     if options.wants("vit") {
         let folder = made(&options.out.join("vit"))?;
-        let plan = options.plan(4000, 16, 2e-3);
-        let (vit, outcome) = vit::pretrain(&plan)?;
+        let first = options.plan(4000, 16, 2e-3);
+        let (vit, middle) = vit::pretrain(vit::fresh(options.seed)?, &first, 0)?;
+        // Again with fresh heads and a lower rate: shapes are learned late.
+        let second = options.plan(2500, 16, 1e-3);
+        let (vit, end) = vit::pretrain(vit, &second, first.steps)?;
         vit.save(&folder)?;
         write_json(
             &folder.join("preprocessor_config.json"),
             &vit::image_processor().to_json(),
         )?;
-        card::write(&options.out, "vit", &plan, &outcome)?;
+        card::write(&options.out, "vit", &[(first, middle), (second, end)])?;
     }
     if options.wants("llm") {
         let folder = made(&options.out.join("llm"))?;
@@ -151,7 +154,7 @@ fn run(options: &Options) -> Result<()> {
         let config = llm::config(&processor);
         let (llm, outcome) = llm::pretrain(&config, &documents::Words::new(processor)?, &plan)?;
         llm.save(&folder)?;
-        card::write(&options.out, "llm", &plan, &outcome)?;
+        card::write(&options.out, "llm", &[(plan, outcome)])?;
     }
     Ok(())
 }

@@ -184,10 +184,14 @@ fn losses(heads: &Heads, hidden: &Tensor, targets: &Targets) -> Result<[Tensor; 
     ])
 }
 
-/// Trains a fresh encoder.
-pub fn pretrain(plan: &Plan) -> Result<(Vit, Outcome)> {
-    let config = config();
-    let mut vit = Vit::new_random(&config, plan.seed, &Device::Cpu)?;
+/// A fresh encoder.
+pub fn fresh(seed: u64) -> Result<Vit> {
+    Vit::new_random(&config(), seed, &Device::Cpu)
+}
+
+/// Trains an encoder with fresh heads, on scenes that begin behind those of `seen` steps.
+pub fn pretrain(mut vit: Vit, plan: &Plan, seen: usize) -> Result<(Vit, Outcome)> {
+    let config = vit.config.clone();
     vit.set_trainable(true)?;
     let random = Checkpoint::random(plan.seed, DType::F32, &Device::Cpu);
     let before = Heads::new(&random, "heads_before", config.hidden_size)?;
@@ -217,7 +221,7 @@ pub fn pretrain(plan: &Plan) -> Result<(Vit, Outcome)> {
         let mut targets = Targets::default();
         let mut pictures = Vec::with_capacity(plan.batch);
         for place in 0..plan.batch {
-            let scene = shapes.scene(Split::Train, (step * plan.batch + place) as u64);
+            let scene = shapes.scene(Split::Train, ((seen + step) * plan.batch + place) as u64);
             pictures.push(shapes.draw(&scene)?);
             targets.add(&scene);
         }
