@@ -233,7 +233,7 @@ impl Phi3Config {
             return fail(format!("hidden_act is {}, Phi-3 has silu", self.hidden_act));
         }
         let rotated = self.rotary_dim();
-        if rotated == 0 || rotated % 2 != 0 || rotated > self.head_dim() {
+        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > self.head_dim() {
             return fail(format!(
                 "partial_rotary_factor {} of heads of {} gives {rotated} rotated values, which must be even and within the head",
                 self.partial_rotary_factor,

@@ -1,6 +1,6 @@
 //! Activations: GELU (exact, by the error function) and SwiGLU on a packed gate-and-up projection.
 
-use super::kernels::{self, erf, exp, for_row_blocks, simd_fn};
+use super::kernels::{self, exp, for_row_blocks, normal_cdf, simd_fn};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
 
@@ -21,7 +21,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// When the last dimension is odd.
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     let packed = gate_up.dim(D::Minus1)?;
-    if packed % 2 != 0 {
+    if !packed.is_multiple_of(2) {
         return Err(Error::Input(format!(
             "swiglu needs gate and up of equal width side by side, the last dimension is {packed}"
         )));
@@ -37,7 +37,7 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
 simd_fn! {
     fn gelu_forward(y: &mut [f32], x: &[f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
-            *y = 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+            *y = x * normal_cdf(x);
         }
     }
 }
@@ -46,8 +46,7 @@ simd_fn! {
     fn gelu_backward(dx: &mut [f32], x: &[f32], dy: &[f32]) {
         const INV_SQRT_2PI: f32 = 0.398_942_3;
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-            let phi = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
-            *dx = dy * (phi + x * INV_SQRT_2PI * exp(-0.5 * x * x));
+            *dx = dy * (normal_cdf(x) + x * INV_SQRT_2PI * exp(-0.5 * x * x));
         }
     }
 }

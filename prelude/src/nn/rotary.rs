@@ -74,7 +74,7 @@ impl Rotary {
     pub fn rotate(&self, x: &Tensor, head_dim: usize) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
         self.check(batch, tokens, head_dim)?;
-        if width % head_dim != 0 {
+        if !width.is_multiple_of(head_dim) {
             return Err(Error::Input(format!(
                 "width {width} is not a whole number of heads of {head_dim}"
             )));

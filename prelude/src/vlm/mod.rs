@@ -25,6 +25,8 @@ pub mod prompt;
 pub mod sampling;
 pub mod save;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod tiny;
 
 pub use concatenate::{Query, Sequence};
@@ -38,7 +40,7 @@ pub use settings::{
 use crate::display::{MimeBundle, ModelPart, ModelTable, Render};
 use crate::language::{LlmProcessor, Phi3};
 use crate::nn::{Network, Parameter, Weight};
-use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
+use crate::projector::{Projector, ProjectorConfig};
 use crate::vision::{ImageProcessor, Modality, Vit};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -130,7 +132,7 @@ impl Vlm {
         }
         let projector = Projector::new(
             ProjectorConfig {
-                kind: ProjectorKind::Mlp2xGelu,
+                kind: settings.projector,
                 input: image_encoder.dim(),
                 output: llm.config.hidden_size,
             },

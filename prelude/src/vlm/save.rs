@@ -73,6 +73,7 @@ impl Vlm {
         let settings: VlmSettings =
             serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })?;
         let mut new = self.clone();
+        new.projector.config.kind = settings.projector;
         new.load_weights(dir.join(WEIGHTS))?;
         if dir.join(LLM_ADAPTER).is_dir() {
             load_adapter(&mut new.llm, dir.join(LLM_ADAPTER))?;

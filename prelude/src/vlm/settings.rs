@@ -5,6 +5,7 @@
 //! `VlmSettings { bos: BosPlacement::Once, ..VlmSettings::blog() }`.
 
 use crate::nn::LoraConfig;
+use crate::projector::ProjectorKind;
 use crate::vision::{Rescaling, VisionFeature};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,9 @@ pub struct VlmSettings {
     /// Which hidden states become image tokens: the blog takes the last layer's output *before* the final LayerNorm.
     #[serde(with = "by_name")]
     pub vision_feature: VisionFeature,
+    /// The form of the projector.
+    #[serde(default)]
+    pub projector: ProjectorKind,
     /// The blog's second fault: pictures in [0, 1] are divided by 255 again, the ViT sees near-black.
     pub rescaling: Rescaling,
     /// Whether LoRA trains.
@@ -107,6 +111,7 @@ impl VlmSettings {
         Self {
             name: "blog".into(),
             vision_feature: VisionFeature::default(),
+            projector: ProjectorKind::Mlp2xGelu,
             rescaling: Rescaling::Twice,
             adapters: AdapterTraining::Frozen,
             targets: Targets::Middle,

@@ -4,6 +4,11 @@
 //! names. Every size comes from the folder's own config files. Each group prints its checks; the run ends with a table
 //! and fails if a check failed, or if a group could not run at all.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "the table on stdout is what this program is for"
+)]
+
 mod compare;
 mod images;
 mod llm;
