@@ -35,7 +35,7 @@ def main():
     )
     assert notebook.metadata.language_info.name == "rust", notebook.metadata
     assert [cell.execution_count for cell in cells] == [1, 2, 3, 4, 5]
-    assert cells[1].outputs[0].text == "sum 15.0\n", cells[1].outputs
+    assert cells[1].outputs[0].text == "sum 15\n", cells[1].outputs
     assert cells[2].outputs[0].data["text/plain"] == "[2, 3]", cells[2].outputs
     # Updates replace: one display, in its last state.
     shown = [output.data["text/plain"] for output in cells[3].outputs]
