@@ -480,10 +480,7 @@ impl Desk {
         self.waiting = others;
         for job in cells {
             if let Job::Execute(cause) = job {
-                self.answer(
-                    &cause,
-                    json!({ "status": "aborted", "execution_count": self.count }),
-                );
+                self.answer(&cause, json!({ "status": "aborted" }));
             }
         }
     }
