@@ -375,6 +375,7 @@ fn completion_inspection_and_variables_know_the_session() {
 }
 
 #[test]
+#[allow(clippy::print_stdout)] // figures for people, seen with --nocapture
 fn latency_of_simple_cells() {
     let mut session = TestSession::start();
     for code in [
