@@ -4,7 +4,7 @@ mod session_support;
 
 use std::time::{Duration, Instant};
 
-use glassbox::session::{CellErrorKind, Completeness, Event, Interrupted, Interrupter, StreamName};
+use glassbox::session::{CellErrorKind, Completeness, Event, Interrupted, StreamName};
 use session_support::{Run, TestSession};
 
 /// The events in short: streams by their text, everything else by its kind and plain text.
@@ -246,27 +246,37 @@ fn after_the_process_died_the_next_cell_runs() {
     assert_eq!(session.result_of("MimeBundle::text(\"back\")"), "back");
 }
 
-/// Interrupts after each of the delays, from another thread.
-fn interrupt_after(
-    interrupter: Interrupter,
-    delays: &'static [u64],
-) -> std::thread::JoinHandle<Vec<Interrupted>> {
-    std::thread::spawn(move || {
-        let ask = |&delay: &u64| {
-            std::thread::sleep(Duration::from_millis(delay));
-            interrupter.interrupt()
-        };
-        delays.iter().map(ask).collect()
-    })
+/// Runs a cell and interrupts it `times` times, half a second apart, from when its first output arrives.
+fn run_interrupted(session: &mut TestSession, code: &str, times: usize) -> (Run, Vec<Interrupted>) {
+    let interrupter = session.session.interrupter();
+    let (begun, wait) = std::sync::mpsc::channel();
+    let asking = std::thread::spawn(move || {
+        let mut answers = Vec::new();
+        if wait.recv().is_ok() {
+            for _ in 0..times {
+                std::thread::sleep(Duration::from_millis(500));
+                answers.push(interrupter.interrupt());
+            }
+        }
+        answers
+    });
+    let mut events = Vec::new();
+    let outcome = session.session.evaluate(code, &mut |event| {
+        // After the first the other end may be gone.
+        let _ = begun.send(());
+        events.push(event);
+    });
+    drop(begun);
+    (Run { events, outcome }, asking.join().unwrap())
 }
 
 #[test]
 fn an_interrupt_stops_a_loop_that_asks_and_keeps_the_variables() {
     let mut session = TestSession::start();
     session.run("let mut steps = 0u64;");
-    let asking = interrupt_after(session.session.interrupter(), &[3000]);
-    let run = session.run("loop { check_interrupt()?; steps += 1; std::thread::sleep(std::time::Duration::from_millis(1)); }");
-    assert_eq!(asking.join().unwrap(), [Interrupted::Asked]);
+    let code = "println!(\"begun\"); loop { check_interrupt()?; steps += 1; std::thread::sleep(std::time::Duration::from_millis(1)); }";
+    let (run, answers) = run_interrupted(&mut session, code, 1);
+    assert_eq!(answers, [Interrupted::Asked]);
     let failure = error(&run);
     assert_eq!(
         (&failure.kind, failure.ename.as_str()),
@@ -280,12 +290,9 @@ fn an_interrupt_stops_a_loop_that_asks_and_keeps_the_variables() {
 fn a_second_interrupt_ends_a_loop_that_does_not_ask() {
     let mut session = TestSession::start();
     session.run("let lost = 0u64;");
-    let asking = interrupt_after(session.session.interrupter(), &[3000, 500]);
-    let run = session.run("loop { std::hint::spin_loop(); }");
-    assert_eq!(
-        asking.join().unwrap(),
-        [Interrupted::Asked, Interrupted::Killed]
-    );
+    let code = "println!(\"begun\"); loop { std::hint::spin_loop(); }";
+    let (run, answers) = run_interrupted(&mut session, code, 2);
+    assert_eq!(answers, [Interrupted::Asked, Interrupted::Killed]);
     let failure = error(&run);
     assert_eq!(failure.kind, CellErrorKind::Interrupted);
     assert_eq!(failure.state.lost, ["lost"]);

@@ -20,6 +20,13 @@ pub(crate) const PRELUDE: &str = "glassbox-prelude";
 /// The crates whose types appear in cells.
 const SHOWN: [&str; 3] = [PRELUDE, "candle-core", "candle-nn"];
 
+/// The crates of the standard library that it is shown; those below them hold no type that a cell can name.
+const STANDARD: [&str; 4] = ["alloc", "core", "proc_macro", "std"];
+/// The folder with these.
+const LIBRARY: &str = "library";
+/// Tells rust-analyzer where the standard library's source is.
+pub(crate) const LIBRARY_VARIABLE: &str = "RUST_SRC_PATH";
+
 /// Writes the manifests below `dir`; the prelude's is in the folder of its name.
 pub(crate) fn write(
     dir: &Path,
@@ -48,7 +55,22 @@ pub(crate) fn write(
         let file = package.join("Cargo.toml");
         fs::write(&file, manifest).map_err(SessionError::cache("write", &file))?;
     }
+    let library = library(dir);
+    fs::create_dir_all(&library).map_err(SessionError::cache("create", &library))?;
+    for name in STANDARD {
+        let link = library.join(name);
+        std::os::unix::fs::symlink(toolchain.library.join(name), &link)
+            .map_err(SessionError::cache("write", &link))?;
+    }
     Ok(())
+}
+
+/// The folder, below `dir`, with links to the standard library's main crates and nothing else.
+///
+/// Without the workspace manifest that stands beside the real ones, rust-analyzer takes these crates as they are and
+/// does not read the thirty megabytes of processor intrinsics and of crates below `std`.
+pub(crate) fn library(dir: &Path) -> PathBuf {
+    dir.join(LIBRARY)
 }
 
 /// The prelude's package among the manifests below `dir`.

@@ -103,11 +103,15 @@ impl Session {
         toolchain::install_stand_ins(folder.path(), &toolchain, &program)?;
 
         let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
-        let started = toolchain::with_stand_ins_on_path(folder.path(), || {
-            std::panic::catch_unwind(AssertUnwindSafe(|| {
-                EvalContext::with_subprocess_command(command)
-            }))
-        });
+        let started = toolchain::with_stand_ins_on_path(
+            folder.path(),
+            &analysis::library(&prelude.analysis),
+            || {
+                std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    EvalContext::with_subprocess_command(command)
+                }))
+            },
+        );
         let (mut context, outputs) = match started {
             Ok(Ok(started)) => started,
             Ok(Err(error)) => {
@@ -146,7 +150,11 @@ impl Session {
 
     /// Tells evcxr, for rust-analyzer, which package the prelude is.
     fn add_prelude(&mut self) -> Result<(), SessionError> {
-        let path = Value::String(self.prelude.analysis.to_string_lossy().into_owned());
+        let path = Value::String(
+            analysis::prelude(&self.prelude.analysis)
+                .to_string_lossy()
+                .into_owned(),
+        );
         let dependency = format!(":dep {} = {{ path = {path} }}", analysis::PRELUDE);
         self.first_cell(&format!("{dependency}\n{ALLOW_QUESTION_MARK}"))
     }
@@ -595,6 +603,7 @@ fn child_command(
         .env(child::PRELUDE_VARIABLE, &prelude.library)
         .env("PATH", &toolchain.path)
         .env_remove(toolchain::WORK_VARIABLE)
+        .env_remove(analysis::LIBRARY_VARIABLE)
         .env("LD_LIBRARY_PATH", joined);
     match before {
         Some(before) => command.env(child::LIBRARY_PATH_BEFORE, before),

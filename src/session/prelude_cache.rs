@@ -31,7 +31,7 @@ const DEPENDENCIES: &str = "deps";
 const ANALYSIS: &str = "analysis";
 const MANIFEST: &str = "manifest.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "2";
+const LAYOUT: &str = "3";
 const RUSTFLAGS: &str = "-Cprefer-dynamic";
 /// How often a session that waits for another's build looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ const KEPT: usize = 3;
 pub(crate) struct CachedPrelude {
     pub library: PathBuf,
     pub dependencies: PathBuf,
-    /// The prelude as rust-analyzer sees it, a package.
+    /// What rust-analyzer reads, see [`analysis`].
     pub analysis: PathBuf,
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
     (whole && named && has_elf_header(&dir.join(LIBRARY))).then(|| CachedPrelude {
         library: dir.join(LIBRARY),
         dependencies: dir.join(DEPENDENCIES),
-        analysis: analysis::prelude(&dir.join(ANALYSIS)),
+        analysis: dir.join(ANALYSIS),
     })
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use super::analysis;
 use super::error::SessionError;
 use super::stand_in;
 
@@ -24,6 +25,8 @@ pub(crate) struct Toolchain {
     pub version: String,
     /// Folder of the shared standard library.
     pub libdir: PathBuf,
+    /// Folder of the standard library's source.
+    pub library: PathBuf,
     /// PATH without any stand-ins, for the process that runs cells.
     pub path: OsString,
 }
@@ -43,7 +46,8 @@ impl Toolchain {
                 reason: "it does not say where it lives".into(),
             });
         };
-        let source = sysroot.join("lib/rustlib/src/rust/library/std/src/lib.rs");
+        let library = sysroot.join("lib/rustlib/src/rust/library");
+        let source = library.join("std/src/lib.rs");
         if !source.exists() {
             return Err(SessionError::NoRustSource { expected: source });
         }
@@ -52,6 +56,7 @@ impl Toolchain {
             cargo,
             version,
             libdir,
+            library,
             path: std::env::var_os("PATH").unwrap_or_default(),
         })
     }
@@ -156,7 +161,12 @@ pub(crate) fn install_stand_ins(
 /// Puts the folder's stand-ins first on PATH while `work` runs: that is when evcxr looks for its tools.
 ///
 /// One session at a time, so that none meets the stand-ins of another.
-pub(crate) fn with_stand_ins_on_path<T>(folder: &Path, work: impl FnOnce() -> T) -> T {
+/// From then on rust-analyzer, which lives in this process, reads the standard library from `library`.
+pub(crate) fn with_stand_ins_on_path<T>(
+    folder: &Path,
+    library: &Path,
+    work: impl FnOnce() -> T,
+) -> T {
     let _lock = ENVIRONMENT.write().unwrap_or_else(PoisonError::into_inner);
     let before = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(folder.join(ON_PATH)).chain(std::env::split_paths(&before));
@@ -168,6 +178,7 @@ pub(crate) fn with_stand_ins_on_path<T>(folder: &Path, work: impl FnOnce() -> T)
     unsafe {
         std::env::set_var("PATH", during);
         std::env::set_var(WORK_VARIABLE, folder.join(WORK));
+        std::env::set_var(analysis::LIBRARY_VARIABLE, library);
     }
     let result = work();
     // SAFETY: as above.
