@@ -136,15 +136,21 @@ fn run(options: &Options) -> Result<()> {
         let folder = made(&options.out.join("vit"))?;
         let first = options.plan(4000, 16, 2e-3);
         let (vit, middle) = vit::pretrain(vit::fresh(options.seed)?, &first, 0)?;
-        // Again with fresh heads and a lower rate: shapes are learned late.
+        // Twice again with fresh heads and a lower rate: shapes are learned late.
         let second = options.plan(2500, 16, 1e-3);
-        let (vit, end) = vit::pretrain(vit, &second, first.steps)?;
+        let (vit, later) = vit::pretrain(vit, &second, first.steps)?;
+        let third = options.plan(5000, 16, 1e-3);
+        let (vit, end) = vit::pretrain(vit, &third, first.steps)?;
         vit.save(&folder)?;
         write_json(
             &folder.join("preprocessor_config.json"),
             &vit::image_processor().to_json(),
         )?;
-        card::write(&options.out, "vit", &[(first, middle), (second, end)])?;
+        card::write(
+            &options.out,
+            "vit",
+            &[(first, middle), (second, later), (third, end)],
+        )?;
     }
     if options.wants("llm") {
         let folder = made(&options.out.join("llm"))?;
