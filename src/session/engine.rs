@@ -377,6 +377,9 @@ impl Session {
         cursor_byte: usize,
     ) -> Result<Option<Inspection>, SessionError> {
         let end = end_of_name(code, floor_char(code, cursor_byte));
+        if code[..end].trim().is_empty() {
+            return Ok(None); // evcxr calls it an error to ask about nothing
+        }
         let (plain, html) = self.analyse(|context| {
             context
                 .hover_at(code, end)
