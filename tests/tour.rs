@@ -1,6 +1,8 @@
 //! The tour as a newcomer runs it: the built binary executes it from top to bottom, and what it leaves is looked at.
 //! And the promise it makes about the interrupt button, kept in a session of its own.
 
+#![allow(clippy::print_stdout)] // figures for whoever reads the log
+
 mod session_support;
 
 use std::process::Command;

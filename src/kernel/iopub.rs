@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const QUEUE: usize = 1024;
 
 enum Item {
-    Message(JupyterMessage),
+    Message(Box<JupyterMessage>),
     Text {
         cause: Arc<Request>,
         stream: &'static str,
@@ -42,7 +42,7 @@ impl Outbox {
     /// Sends from a plain thread, waiting while the queue is full.
     pub fn send(&self, message: JupyterMessage) {
         // The task ends only with the process: there is no one left to tell.
-        let _ = self.0.blocking_send(Item::Message(message));
+        let _ = self.0.blocking_send(Item::Message(Box::new(message)));
     }
 
     /// Sends text of a cell from a plain thread; `stream` is `stdout` or `stderr`.
@@ -56,7 +56,7 @@ impl Outbox {
 
     /// Sends from a task.
     pub async fn post(&self, message: JupyterMessage) {
-        let _ = self.0.send(Item::Message(message)).await;
+        let _ = self.0.send(Item::Message(Box::new(message))).await;
     }
 
     /// Sends text of a cell from a task.
@@ -106,7 +106,7 @@ async fn run(mut socket: KernelIoPubXPubConnection, mut queue: mpsc::Receiver<It
                 None => return,
                 Some(Item::Message(message)) => {
                     send_pending(&mut socket, &mut pending).await;
-                    send(&mut socket, message).await;
+                    send(&mut socket, *message).await;
                 }
                 Some(Item::Text { cause, stream, text }) => {
                     gather(&mut socket, &mut pending, cause, stream, text).await;
