@@ -75,13 +75,10 @@ fn the_tour_trains_and_captions() {
     // One display for the whole of the training: the plot is there once, in its last state.
     let plots = pages
         .iter()
-        .filter(|page| page.contains("validation") && page.contains("<svg"))
+        .filter(|page| page.contains("data:image/svg+xml") && page.contains("steps/s"))
         .count();
     assert_eq!(plots, 1, "the training shows {plots} plots");
-    assert!(
-        has("steps/s") && has("tokens/s"),
-        "no speed at the end of the training"
-    );
+    assert!(has("tokens/s"), "no speed at the end of the training");
     let grid = pages
         .iter()
         .find(|page| page.contains("prediction") && page.contains("reference"));
