@@ -294,6 +294,18 @@ extern "C" fn on_sigint(_signal: libc::c_int) {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
+/// Lets the allocator keep what tensors free: a training step frees and asks for the same megabytes again, and handing them
+/// back to the system each time took a third of the CPU time of the tour as page faults.
+fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt only sets numbers of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+        libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
 fn install_interrupt_handler() {
     // SAFETY: the structure is plain data, zero is a valid value for every field, and the handler only stores a flag.
     unsafe {
@@ -428,6 +440,7 @@ fn flush_live_displays() {
 #[unsafe(no_mangle)]
 pub extern "C" fn glassbox_session_start(control_fd: i32) {
     CONTROL.store(control_fd, Ordering::Release);
+    keep_freed_memory();
     install_interrupt_handler();
     if matches!(surroundings(), Surroundings::Glassbox { .. }) {
         install_panic_hook();

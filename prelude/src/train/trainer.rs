@@ -88,7 +88,7 @@ impl TrainerConfig {
     pub fn tour() -> Self {
         Self {
             learning_rate: 3e-3,
-            steps: 1300,
+            steps: 700,
             ..Self::default()
         }
     }
