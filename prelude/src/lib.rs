@@ -54,8 +54,8 @@ pub mod prelude {
     pub use crate::session::{check_interrupt, interrupted};
     pub use crate::train::{LossKind, Schedule, TrainReport, Trainer, TrainerConfig};
     pub use crate::vision::{
-        AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, ViTConfig,
-        VisionFeature, Vit, VitOutput,
+        AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, Tower,
+        ViTConfig, VisionFeature, Vit, VitOutput,
     };
     pub use crate::vlm::{
         Generation, LossOutput, Query, Sampling, Sequence, Vlm, VlmParts, VlmSettings,

@@ -3,23 +3,30 @@
 //! # Layout
 //! - `image`: a decoded picture that a cell can keep
 //! - `image_processor`: picture → pixel values; `resize` is its exact resampling
-//! - `modality`: what any encoder must offer; `vit`: the Vision Transformer with `vit_config` and `vit_names`
+//! - `modality`: what any encoder must offer; `feature`: which of its outputs is used
+//! - `vit`: the Vision Transformer with `vit_config` and `vit_names`; `patches` embeds its input
+//! - `towers`: CLIP, SigLIP and DINOv2
 //!
 //! Data flows: file → [`Image`] → pixel values `[1, 3, H, W]` → hidden states `[1, P, D]`.
 
+pub mod feature;
 pub mod image;
 pub mod image_processor;
 pub mod modality;
+mod patches;
 mod render;
 mod resize;
+pub mod towers;
 pub mod vit;
 pub mod vit_config;
 pub mod vit_names;
 
+pub use feature::VisionFeature;
 pub use image::{AlphaPolicy, DecodeOptions, ExifPolicy, Image};
 pub use image_processor::{ImageProcessor, ImageProcessorConfig, Rescaling, Resize};
 pub use modality::{Modality, Positions};
 pub use resize::Resample;
-pub use vit::{VisionFeature, Vit, VitLayer, VitOutput};
+pub use towers::{Tower, TowerConfig};
+pub use vit::{Vit, VitLayer, VitOutput};
 pub use vit_config::ViTConfig;
 pub use vit_names::{hub_name, hub_target};

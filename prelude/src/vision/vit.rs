@@ -12,7 +12,9 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
+use super::feature::{VisionFeature, place};
 use super::modality::{Modality, Positions};
+use super::patches::embed_patches;
 use super::vit_config::ViTConfig;
 use super::vit_names::layer_name;
 use super::{ImageProcessor, ImageProcessorConfig};
@@ -23,48 +25,6 @@ use crate::nn::{
     attention_probabilities, gelu,
 };
 use crate::{Error, Result};
-
-/// Which of the encoder's outputs goes into the projector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VisionFeature {
-    /// `hidden_states[i]`, counted from the end when negative: -1 is the last layer's output *before* the final
-    /// LayerNorm. The blog's choice.
-    HiddenState(i32),
-    /// After the final LayerNorm.
-    LastHiddenState,
-}
-
-impl Default for VisionFeature {
-    fn default() -> Self {
-        VisionFeature::HiddenState(-1)
-    }
-}
-
-impl std::fmt::Display for VisionFeature {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            VisionFeature::HiddenState(index) => write!(f, "hidden_states[{index}]"),
-            VisionFeature::LastHiddenState => f.write_str("last_hidden_state"),
-        }
-    }
-}
-
-impl std::str::FromStr for VisionFeature {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let index = name
-            .strip_prefix("hidden_states[")
-            .and_then(|rest| rest.strip_suffix(']'));
-        match (name, index.map(str::parse)) {
-            ("last_hidden_state", _) => Ok(VisionFeature::LastHiddenState),
-            (_, Some(Ok(index))) => Ok(VisionFeature::HiddenState(index)),
-            _ => Err(Error::Config(format!(
-                "there is no vision feature {name:?}: use hidden_states[-1] or last_hidden_state"
-            ))),
-        }
-    }
-}
 
 /// A Vision Transformer. Cheap to clone; clones share their weights.
 #[derive(Clone, Debug)]
@@ -323,33 +283,13 @@ impl Vit {
     /// # Errors
     /// As [`Vit::forward`].
     pub fn patch_embeddings(&self, pixel_values: &Tensor) -> Result<Tensor> {
-        let (side, channels) = (self.config.image_size, self.config.num_channels);
-        let dims = pixel_values.dims();
-        if dims.len() != 4 || dims[0] == 0 || dims[1..] != [channels, side, side] {
-            return Err(Error::Input(format!(
-                "this encoder takes pixel values [B, {channels}, {side}, {side}] with B at least 1, got {dims:?}: use \
-                 its own image processor"
-            )));
-        }
-        let (batch, patch, grid) = (dims[0], self.config.patch_size, self.config.grid());
-        let values = pixel_values
-            .to_device(self.device())?
-            .to_dtype(self.dtype())?;
-        let patches = values
-            .reshape(&[batch, channels, grid, patch, grid, patch][..])?
-            .permute([0, 2, 4, 1, 3, 5])? // [B, rows, columns, C, p, p]
-            .reshape((batch, grid * grid, channels * patch * patch))?; // [B, P − 1, C·p·p]
-        let weight = self
-            .patch_weight
-            .tensor()
-            .reshape((self.config.hidden_size, channels * patch * patch))?;
-        let projection = Weight::frozen(self.patch_weight.name(), weight); // follows the gradient of the reshaped weight
-        Linear::new(
-            "embeddings.patch_embeddings.projection",
-            projection,
-            Some(self.patch_bias.clone()),
-        )
-        .forward(&patches) // [B, P − 1, D]
+        let side = self.config.image_size;
+        embed_patches(
+            pixel_values,
+            side,
+            &self.patch_weight,
+            Some(&self.patch_bias),
+        ) // [B, P − 1, D]
     }
 
     /// Class token in front, positions added: `[B, P − 1, D] → [B, P, D]`.
@@ -579,24 +519,6 @@ impl Modality for Vit {
             None => Err(Error::Input("there is no picture in an empty batch".into())),
         }
     }
-}
-
-/// The position of `index` in a list of `count`, from the end when negative.
-fn place(index: i32, count: usize) -> Result<usize> {
-    let found = if index < 0 {
-        i64::from(index) + count as i64
-    } else {
-        i64::from(index)
-    };
-    usize::try_from(found)
-        .ok()
-        .filter(|found| *found < count)
-        .ok_or_else(|| {
-            Error::Config(format!(
-                "there is no hidden_states[{index}]: this encoder has {count}, 0 to {}",
-                count - 1
-            ))
-        })
 }
 
 #[cfg(test)]
