@@ -603,6 +603,42 @@ fn without_a_compiler_the_message_says_what_to_install() {
 }
 
 #[test]
+fn a_toolchain_without_the_library_s_source_says_what_rustup_said() {
+    let context = Context::new();
+    context.notebook("a.ipynb", &[code("a", "1")]);
+    let tools = context.path("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let script = |name: &str, body: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = tools.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let sysroot = context.path("toolchains/minimal");
+    script("cargo", "exit 0");
+    script(
+        "rustc",
+        &format!("echo {0}; echo {0}/lib", sysroot.display()),
+    );
+    script(
+        "rustup",
+        "[ \"$1\" = component ] && echo \"$*: no route to the server\" >&2; exit 1",
+    );
+    let mut command = context.command(&["a.ipynb"]);
+    let child = command
+        .env("PATH", &tools)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    finish(child)
+        .ended(4)
+        .says("component add rust-src")
+        .says("no route to the server")
+        .says("toolchains/minimal");
+}
+
+#[test]
 fn several_notebooks_run_one_after_the_other_each_in_its_own_session() {
     let context = Context::new();
     std::fs::create_dir(context.path("sub")).unwrap();

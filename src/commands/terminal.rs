@@ -115,6 +115,10 @@ impl Starting {
     pub fn step(&mut self, event: &StartEvent) {
         let text = match event {
             StartEvent::Checking => "looking for the compiler and the prelude".to_owned(),
+            StartEvent::AddingRustSource => {
+                "adding the source of Rust's standard library (rustup component add rust-src)"
+                    .to_owned()
+            }
             StartEvent::BuildingPrelude { done, total, krate } => {
                 if !self.building {
                     self.building = true;

@@ -646,6 +646,9 @@ fn describe(event: &StartEvent) -> Option<String> {
         StartEvent::WaitingForOtherBuild => {
             Some("another session is building the prelude: waiting for it".to_owned())
         }
+        StartEvent::AddingRustSource => Some(
+            "adding the source of Rust's standard library, which this toolchain lacks".to_owned(),
+        ),
         _ => None,
     }
 }

@@ -69,7 +69,7 @@ impl Session {
         progress: &mut dyn FnMut(StartEvent),
     ) -> Result<Session, SessionError> {
         progress(StartEvent::Checking);
-        let toolchain = Toolchain::find()?;
+        let toolchain = Toolchain::find()?.with_source(progress)?;
         let cache = prelude_cache::cache_dir(config.cache_dir.as_deref())?;
         let source = PreludeSource::find(config.prelude_source.as_deref(), &cache)?;
         let prelude = prelude_cache::get(&source, &toolchain, &config.features, &cache, progress)?;

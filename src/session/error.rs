@@ -23,10 +23,12 @@ pub enum SessionError {
         reason: String,
     },
     /// The source of the standard library, which completion and variables need, is not installed.
-    #[error("the source of Rust's standard library is missing ({} does not exist); run `rustup component add rust-src`", expected.display())]
+    #[error("the source of Rust's standard library is missing ({} does not exist) and could not be added ({reason}); run `rustup component add rust-src`", expected.display())]
     NoRustSource {
         /// Where it was looked for.
         expected: PathBuf,
+        /// What rustup said.
+        reason: String,
     },
     /// The prelude's source is nowhere to be found.
     #[error("the prelude's source was not found: {reason}")]

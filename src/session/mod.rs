@@ -99,6 +99,8 @@ impl Default for SessionConfig {
 pub enum StartEvent {
     /// Looking for Rust and the prelude.
     Checking,
+    /// rustup adds the source of the standard library, which the toolchain lacks.
+    AddingRustSource,
     /// Another session builds the prelude; this one waits for it.
     WaitingForOtherBuild,
     /// The prelude is being built: only for the first session, and after changes.

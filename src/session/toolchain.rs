@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use super::analysis;
 use super::error::SessionError;
-use super::stand_in;
+use super::{StartEvent, stand_in};
 
 /// The Rust installation.
 #[derive(Clone, Debug)]
@@ -47,10 +47,6 @@ impl Toolchain {
             });
         };
         let library = sysroot.join("lib/rustlib/src/rust/library");
-        let source = library.join("std/src/lib.rs");
-        if !source.exists() {
-            return Err(SessionError::NoRustSource { expected: source });
-        }
         Ok(Toolchain {
             rustc,
             cargo,
@@ -60,6 +56,43 @@ impl Toolchain {
             path: std::env::var_os("PATH").unwrap_or_default(),
         })
     }
+
+    /// Has rustup add the standard library's source if it is not there: a toolchain made with rustup's minimal profile
+    /// lacks it, and rust-analyzer names no variable's type without it.
+    pub(crate) fn with_source(
+        self,
+        progress: &mut dyn FnMut(StartEvent),
+    ) -> Result<Toolchain, SessionError> {
+        let source = self.library.join("std/src/lib.rs");
+        if source.exists() {
+            return Ok(self);
+        }
+        progress(StartEvent::AddingRustSource);
+        let reason = match add_source(&self.rustc) {
+            // Another session may have added it meanwhile, whatever rustup says.
+            _ if source.exists() => return Ok(self),
+            Ok(said) | Err(said) => said,
+        };
+        Err(SessionError::NoRustSource {
+            expected: source,
+            reason,
+        })
+    }
+}
+
+/// Calls `rustup component add rust-src` for the toolchain of `rustc`; returns what rustup said.
+fn add_source(rustc: &Path) -> Result<String, String> {
+    let rustup = which::which("rustup").map_err(|_| "rustup is not on PATH".to_owned())?;
+    let mut command = Command::new(rustup);
+    command.args(["component", "add", "rust-src"]);
+    // …/toolchains/NAME/bin/rustc
+    if let Some(toolchain) = rustc.ancestors().nth(2) {
+        command
+            .arg("--toolchain")
+            .arg(toolchain.file_name().unwrap_or_default());
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
 /// Held while the environment is changed, or read by something that must not meet the change.
