@@ -138,6 +138,77 @@ fn new_display_id() -> String {
     )
 }
 
+/// Where a changing value is shown, and when it may be shown again.
+pub(super) struct Slot {
+    throttle: Throttle,
+    handle: Option<DisplayHandle>,
+}
+
+impl Slot {
+    /// A slot that is updated at most once per `interval`.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            throttle: Throttle::new(interval),
+            handle: None,
+        }
+    }
+
+    fn show(&mut self, bundle: MimeBundle) {
+        match &self.handle {
+            Some(handle) => handle.replace(bundle),
+            None => self.handle = Some(DisplayHandle::show(bundle)),
+        }
+    }
+}
+
+/// A value that is shown on one display while it changes: at once, then not too often, and at last as it ended.
+pub(super) trait Followed: Send + Sized + 'static {
+    /// Its display.
+    fn slot(&mut self) -> &mut Slot;
+
+    /// What it looks like now.
+    fn look(&self) -> MimeBundle;
+
+    /// Shows the value, and shows what is still unshown when the cell ends.
+    fn follow(mut self) -> Arc<Mutex<Self>> {
+        self.changed();
+        let state = Arc::new(Mutex::new(self));
+        let weak = Arc::downgrade(&state) as Weak<Mutex<dyn Live>>;
+        session::flush_at_cell_end(weak);
+        state
+    }
+
+    /// Something changed: shows it, unless it was shown a moment ago.
+    fn changed(&mut self) {
+        if self.slot().throttle.due(Instant::now()) {
+            self.show();
+        }
+    }
+
+    /// Nothing will change any more: shows the value as it ended.
+    fn settle(&mut self) {
+        self.slot().throttle.flush();
+        self.show();
+        if let Some(handle) = &self.slot().handle {
+            handle.settle();
+        }
+    }
+
+    /// Shows the value as it is.
+    fn show(&mut self) {
+        let bundle = self.look();
+        self.slot().show(bundle);
+    }
+}
+
+impl<T: Followed> Live for T {
+    fn flush(&mut self) {
+        if self.slot().throttle.flush() {
+            self.show();
+        }
+    }
+}
+
 /// Says when something may be sent again, and whether something is waiting to be.
 #[derive(Clone, Debug)]
 pub struct Throttle {

@@ -3,14 +3,13 @@
 //! The trainer reports steps; the plot decides when to draw. What is left in the saved notebook is the last state,
 //! with the result in words.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::live::Throttle;
+use super::live::{Followed, Slot};
 use super::plot::LineStyle;
 use super::progress::time_left;
-use super::{DisplayHandle, LinePlot, MimeBundle, Render, html, number};
-use crate::session::{self, Live};
+use super::{LinePlot, MimeBundle, Render, html, number};
 
 /// A plot costs a few milliseconds to draw and some kilobytes to send: twice a second is live enough.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -44,8 +43,7 @@ struct State {
     begun: Instant,
     ended: Option<Duration>,
     result: String,
-    throttle: Throttle,
-    handle: Option<DisplayHandle>,
+    slot: Slot,
 }
 
 impl LivePlot {
@@ -67,7 +65,7 @@ impl LivePlot {
                 .map(|(step, loss)| (*step as f64, *loss))
                 .collect()
         };
-        let mut state = State {
+        let state = State {
             title: title.into(),
             total: total as u64,
             train: points(train),
@@ -77,14 +75,11 @@ impl LivePlot {
             begun: Instant::now(),
             ended: None,
             result: String::new(),
-            throttle: Throttle::new(REDRAW),
-            handle: None,
+            slot: Slot::new(REDRAW),
         };
-        state.changed();
-        let state = Arc::new(Mutex::new(state));
-        let weak = Arc::downgrade(&state) as Weak<Mutex<dyn Live>>;
-        session::flush_at_cell_end(weak);
-        Self { state }
+        Self {
+            state: state.follow(),
+        }
     }
 
     /// Step `step` (from 0) is done: its loss, and how many tokens it was computed on.
@@ -117,33 +112,24 @@ impl LivePlot {
 
 impl Render for LivePlot {
     fn render(&self) -> MimeBundle {
-        let state = self.lock();
-        state.bundle(state.begun.elapsed())
+        self.lock().look()
+    }
+}
+
+impl Followed for State {
+    fn slot(&mut self) -> &mut Slot {
+        &mut self.slot
+    }
+
+    fn look(&self) -> MimeBundle {
+        self.bundle(self.begun.elapsed())
     }
 }
 
 impl State {
-    fn changed(&mut self) {
-        if self.throttle.due(Instant::now()) {
-            self.send();
-        }
-    }
-
     fn end(&mut self) {
         self.ended.get_or_insert_with(|| self.begun.elapsed());
-        self.throttle.flush();
-        self.send();
-        if let Some(handle) = &self.handle {
-            handle.settle();
-        }
-    }
-
-    fn send(&mut self) {
-        let bundle = self.bundle(self.begun.elapsed());
-        match &self.handle {
-            Some(handle) => handle.replace(bundle),
-            None => self.handle = Some(DisplayHandle::show(bundle)),
-        }
+        self.settle();
     }
 
     /// Steps done, earlier runs included.
@@ -262,14 +248,6 @@ fn smoothed(points: &[(f64, f64)], span: f64) -> Vec<(f64, f64)> {
     out
 }
 
-impl Live for State {
-    fn flush(&mut self) {
-        if self.throttle.flush() {
-            self.send();
-        }
-    }
-}
-
 impl Drop for State {
     fn drop(&mut self) {
         if self.ended.is_none() {
@@ -293,8 +271,7 @@ mod tests {
             begun: Instant::now(),
             ended: None,
             result: String::new(),
-            throttle: Throttle::new(REDRAW),
-            handle: None,
+            slot: Slot::new(REDRAW),
         }
     }
 

@@ -1,12 +1,12 @@
 //! One bar that moves: what is done, how fast, how long still. Loops that report here also stop when the user asks.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::live::{Throttle, UPDATES};
-use super::{DisplayHandle, MimeBundle, Render, html, number};
+use super::live::{Followed, Slot, UPDATES};
+use super::{MimeBundle, Render, html, number};
 use crate::error::Result;
-use crate::session::{self, Live};
+use crate::session;
 
 /// A progress bar on one display that updates in place, at most five times a second.
 ///
@@ -24,8 +24,7 @@ struct State {
     total: Option<u64>,
     begun: Instant,
     end: End,
-    throttle: Throttle,
-    handle: Option<DisplayHandle>,
+    slot: Slot,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -47,21 +46,18 @@ impl Progress {
     }
 
     fn start(title: String, total: Option<u64>) -> Self {
-        let mut state = State {
+        let state = State {
             title,
             message: String::new(),
             done: 0,
             total,
             begun: Instant::now(),
             end: End::Running,
-            throttle: Throttle::new(UPDATES),
-            handle: None,
+            slot: Slot::new(UPDATES),
         };
-        state.changed();
-        let state = Arc::new(Mutex::new(state));
-        let weak = Arc::downgrade(&state) as Weak<Mutex<dyn Live>>;
-        session::flush_at_cell_end(weak);
-        Self { state }
+        Self {
+            state: state.follow(),
+        }
     }
 
     /// One more step is done.
@@ -121,8 +117,7 @@ impl Progress {
 
 impl Render for Progress {
     fn render(&self) -> MimeBundle {
-        let state = self.lock();
-        state.bundle(state.begun.elapsed())
+        self.lock().look()
     }
 }
 
@@ -177,13 +172,17 @@ impl<I: Iterator> Iterator for ProgressIter<I> {
     }
 }
 
-impl State {
-    fn changed(&mut self) {
-        if self.throttle.due(Instant::now()) {
-            self.send();
-        }
+impl Followed for State {
+    fn slot(&mut self) -> &mut Slot {
+        &mut self.slot
     }
 
+    fn look(&self) -> MimeBundle {
+        self.bundle(self.begun.elapsed())
+    }
+}
+
+impl State {
     fn end(&mut self, finished: bool) {
         if self.end == End::Running {
             let took = self.begun.elapsed();
@@ -193,19 +192,7 @@ impl State {
                 End::Stopped(took)
             };
         }
-        self.throttle.flush();
-        self.send();
-        if let Some(handle) = &self.handle {
-            handle.settle();
-        }
-    }
-
-    fn send(&mut self) {
-        let bundle = self.bundle(self.begun.elapsed());
-        match &self.handle {
-            Some(handle) => handle.replace(bundle),
-            None => self.handle = Some(DisplayHandle::show(bundle)),
-        }
+        self.settle();
     }
 
     fn bundle(&self, elapsed: Duration) -> MimeBundle {
@@ -279,14 +266,6 @@ pub(crate) fn time_left(done: u64, total: Option<u64>, elapsed: Duration) -> Opt
     Duration::try_from_secs_f64(elapsed.as_secs_f64() * left as f64 / done as f64).ok()
 }
 
-impl Live for State {
-    fn flush(&mut self) {
-        if self.throttle.flush() {
-            self.send();
-        }
-    }
-}
-
 impl Drop for State {
     fn drop(&mut self) {
         if self.end == End::Running {
@@ -308,8 +287,7 @@ mod tests {
             total,
             begun: Instant::now(),
             end,
-            throttle: Throttle::new(UPDATES),
-            handle: None,
+            slot: Slot::new(UPDATES),
         }
     }
 

@@ -180,6 +180,16 @@ fn rms_forward(x: &[f32], w: &[f32], eps: f32) -> Vec<f32> {
 }
 
 fn rms_backward(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f32) -> candle_core::Result<Tensor> {
+    rows_backward(x, w, dy, |dx, x, w, dy| rms_row_backward(dx, x, w, dy, eps))
+}
+
+/// The gradient of a norm's input; `row` gives that of one row from its input, the weight and the output's gradient.
+fn rows_backward(
+    x: &Tensor,
+    w: &Tensor,
+    dy: &Tensor,
+    row: impl Fn(&mut [f32], &[f32], &[f32], &[f32]) + Sync,
+) -> candle_core::Result<Tensor> {
     let mut dx = vec![0f32; x.elem_count()];
     kernels::with_values(x, |x| {
         kernels::with_values(w, |w| {
@@ -187,7 +197,7 @@ fn rms_backward(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f32) -> candle_core::R
                 for_row_blocks(&mut dx, w.len(), |first, rows| {
                     for (i, dx) in rows.chunks_exact_mut(w.len()).enumerate() {
                         let at = (first + i) * w.len();
-                        rms_row_backward(dx, &x[at..], w, &dy[at..], eps);
+                        row(dx, &x[at..], w, &dy[at..]);
                     }
                 });
                 Ok(())
@@ -340,21 +350,9 @@ fn layer_norm_backward(
     dy: &Tensor,
     eps: f32,
 ) -> candle_core::Result<Tensor> {
-    let mut dx = vec![0f32; x.elem_count()];
-    kernels::with_values(x, |x| {
-        kernels::with_values(w, |w| {
-            kernels::with_values(dy, |dy| {
-                for_row_blocks(&mut dx, w.len(), |first, rows| {
-                    for (i, dx) in rows.chunks_exact_mut(w.len()).enumerate() {
-                        let at = (first + i) * w.len();
-                        layer_norm_row_backward(dx, &x[at..], w, &dy[at..], eps);
-                    }
-                });
-                Ok(())
-            })
-        })
-    })?;
-    kernels::tensor(dx, x.shape().clone())
+    rows_backward(x, w, dy, |dx, x, w, dy| {
+        layer_norm_row_backward(dx, x, w, dy, eps)
+    })
 }
 
 struct FrozenLayerNorm {
