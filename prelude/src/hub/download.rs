@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{HubError, HubResult};
-use super::folder::is_other_format;
+use super::folder::{check_config, is_other_format};
 use super::listing::{Listing, RemoteFile, Server};
 use super::options::ProgressSink;
 use super::transfer::{pause, transfer};
@@ -17,6 +17,8 @@ use super::{CachedModel, DownloadProgress, HubOptions};
 use crate::display::Progress;
 use crate::error::{Error, Result};
 
+/// Says what kind of model it is.
+const CONFIG: &str = "config.json";
 /// How long to wait before asking again for a lock that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -24,7 +26,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 pub(super) fn download(cached: &CachedModel, options: &HubOptions) -> Result<PathBuf> {
     let server = Server::new(cached.model(), options)?;
     let listing = server.listing()?;
-    let wanted = wanted(&listing, options, cached.model())?;
+    let mut wanted = wanted(&listing, options, cached.model())?;
+    // The config comes first: it tells whether the rest, gigabytes perhaps, is of any use.
+    wanted.sort_by_key(|file| file.name != CONFIG);
     let missing: Vec<&RemoteFile> = wanted
         .iter()
         .copied()
@@ -37,6 +41,11 @@ pub(super) fn download(cached: &CachedModel, options: &HubOptions) -> Result<Pat
         None if missing.is_empty() => Arc::new(|_: &DownloadProgress| {}) as ProgressSink,
         None => on_a_bar(cached.model(), total_bytes),
     };
+    if let Some(config) = wanted.first().filter(|file| file.name == CONFIG)
+        && !missing.iter().any(|file| file.name == CONFIG)
+    {
+        check_config(&cached.blob(config.checksum.hex()), &options.model_types)?;
+    }
     let mut done = 0;
     for (index, file) in missing.iter().enumerate() {
         let mut moved = |bytes: u64| {
@@ -51,6 +60,9 @@ pub(super) fn download(cached: &CachedModel, options: &HubOptions) -> Result<Pat
         };
         fetch(cached, &server, &listing.commit, file, &mut moved)?;
         done += file.size;
+        if file.name == CONFIG {
+            check_config(&cached.blob(file.checksum.hex()), &options.model_types)?;
+        }
     }
     let snapshot = cached.snapshot_of(&listing.commit);
     for file in wanted {

@@ -18,7 +18,7 @@ pub enum HubError {
         name: String,
     },
     /// The path does not exist.
-    #[error("{}: no such folder (a model on the Hugging Face hub is named like `owner/name`)", path.display())]
+    #[error("{}: no such file or folder (a model on the Hugging Face hub is named like `owner/name`)", path.display())]
     NoSuchFolder {
         /// The path.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum HubError {
         cache.display(),
         if lacking.is_empty() { String::new() } else { format!(" (lacks {})", lacking.join(", ")) },
         if *offline { "HF_HUB_OFFLINE forbids the download: unset it, or give the path of a folder with the files" }
-        else { "allow the download with `HubOptions::from_env().allow_download(true)`, or give the path of a folder with the files" })]
+        else { "allow the download with `.allow_download(true)`, or give the path of a folder with the files" })]
     NotCached {
         /// The repository's name.
         model: String,
@@ -164,7 +164,7 @@ pub enum HubError {
         what: String,
     },
     /// The model is of another kind than the code that reads it.
-    #[error("{}: model_type is {found:?}, but this loads {}", path.display(), expected.join(" or "))]
+    #[error("{}: model_type is {found:?}, but this loads {}: was another model meant?", path.display(), expected.join(" or "))]
     WrongArchitecture {
         /// The config file.
         path: PathBuf,

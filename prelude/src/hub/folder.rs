@@ -18,15 +18,24 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A safetensors header larger than this is refused, as the `safetensors` crate does.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// The weights files of a model folder, in the order of their names, each checked for truncation.
+/// The weights files at `path`, in the order of their names, each checked for truncation: `path` itself if it is a file,
+/// else those of a model's folder.
 ///
-/// Weights are `model.safetensors`, or the files that `model.safetensors.index.json` names, or `adapter_model.safetensors`.
+/// Weights are `model.safetensors`, or `adapter_model.safetensors`, or the files that `model.safetensors.index.json` names.
 ///
 /// # Errors
-/// [`HubError::MissingFiles`] naming what is lacking, [`HubError::NoSafetensors`] if the weights are of another format,
+/// [`HubError::NoSuchFolder`], [`HubError::MissingFiles`] naming what is lacking, [`HubError::NoSafetensors`] if the weights are of another format,
 /// [`HubError::Truncated`] and [`HubError::NotSafetensors`] for a damaged file.
-pub fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(complete_weights(folder)?)
+pub fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        check_header(path)?;
+        return Ok(vec![path.to_path_buf()]);
+    }
+    if !path.is_dir() {
+        let path = path.to_path_buf();
+        return Err(HubError::NoSuchFolder { path }.into());
+    }
+    Ok(complete_weights(path)?)
 }
 
 /// Has the folder every file of `required`, and weights that are all there?
@@ -202,31 +211,48 @@ fn starts_as_lfs_pointer(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs"))
 }
 
-/// Checks that `config.json` in `folder` names one of the kinds of model that the caller can read.
+/// The kind of model that a folder holds: `model_type` of its `config.json`, empty if that names none.
+///
+/// # Errors
+/// `Error::Io` or `Error::Json` if the config cannot be read.
+pub fn model_type(folder: &Path) -> Result<String> {
+    model_type_of(&folder.join("config.json"))
+}
+
+fn model_type_of(config: &Path) -> Result<String> {
+    let path = config.to_path_buf();
+    let text = match std::fs::read(config) {
+        Ok(text) => text,
+        Err(source) => return Err(Error::Io { path, source }),
+    };
+    let config: Value =
+        serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
+    let found = config.get("model_type").and_then(Value::as_str);
+    Ok(found.unwrap_or_default().to_owned())
+}
+
+/// Checks that `config.json` in `folder` names one of the kinds of model that the caller can read; an empty list
+/// stands for any.
 ///
 /// # Errors
 /// [`HubError::WrongArchitecture`] naming both; `Error::Io` or `Error::Json` if the config cannot be read.
-pub fn check_architecture(folder: &Path, expected: &[&str]) -> Result<()> {
-    let path = folder.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| Error::Io {
-        path: path.clone(),
-        source,
-    })?;
-    let config: Value = serde_json::from_slice(&text).map_err(|source| Error::Json {
-        path: path.clone(),
-        source,
-    })?;
-    let found = config
-        .get("model_type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+pub(super) fn check_kind(folder: &Path, expected: &[String]) -> Result<()> {
+    check_config(&folder.join("config.json"), expected)
+}
+
+/// As [`check_kind`], for the config itself.
+pub(super) fn check_config(config: &Path, expected: &[String]) -> Result<()> {
+    if expected.is_empty() {
+        return Ok(());
+    }
+    let found = model_type_of(config)?;
     if expected.contains(&found) {
         return Ok(());
     }
     Err(HubError::WrongArchitecture {
-        path,
-        found: found.to_owned(),
-        expected: expected.iter().map(|&kind| kind.to_owned()).collect(),
+        path: config.to_path_buf(),
+        found,
+        expected: expected.to_vec(),
     }
     .into())
 }
@@ -303,13 +329,15 @@ mod tests {
     #[test]
     fn the_kind_of_model_is_checked() -> std::io::Result<()> {
         let folder = folder_with(&[("config.json", br#"{"model_type":"llama"}"#)])?;
-        let error = check_architecture(folder.path(), &["phi3"]).err();
+        let kinds = |kinds: &[&str]| kinds.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let error = check_kind(folder.path(), &kinds(&["phi3"])).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(
             text.contains("\"llama\"") && text.contains("phi3"),
             "{text}"
         );
-        assert!(check_architecture(folder.path(), &["phi3", "llama"]).is_ok());
+        assert!(check_kind(folder.path(), &kinds(&["phi3", "llama"])).is_ok());
+        assert!(check_kind(folder.path(), &[]).is_ok());
         Ok(())
     }
 }

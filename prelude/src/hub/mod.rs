@@ -37,16 +37,16 @@ use std::path::{Path, PathBuf};
 
 pub use cache::CachedModel;
 pub use error::HubError;
-pub use folder::{check_architecture, check_safetensors, weight_files};
+pub use folder::{check_safetensors, model_type, weight_files};
 pub use options::{DownloadProgress, HubOptions, Token};
 
 use crate::error::Result;
 
 /// Finds the folder that holds a model: `config.json` and all of its weights.
 ///
-/// `model` is a folder's path, or a repository's name such as `"microsoft/Phi-3-mini-4k-instruct"`. A folder that exists
-/// wins over a repository of the same name. Weights are checked for truncation by their headers, which reads a few
-/// kilobytes of each file.
+/// `model` is a folder's path, or a repository's name such as `"microsoft/Phi-3-mini-4k-instruct"`, with `@revision` behind
+/// it for another branch, tag or commit than the options name. A folder that exists wins over a repository of the same
+/// name. Weights are checked for truncation by their headers, which reads a few kilobytes of each file.
 ///
 /// # Errors
 /// [`Error::Hub`](crate::Error::Hub) with what was looked for, where, and what to do; `Error::Interrupted` when the user
@@ -58,18 +58,32 @@ use crate::error::Result;
 /// # Ok::<(), glassbox_prelude::Error>(())
 /// ```
 pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
-    let local = expand_home(model);
-    if local.is_dir() {
+    let folder = find(model, options)?;
+    folder::check_kind(&folder, &options.model_types)?;
+    Ok(folder)
+}
+
+/// The folder that `model` names, if it is there; a leading `~/` is the home folder.
+pub(crate) fn local_folder(model: &str) -> Option<PathBuf> {
+    Some(expand_home(model)).filter(|folder| folder.is_dir())
+}
+
+fn find(model: &str, options: &HubOptions) -> Result<PathBuf> {
+    if let Some(local) = local_folder(model) {
         folder::check_complete(&local, &options.required)?;
         return Ok(local);
     }
+    let local = expand_home(model);
     if local.is_file() {
         return Err(HubError::NotAFolder { path: local }.into());
     }
     if looks_like_path(model) {
         return Err(HubError::NoSuchFolder { path: local }.into());
     }
-    let cached = CachedModel::new(&options.cache_dir, model, &options.revision)?;
+    let (model, revision) = model
+        .split_once('@')
+        .unwrap_or((model, options.revision.as_str()));
+    let cached = CachedModel::new(&options.cache_dir, model, revision)?;
     let lacking = match cached.snapshot() {
         Some(snapshot) => match folder::check_complete(&snapshot, &options.required) {
             Ok(()) => return Ok(snapshot),
@@ -82,14 +96,14 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
     if !options.allow_download || options.offline {
         return Err(HubError::NotCached {
             model: model.to_owned(),
-            revision: options.revision.clone(),
+            revision: revision.to_owned(),
             cache: options.cache_dir.clone(),
             lacking,
             offline: options.offline && options.allow_download,
         }
         .into());
     }
-    fetch(&cached, options)
+    fetch(&cached, &options.clone().revision(revision))
 }
 
 #[cfg(feature = "download")]

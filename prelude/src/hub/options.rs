@@ -68,6 +68,9 @@ pub struct HubOptions {
     pub token: Option<Token>,
     /// Files that must be in the folder besides complete weights; `config.json` unless asked for.
     pub required: Vec<String>,
+    /// Kinds of model (`model_type` of `config.json`) that will do; empty: any. A download looks at the config before
+    /// it fetches anything large.
+    pub model_types: Vec<String>,
     /// Which files of a repository to fetch, `*` standing for any characters but `/`.
     pub files: Vec<String>,
     pub(super) progress: Option<ProgressSink>,
@@ -114,6 +117,7 @@ impl HubOptions {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token,
             required: vec!["config.json".to_owned()],
+            model_types: Vec::new(),
             files: [
                 "*.json",
                 "*.jinja",
@@ -163,6 +167,12 @@ impl HubOptions {
         self
     }
 
+    /// Says which kinds of model will do, such as `["phi3"]`.
+    pub fn model_types(mut self, kinds: &[&str]) -> Self {
+        self.model_types = kinds.iter().map(|&kind| kind.to_owned()).collect();
+        self
+    }
+
     /// Is told how far a download has come, in place of the progress display.
     pub fn on_progress(mut self, sink: impl Fn(&DownloadProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(sink));
@@ -187,6 +197,7 @@ impl fmt::Debug for HubOptions {
             .field("endpoint", &self.endpoint)
             .field("token", &self.token)
             .field("required", &self.required)
+            .field("model_types", &self.model_types)
             .field("files", &self.files)
             .finish_non_exhaustive()
     }

@@ -2,6 +2,7 @@
 //! random draw. A model has one constructor, which asks a [`Checkpoint`] for each tensor by its Hugging Face name.
 
 use super::parameter::Weight;
+use crate::hub::weight_files;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
@@ -77,8 +78,9 @@ struct Entry {
 }
 
 impl Checkpoint {
-    /// Opens `path`: a `.safetensors` file, or a folder with `model.safetensors`, with `model.safetensors.index.json`
-    /// and its shards, or with `adapter_model.safetensors`. Tensors come as `dtype` on `device`.
+    /// Opens the weights that [`weight_files`] finds at `path`: a `.safetensors` file, or a folder with `model.safetensors`,
+    /// with `adapter_model.safetensors`, or with `model.safetensors.index.json` and its shards. Tensors come as `dtype` on
+    /// `device`.
     ///
     /// # Errors
     /// When no weights are there, or a file is truncated or not safetensors.
@@ -170,6 +172,26 @@ impl Checkpoint {
             prefix: format!("{}{prefix}", self.prefix),
             ..self.clone()
         }
+    }
+
+    /// The float dtype in which most of the values are stored (f32 for f64); `None` without a file of floats.
+    pub fn stored_dtype(&self) -> Option<DType> {
+        let Source::Files { entries, .. } = &*self.source else {
+            return None;
+        };
+        let bytes = |stored: Dtype| -> usize {
+            let of = entries.values().filter(|entry| entry.dtype == stored);
+            of.map(|entry| entry.end - entry.start).sum()
+        };
+        [
+            (DType::F32, bytes(Dtype::F32) + bytes(Dtype::F64)),
+            (DType::BF16, bytes(Dtype::BF16)),
+            (DType::F16, bytes(Dtype::F16)),
+        ]
+        .into_iter()
+        .filter(|(_, bytes)| *bytes > 0)
+        .max_by_key(|(_, bytes)| *bytes)
+        .map(|(dtype, _)| dtype)
     }
 
     /// Dtype that tensors come as.
@@ -344,47 +366,6 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()>
         let _ = std::fs::remove_file(&temporary);
     }
     renamed
-}
-
-/// The safetensors files at a path.
-fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let index = path.join("model.safetensors.index.json");
-    if index.is_file() {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let text = std::fs::read(&index).map_err(|source| Error::Io {
-            path: index.clone(),
-            source,
-        })?;
-        let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Json {
-            path: index.clone(),
-            source,
-        })?;
-        let mut shards: Vec<String> = parsed.weight_map.into_values().collect();
-        shards.sort();
-        shards.dedup();
-        return Ok(shards.iter().map(|shard| path.join(shard)).collect());
-    }
-    for name in ["model.safetensors", "adapter_model.safetensors"] {
-        if path.join(name).is_file() {
-            return Ok(vec![path.join(name)]);
-        }
-    }
-    let message = if path.is_dir() {
-        "holds no model.safetensors, model.safetensors.index.json or adapter_model.safetensors \
-         (weights in .bin files must be converted to safetensors first)"
-    } else {
-        "there is no such file or folder"
-    };
-    Err(Error::Checkpoint {
-        path: path.to_path_buf(),
-        message: message.into(),
-    })
 }
 
 fn map(path: &Path) -> Result<Bytes> {

@@ -60,6 +60,9 @@ impl ServedFile {
     }
 }
 
+/// Names of repositories with their files.
+pub type Repositories = Vec<(&'static str, Vec<ServedFile>)>;
+
 /// A running server; it ends with the process.
 pub struct Server {
     pub endpoint: String,
@@ -69,6 +72,11 @@ pub struct Server {
 impl Server {
     /// Serves `files` as the repository `owner/name`.
     pub fn start(files: Vec<ServedFile>, manners: Manners) -> std::io::Result<Self> {
+        Self::start_all(vec![("owner/name", files)], manners)
+    }
+
+    /// Serves several repositories, each with its name.
+    pub fn start_all(repositories: Repositories, manners: Manners) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -76,11 +84,11 @@ impl Server {
         let cuts_left = Arc::new(Mutex::new(manners.cuts));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (files, manners) = (files.clone(), manners.clone());
+                let (repositories, manners) = (repositories.clone(), manners.clone());
                 let (log, cuts_left) = (log.clone(), cuts_left.clone());
                 std::thread::spawn(move || {
                     // A client that hangs up is no concern of the server's.
-                    let _ = answer(stream, &files, &manners, &log, &cuts_left);
+                    let _ = answer(stream, &repositories, &manners, &log, &cuts_left);
                 });
             }
         });
@@ -107,7 +115,7 @@ impl Server {
 
 fn answer(
     stream: TcpStream,
-    files: &[ServedFile],
+    repositories: &Repositories,
     manners: &Manners,
     log: &Mutex<Vec<Request>>,
     cuts_left: &Mutex<usize>,
@@ -144,16 +152,22 @@ fn answer(
             "HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }
-    if path == "/api/models/owner/name/revision/main?blobs=true" {
-        let listing = listing(files);
+    let listed = repositories
+        .iter()
+        .find(|(name, _)| path == format!("/api/models/{name}/revision/main?blobs=true"));
+    if let Some((name, files)) = listed {
+        let listing = listing(name, files);
         return write!(
             stream,
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{listing}",
             listing.len()
         );
     }
-    let name = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/"));
-    let Some(file) = name.and_then(|name| files.iter().find(|file| file.name == name)) else {
+    let file = repositories.iter().find_map(|(repository, files)| {
+        let name = path.strip_prefix(&format!("/{repository}/resolve/{COMMIT}/"))?;
+        files.iter().find(|file| file.name == name)
+    });
+    let Some(file) = file else {
         return write!(
             stream,
             "HTTP/1.1 404 No\r\nX-Error-Code: RepoNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -220,7 +234,7 @@ fn send_bytes(
     }
 }
 
-fn listing(files: &[ServedFile]) -> String {
+fn listing(repository: &str, files: &[ServedFile]) -> String {
     let siblings: Vec<serde_json::Value> = files
         .iter()
         .map(|file| {
@@ -234,7 +248,7 @@ fn listing(files: &[ServedFile]) -> String {
             }
         })
         .collect();
-    serde_json::json!({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).to_string()
+    serde_json::json!({"id": repository, "sha": COMMIT, "siblings": siblings}).to_string()
 }
 
 fn hex(bytes: &[u8]) -> String {
