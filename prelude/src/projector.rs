@@ -1,10 +1,15 @@
 //! The projector: the image encoder's hidden states → vectors that the language model takes for tokens.
 //!
-//! `[B, P, D_image] → [B, P, D_text]`. [`ProjectorKind`] names the forms there are.
+//! `[B, P, D_image] → [B, P, D_text]`. [`ProjectorKind`] names the forms there are; [`perceiver`] is the one with layers of
+//! its own.
 
+pub mod perceiver;
+
+use crate::display::{MimeBundle, ModelPart, ModelTable, Render};
 use crate::nn::{Checkpoint, Init, Linear, Network, Part, PartMut, gelu};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use perceiver::{Perceiver, PerceiverConfig};
 use serde::{Deserialize, Serialize};
 
 /// The form of a projector.
@@ -22,6 +27,30 @@ pub enum ProjectorKind {
         /// Side of the square; divides the side of the patch grid.
         factor: usize,
     },
+    /// Flamingo's: learned queries ask the patches in several layers of attention, then one linear layer, `fc1`. However
+    /// many patches there are, `latents` tokens come out.
+    PerceiverResampler {
+        /// How many tokens come out.
+        latents: usize,
+        /// Layers of attention.
+        layers: usize,
+        /// Heads of each attention.
+        heads: usize,
+        /// Values per head.
+        head_dim: usize,
+    },
+}
+
+impl ProjectorKind {
+    /// A perceiver resampler of Flamingo's size: 6 layers, 8 heads of 64 values. Flamingo has 64 latents.
+    pub fn perceiver_resampler(latents: usize) -> Self {
+        Self::PerceiverResampler {
+            latents,
+            layers: 6,
+            heads: 8,
+            head_dim: 64,
+        }
+    }
 }
 
 /// Form and widths of a projector.
@@ -44,6 +73,8 @@ pub struct Projector {
     pub fc1: Linear,
     /// `[D_text → D_text]`, for [`ProjectorKind::Mlp2xGelu`].
     pub fc2: Option<Linear>,
+    /// In front of `fc1`, for [`ProjectorKind::PerceiverResampler`].
+    pub perceiver: Option<Perceiver>,
 }
 
 impl Projector {
@@ -58,7 +89,7 @@ impl Projector {
         Ok(projector)
     }
 
-    /// A frozen projector from weights named `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias`.
+    /// A frozen projector from weights named `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias`, `perceiver.…`.
     ///
     /// # Errors
     /// When a tensor is missing or of another shape.
@@ -81,13 +112,32 @@ impl Projector {
             config,
             fc1: layer("fc1", squares * input)?,
             fc2: match config.kind {
-                ProjectorKind::Linear | ProjectorKind::PixelShuffle { .. } => None,
                 ProjectorKind::Mlp2xGelu => Some(layer("fc2", output)?),
+                _ => None,
+            },
+            perceiver: match config.kind {
+                ProjectorKind::PerceiverResampler {
+                    latents,
+                    layers,
+                    heads,
+                    head_dim,
+                } => {
+                    let config = PerceiverConfig {
+                        dim: input,
+                        latents,
+                        layers,
+                        heads,
+                        head_dim,
+                    };
+                    Some(Perceiver::from_checkpoint(config, weights)?)
+                }
+                _ => None,
             },
         })
     }
 
-    /// `[B, P, D_image] → [B, P, D_text]`.
+    /// `[B, P, D_image] → [B, P, D_text]`; P becomes P / factor² for [`ProjectorKind::PixelShuffle`], and the number of
+    /// latents for [`ProjectorKind::PerceiverResampler`].
     ///
     /// # Errors
     /// When the hidden states have another width.
@@ -99,8 +149,9 @@ impl Projector {
                 self.config.input
             )));
         }
-        let hidden_states = match self.config.kind {
-            ProjectorKind::PixelShuffle { factor } => &pixel_shuffle(hidden_states, factor)?, // [B, P / f², f²·D_image]
+        let hidden_states = match (self.config.kind, &self.perceiver) {
+            (ProjectorKind::PixelShuffle { factor }, _) => &pixel_shuffle(hidden_states, factor)?, // [B, P / f², f²·D_image]
+            (_, Some(perceiver)) => &perceiver.forward(hidden_states)?, // [B, N, D_image]
             _ => hidden_states,
         };
         let hidden = self.fc1.forward(hidden_states)?; // [B, P, D_text]
@@ -134,6 +185,9 @@ fn pixel_shuffle(hidden_states: &Tensor, factor: usize) -> Result<Tensor> {
 
 impl Network for Projector {
     fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
+        if let Some(perceiver) = &self.perceiver {
+            perceiver.visit(visitor);
+        }
         visitor(Part::Linear(&self.fc1));
         if let Some(fc2) = &self.fc2 {
             visitor(Part::Linear(fc2));
@@ -141,6 +195,9 @@ impl Network for Projector {
     }
 
     fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
+        if let Some(perceiver) = &mut self.perceiver {
+            perceiver.visit_mut(visitor)?;
+        }
         visitor(PartMut::Linear(&mut self.fc1))?;
         self.fc2
             .as_mut()
@@ -148,9 +205,35 @@ impl Network for Projector {
     }
 }
 
+impl Render for Projector {
+    fn render(&self) -> MimeBundle {
+        let ProjectorConfig {
+            kind,
+            input,
+            output,
+        } = self.config;
+        let mut parts: Vec<ModelPart> = Vec::new();
+        for parameter in self.named_parameters() {
+            // `fc1.weight` and `fc1.bias` are one row.
+            let name = parameter.name.rsplit_once('.').map_or("", |(part, _)| part);
+            if parts.last().is_none_or(|part| part.name != name) {
+                parts.push(ModelPart::new(name));
+            }
+            if let Some(part) = parts.last_mut() {
+                let tensor = &parameter.tensor;
+                let trains = parameter.is_trainable();
+                part.add(tensor.elem_count(), tensor.dtype(), tensor.device(), trains);
+            }
+        }
+        ModelTable::new(format!("Projector {kind:?}, {input} → {output}"), parts).render()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::testing::{assert_close, random};
+    use candle_core::Var;
 
     fn projector(kind: ProjectorKind) -> Result<Projector> {
         Projector::new(
@@ -197,6 +280,117 @@ mod tests {
             projector(ProjectorKind::Linear)?
                 .forward(&hidden.narrow(2, 0, 3)?)
                 .is_err()
+        );
+        Ok(())
+    }
+
+    fn fixture() -> Result<Checkpoint> {
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/projectors/perceiver.safetensors"
+        );
+        Checkpoint::open(file, DType::F32, &Device::Cpu)
+    }
+
+    /// The resampler of the fixture, with other sizes than its image tokens' number.
+    fn resampler(weights: &Checkpoint) -> Result<Projector> {
+        let kind = ProjectorKind::PerceiverResampler {
+            latents: 5,
+            layers: 2,
+            heads: 3,
+            head_dim: 8,
+        };
+        let config = ProjectorConfig {
+            kind,
+            input: 12,
+            output: 10,
+        };
+        Projector::from_checkpoint(config, weights)
+    }
+
+    #[test]
+    fn the_perceiver_resampler_is_open_flamingos() -> Result<()> {
+        let weights = fixture()?;
+        let input = weights.get("input", &[2, 7, 12], Init::Zeros)?;
+        let want = weights.get("output", &[2, 5, 10], Init::Zeros)?;
+        assert_close(&resampler(&weights)?.forward(&input)?, &want, 2e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn the_perceiver_resampler_does_not_mind_the_order_of_patches() -> Result<()> {
+        let weights = fixture()?;
+        let projector = resampler(&weights)?;
+        let input = weights.get("input", &[2, 7, 12], Init::Zeros)?;
+        let order = Tensor::new(&[3u32, 6, 0, 1, 5, 2, 4], &Device::Cpu)?;
+        let shuffled = projector.forward(&input.index_select(&order, 1)?)?;
+        assert_close(&shuffled, &projector.forward(&input)?, 1e-6);
+        // Fewer patches do as well, and give as many tokens.
+        let fewer = projector.forward(&input.narrow(1, 0, 3)?)?;
+        assert_eq!(fewer.dims(), [2, 5, 10]);
+        Ok(())
+    }
+
+    #[test]
+    fn every_weight_of_the_perceiver_resampler_gets_its_gradient() -> Result<()> {
+        let weights = fixture()?;
+        let mut projector = resampler(&weights)?;
+        projector.set_trainable(true)?;
+        let input = Var::from_tensor(&weights.get("input", &[2, 7, 12], Init::Zeros)?)?;
+        let r = random(&[2, 5, 10], 1.0, 4);
+        let loss =
+            |input: &Tensor| -> Result<Tensor> { Ok((projector.forward(input)? * &r)?.sum_all()?) };
+        let grads = loss(input.as_tensor())?.backward()?;
+        let mut vars: Vec<(String, Var)> = projector
+            .named_parameters()
+            .into_iter()
+            .filter_map(|parameter| Some((parameter.name, parameter.var?)))
+            .collect();
+        assert_eq!(vars.len(), 1 + 2 * (6 + 5) + 2 + 2);
+        vars.push(("input".into(), input.clone()));
+        for (name, var) in vars {
+            let gradient = grads
+                .get(&var)
+                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+            let (start, step) = (var.as_tensor().copy()?, 1e-2f32);
+            let values = start.flatten_all()?.to_vec1::<f32>()?;
+            let at = values.len() / 2;
+            let nudged = |by: f32| -> Result<f32> {
+                let mut values = values.clone();
+                values[at] += by;
+                var.set(&Tensor::from_vec(values, start.dims(), &Device::Cpu)?)?;
+                Ok(loss(input.as_tensor())?.to_scalar::<f32>()?)
+            };
+            let numeric = (nudged(step)? - nudged(-step)?) / (2.0 * step);
+            var.set(&start)?;
+            let found = gradient[at];
+            assert!(
+                (numeric - found).abs() < 2e-2 * (1.0 + found.abs()),
+                "{name}: finite difference {numeric}, gradient {found}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_perceiver_resampler_of_no_size_is_refused() -> Result<()> {
+        for (latents, layers, heads, head_dim) in
+            [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)]
+        {
+            let kind = ProjectorKind::PerceiverResampler {
+                latents,
+                layers,
+                heads,
+                head_dim,
+            };
+            assert!(matches!(projector(kind), Err(Error::Config(_))));
+        }
+        let shown = projector(ProjectorKind::perceiver_resampler(3))?.render();
+        assert!(
+            shown.plain().contains("perceiver.layers.5.0.to_kv"),
+            "{}",
+            shown.plain()
         );
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Init};
 use super::parameter::Weight;
+use super::rows::TokenRows;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
@@ -10,6 +11,8 @@ use candle_core::{DType, Tensor};
 pub struct Embedding {
     /// The table, `[V, D]`.
     pub weight: Weight,
+    /// Rows of new tokens, which take the place of the table's.
+    pub rows: Option<TokenRows>,
 }
 
 impl Embedding {
@@ -26,6 +29,7 @@ impl Embedding {
     ) -> Result<Self> {
         Ok(Self {
             weight: checkpoint.weight(&format!("{name}.weight"), &[vocabulary, dim], init)?,
+            rows: None,
         })
     }
 
@@ -34,18 +38,26 @@ impl Embedding {
     /// # Errors
     /// When an id is not below V, naming it.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let (vocabulary, dim) = self.weight.tensor().dims2()?;
+        let table = self.weight.tensor();
+        let (vocabulary, dim) = table.dims2()?;
+        let vocabulary = self
+            .rows
+            .as_ref()
+            .map_or(vocabulary, |rows| rows.vocabulary(vocabulary));
         let flat = ids.flatten_all()?.to_dtype(DType::I64)?; // [N]
-        if let Some(bad) = flat
-            .to_vec1::<i64>()?
-            .iter()
-            .find(|&&id| id < 0 || id as usize >= vocabulary)
-        {
+        let list = flat.to_vec1::<i64>()?;
+        if let Some(bad) = list.iter().find(|&&id| id < 0 || id as usize >= vocabulary) {
             return Err(Error::Input(format!(
                 "token id {bad} is outside the vocabulary of {vocabulary}: was it made by another tokenizer?"
             )));
         }
-        let rows = self.weight.tensor().index_select(&flat, 0)?; // [N, D]
+        let rows = match &self.rows {
+            None => table.index_select(&flat, 0)?, // [N, D]
+            Some(rows) => {
+                let list: Vec<u32> = list.into_iter().map(|id| id as u32).collect();
+                rows.look_up(table, &list)? // [N, D]
+            }
+        };
         let mut dims = ids.dims().to_vec();
         dims.push(dim);
         Ok(rows.reshape(dims)?)
@@ -64,6 +76,7 @@ mod tests {
         let lookup = |t: &Tensor| {
             Embedding {
                 weight: Weight::frozen("e", t.clone()),
+                rows: None,
             }
             .forward(&ids)
         };
@@ -83,6 +96,7 @@ mod tests {
     fn an_id_outside_the_table_is_an_error() -> Result<()> {
         let table = Embedding {
             weight: Weight::frozen("e", random(&[6, 3], 1.0, 1)),
+            rows: None,
         };
         let ids = Tensor::new(&[6u32], table.weight.tensor().device())?;
         assert!(matches!(table.forward(&ids), Err(Error::Input(_))));

@@ -10,6 +10,7 @@
 //! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model
 //! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`]
 //! - [`norm`], [`activation`], [`softmax`], [`loss`], [`embedding`]: the rest of a transformer layer
+//! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
 //! - [`attention`], [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
 
 pub mod activation;
@@ -23,9 +24,10 @@ pub mod loss;
 pub mod norm;
 pub mod parameter;
 pub mod rotary;
+pub mod rows;
 pub mod softmax;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use activation::{gelu, swiglu};
 pub use attention::{Attention, attention, attention_probabilities, rotary_attention};
@@ -37,4 +39,5 @@ pub use loss::{cross_entropy, cross_entropy_rows};
 pub use norm::{LayerNorm, RmsNorm};
 pub use parameter::{Network, Parameter, Part, PartMut, Weight};
 pub use rotary::Rotary;
+pub use rows::TokenRows;
 pub use softmax::softmax;
