@@ -58,7 +58,8 @@ pub mod prelude {
         ViTConfig, VisionFeature, Vit, VitOutput,
     };
     pub use crate::vlm::{
-        Generation, LossOutput, Query, Sampling, Sequence, Vlm, VlmParts, VlmSettings,
+        BaseModels, Beam, EarlyStopping, Generation, LossOutput, Preset, Query, Sampling, Sequence,
+        Vlm, VlmParts, VlmSettings,
     };
     pub use candle_core::{DType, Device, IndexOp, Tensor};
 }

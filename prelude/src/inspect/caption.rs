@@ -65,8 +65,9 @@ pub fn trace_caption(vlm: &Vlm, image: &Image, caption: &str) -> Result<StageTra
         Some(took),
         Some(Expected::HIDDEN),
     )?;
-    for vector in [&vlm.start_vec, &vlm.end_vec, &vlm.query_vec] {
-        trace.record(vector.name(), &["1", "T", "D"], vector.tensor(), None, None)?;
+    let names = ["start_vec", "end_vec", "query_vec"];
+    for (name, embeds) in names.iter().zip(vlm.prompt_embeds()?) {
+        trace.record(name, &["1", "T", "D"], &embeds, None, None)?;
     }
     let prefix = vlm.caption_ids(caption)?;
     let (sequence, took) = timed(|| vlm.concatenate(&image_tokens, &Query::Vector, &[prefix]))?;

@@ -92,6 +92,24 @@ impl KvCache {
         state.inputs.clear();
     }
 
+    /// Goes on with these rows of the batch, each as often as it is named: another order, fewer, or more.
+    ///
+    /// # Errors
+    /// When there is no such row, or the memory cannot be had.
+    pub fn select(&self, rows: &[usize]) -> Result<()> {
+        let mut state = self.lock();
+        let batch = state.keys.first().map_or(0, |keys| keys.dims()[0]);
+        if let Some(row) = rows.iter().find(|&&row| row >= batch) {
+            return Err(Error::Input(format!(
+                "the cache holds {batch} sequences, there is no number {row}"
+            )));
+        }
+        if rows.iter().copied().eq(0..batch) {
+            return Ok(());
+        }
+        state.select(rows)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,6 +142,20 @@ impl KvCache {
 }
 
 impl State {
+    fn select(&mut self, rows: &[usize]) -> Result<()> {
+        let wanted: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let buffers = self.keys.iter_mut().chain(&mut self.values);
+        for tensor in buffers.chain(&mut self.inputs) {
+            let wanted = Tensor::new(wanted.as_slice(), tensor.device())?;
+            *tensor = tensor.index_select(&wanted, 0)?;
+        }
+        if self.positions.len() > 1 {
+            let positions = rows.iter().map(|&row| self.positions[row].clone());
+            self.positions = positions.collect();
+        }
+        Ok(())
+    }
+
     /// Appends keys and values `[B, T, K·d]` of one layer behind `length` and gives all of them, `[B, length + T, K·d]`.
     pub fn append(&self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
         let total = self.length + keys.dim(1)?;

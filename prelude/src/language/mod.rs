@@ -14,4 +14,4 @@ pub mod processor;
 pub use cache::KvCache;
 pub use config::Phi3Config;
 pub use phi3::{LogitsAt, Phi3, Phi3Input, Phi3Output};
-pub use processor::{ChatMessage, LlmProcessor};
+pub use processor::{ChatMessage, LlmProcessor, NewToken};

@@ -12,11 +12,14 @@ use super::config::Phi3Config;
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{
     Attention, Checkpoint, Embedding, Init, Linear, Network, Part, PartMut, RmsNorm, Rotary,
-    attention, attention_probabilities, rotary_attention, swiglu,
+    TokenRows, attention, attention_probabilities, rotary_attention, swiglu,
 };
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
+
+/// Ends the names of new tokens' rows.
+const ROWS: &str = ".rows";
 
 /// A Phi-3 language model. Cheap to clone; clones share their weights.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Phi3 {
     pub norm: RmsNorm,
     /// `None` when the embedding table is the LM head.
     head: Option<Linear>,
+    /// New tokens' rows of `head`; those of the embedding are in `embed_tokens`.
+    head_rows: Option<TokenRows>,
 }
 
 /// One transformer layer.
@@ -242,6 +247,7 @@ impl Phi3 {
             head: (!tied)
                 .then(|| linear("lm_head".into(), (d, config.vocab_size)))
                 .transpose()?,
+            head_rows: None,
             config: config.clone(),
         })
     }
@@ -258,12 +264,21 @@ impl Phi3 {
             source,
         };
         std::fs::create_dir_all(dir).map_err(io)?;
-        let tensors: Vec<(String, Tensor)> = self
+        let rows: Vec<&TokenRows> = self.token_rows();
+        let tensors = self
             .named_parameters()
             .into_iter()
-            .filter(|p| !p.name.contains(".lora_"))
-            .map(|p| (p.name, p.tensor))
-            .collect();
+            .filter(|p| !p.name.contains(".lora_") && !p.name.ends_with(ROWS))
+            .map(|p| {
+                // New tokens stand in the tables like any other.
+                let of = p.name.strip_suffix(".weight").unwrap_or(&p.name);
+                let own = rows
+                    .iter()
+                    .find(|r| r.weight.name() == format!("{of}{ROWS}"));
+                let tensor = own.map_or(Ok(p.tensor.clone()), |own| own.in_table(&p.tensor))?;
+                Ok((p.name, tensor))
+            })
+            .collect::<Result<Vec<_>>>()?;
         save_safetensors(&dir.join("model.safetensors"), &tensors)?;
         let path = dir.join("config.json");
         let json = |source| Error::Json {
@@ -272,6 +287,63 @@ impl Phi3 {
         };
         let text = serde_json::to_string_pretty(&self.config).map_err(json)?;
         std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
+    }
+
+    /// Gives the tokens `ids` rows of their own in embedding table and LM head, which train while the tables stay as they
+    /// are: see [`TokenRows`]. Each begins as the mean of the rows of the tokens in `like`, such as the pieces that the
+    /// text was cut into before. Ids behind the tables enlarge `config.vocab_size`.
+    ///
+    /// # Errors
+    /// When the model has such rows already, the ids are not ascending or leave a gap, or `like` names no token.
+    pub fn add_tokens(&mut self, ids: &[u32], like: &[Vec<u32>]) -> Result<()> {
+        if !self.token_rows().is_empty() {
+            return Err(Error::Input(
+                "the model has rows for new tokens already: add all tokens at once".into(),
+            ));
+        }
+        let vocabulary = self.config.vocab_size;
+        let rows = |name: &str, table: &Tensor| -> Result<TokenRows> {
+            let mean = |ids: &Vec<u32>| -> Result<Tensor> {
+                if ids.is_empty() || ids.iter().any(|&id| id as usize >= vocabulary) {
+                    return Err(Error::Input(format!(
+                        "a new token can't begin like the tokens {ids:?}: name some of the {vocabulary} that there are"
+                    )));
+                }
+                let like = table.index_select(&Tensor::new(ids.as_slice(), table.device())?, 0)?; // [n, D]
+                Ok(like.to_dtype(DType::F32)?.mean_keepdim(0)?) // [1, D]
+            };
+            let values = like.iter().map(mean).collect::<Result<Vec<_>>>()?;
+            TokenRows::new(
+                &format!("{name}{ROWS}"),
+                ids,
+                &Tensor::cat(&values, 0)?,
+                vocabulary,
+            )
+        };
+        let head_rows = self
+            .head
+            .as_ref()
+            .map(|head| rows("lm_head", head.weight.tensor()));
+        let embed_rows = rows("model.embed_tokens", self.embed_tokens.weight.tensor())?;
+        self.head_rows = head_rows.transpose()?;
+        self.config.vocab_size = embed_rows.vocabulary(vocabulary);
+        self.embed_tokens.rows = Some(embed_rows);
+        Ok(())
+    }
+
+    /// The rows of new tokens: of the embedding table, and of the LM head where that is another table.
+    pub fn token_rows(&self) -> Vec<&TokenRows> {
+        self.embed_tokens
+            .rows
+            .iter()
+            .chain(&self.head_rows)
+            .collect()
+    }
+
+    /// As [`Phi3::token_rows`], for changing them.
+    pub fn token_rows_mut(&mut self) -> Vec<&mut TokenRows> {
+        let rows = self.embed_tokens.rows.iter_mut();
+        rows.chain(&mut self.head_rows).collect()
     }
 
     /// Dtype of the weights.
@@ -320,13 +392,19 @@ impl Phi3 {
     /// # Errors
     /// When the last dimension is not D.
     pub fn lm_head(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = match &self.head {
-            Some(head) => head.forward(hidden)?,
+        let (logits, rows) = match &self.head {
+            Some(head) => (head.forward(hidden)?, &self.head_rows),
             None => {
-                Linear::new("lm_head", self.embed_tokens.weight.clone(), None).forward(hidden)?
+                let table = &self.embed_tokens;
+                let head = Linear::new("lm_head", table.weight.clone(), None);
+                (head.forward(hidden)?, &table.rows)
             }
         };
-        Ok(logits.to_dtype(DType::F32)?)
+        let logits = logits.to_dtype(DType::F32)?;
+        match rows {
+            None => Ok(logits),
+            Some(rows) => rows.logits(hidden, &logits),
+        }
     }
 
     /// The forward pass.
@@ -613,6 +691,9 @@ fn highest(positions: &[Vec<u32>]) -> usize {
 impl Network for Phi3 {
     fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
         visitor(Part::Weight(&self.embed_tokens.weight));
+        if let Some(rows) = &self.embed_tokens.rows {
+            visitor(Part::Weight(&rows.weight));
+        }
         for layer in &self.layers {
             visitor(Part::Weight(&layer.input_layernorm.weight));
             visitor(Part::Linear(&layer.qkv_proj));
@@ -625,10 +706,16 @@ impl Network for Phi3 {
         if let Some(head) = &self.head {
             visitor(Part::Linear(head));
         }
+        if let Some(rows) = &self.head_rows {
+            visitor(Part::Weight(&rows.weight));
+        }
     }
 
     fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
         visitor(PartMut::Weight(&mut self.embed_tokens.weight))?;
+        if let Some(rows) = &mut self.embed_tokens.rows {
+            visitor(PartMut::Weight(&mut rows.weight))?;
+        }
         for layer in &mut self.layers {
             visitor(PartMut::Weight(&mut layer.input_layernorm.weight))?;
             visitor(PartMut::Linear(&mut layer.qkv_proj))?;
@@ -638,8 +725,11 @@ impl Network for Phi3 {
             visitor(PartMut::Linear(&mut layer.down_proj))?;
         }
         visitor(PartMut::Weight(&mut self.norm.weight))?;
-        self.head
+        if let Some(head) = &mut self.head {
+            visitor(PartMut::Linear(head))?;
+        }
+        self.head_rows
             .as_mut()
-            .map_or(Ok(()), |head| visitor(PartMut::Linear(head)))
+            .map_or(Ok(()), |rows| visitor(PartMut::Weight(&mut rows.weight)))
     }
 }

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 /// Tokenizer and chat template of a language model. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LlmProcessor(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     tokenizer: Tokenizer,
     chat_template: Option<String>,
@@ -24,6 +24,15 @@ struct Inner {
     eos_token: Option<String>,
     eos_ids: Vec<u32>,
     pad_id: Option<u32>,
+}
+
+/// A token that was added to a tokenizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// Its id.
+    pub id: u32,
+    /// What its text was cut into before.
+    pub pieces: Vec<u32>,
 }
 
 /// One turn of a conversation.
@@ -151,6 +160,37 @@ impl LlmProcessor {
             eos_ids,
             pad_id,
         })))
+    }
+
+    /// The same tokenizer with further special tokens, and for each its new id and the ids that its text was cut into before.
+    /// They stand in texts like any word, and are left out by [`LlmProcessor::decode`].
+    ///
+    /// # Errors
+    /// When a token is empty or there already.
+    pub fn with_new_tokens(&self, tokens: &[String]) -> Result<(Self, Vec<NewToken>)> {
+        let mut inner = (*self.0).clone();
+        let mut new = Vec::with_capacity(tokens.len());
+        for token in tokens {
+            if token.trim().is_empty() || inner.tokenizer.token_to_id(token).is_some() {
+                return Err(Error::Tokenizer(format!(
+                    "{token:?} can't be a new token: it is {}",
+                    if token.trim().is_empty() {
+                        "empty"
+                    } else {
+                        "one already"
+                    }
+                )));
+            }
+            let pieces = self.encode_plain(token)?;
+            inner
+                .tokenizer
+                .add_special_tokens([AddedToken::from(token.as_str(), true)])
+                .map_err(|e| Error::Tokenizer(format!("cannot add {token:?}: {e}")))?;
+            let id = inner.tokenizer.token_to_id(token);
+            let id = id.ok_or_else(|| Error::Tokenizer(format!("{token:?} got no id")))?;
+            new.push(NewToken { id, pieces });
+        }
+        Ok((Self(Arc::new(inner)), new))
     }
 
     /// Ids of a text with the tokenizer's own special tokens in front (for Phi-3: `<s>`), as the blog encodes each string.

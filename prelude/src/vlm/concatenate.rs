@@ -5,8 +5,10 @@
 
 use super::Vlm;
 use super::prompt::Prompt;
+use super::settings::PromptVectors;
 use crate::display::{MimeBundle, Render, SegmentKind, TokenStrip};
 use crate::language::{LogitsAt, Phi3Input, Phi3Output};
+use crate::nn::Weight;
 use crate::{Error, Result};
 use candle_core::Tensor;
 
@@ -112,6 +114,13 @@ impl Render for Sequence {
     }
 }
 
+/// What stands around every picture, with its words.
+struct FixedParts {
+    start: (Tensor, Vec<String>),
+    end: (Tensor, Vec<String>),
+    query: (Tensor, Vec<String>),
+}
+
 impl Vlm {
     /// A question as a [`Query`], in the wording that the settings ask for.
     ///
@@ -170,12 +179,9 @@ impl Vlm {
         }
         let none = Vec::new();
         let prefix = |b: usize| prefixes.get(b).unwrap_or(&none);
-        let (start, end) = (self.start_vec.tensor(), self.end_vec.tensor()); // [1, Ls, D], [1, Le, D]
-        let query_tokens = |b: usize| {
-            query
-                .ids(b)
-                .map_or(self.query_vec.tensor().dims()[1], <[u32]>::len)
-        };
+        let fixed = self.fixed_parts()?;
+        let (start, end) = (&fixed.start.0, &fixed.end.0); // [1, Ls, D], [1, Le, D]
+        let query_tokens = |b: usize| query.ids(b).map_or(fixed.query.1.len(), <[u32]>::len);
         let head = start.dim(1)? + patches + end.dim(1)?;
         let prompt_lengths: Vec<usize> = (0..batch).map(|b| head + query_tokens(b)).collect();
         let lengths: Vec<usize> = (0..batch)
@@ -188,7 +194,7 @@ impl Vlm {
             let mut parts = Vec::new();
             let ids: Vec<u32> = match query.ids(b) {
                 None => {
-                    parts.push(self.query_vec.tensor().clone()); // [1, Lq, D]
+                    parts.push(fixed.query.0.to_dtype(dtype)?); // [1, Lq, D]
                     prefix(b).clone()
                 }
                 Some(query) => query.iter().chain(prefix(b)).copied().collect(),
@@ -214,14 +220,17 @@ impl Vlm {
                 Ok(Tensor::cat(&parts, 1)?) // [1, T − head, D]
             })
             .collect::<Result<Vec<_>>>()?;
-        let expand = |vector: &Tensor| vector.broadcast_as((batch, vector.dim(1)?, width));
+        let expand = |vector: &Tensor| {
+            let vector = vector.to_dtype(dtype)?;
+            vector.broadcast_as((batch, vector.dim(1)?, width))
+        };
         let mut pieces = vec![expand(start)?, image_tokens.clone(), expand(end)?]; // [B, Ls, D], [B, P, D], [B, Le, D]
         pieces.push(Tensor::cat(&tails, 0)?); // [B, T − head, D]
         pieces.retain(|piece| piece.dims()[1] > 0);
         let inputs_embeds = Tensor::cat(&pieces, 1)?; // [B, T, D]
         let segments = (0..batch)
-            .map(|b| self.segments(patches, query.ids(b), prefix(b)))
-            .collect::<Result<_>>()?;
+            .map(|b| self.segments(&fixed, patches, query.ids(b), prefix(b)))
+            .collect();
         Ok(Sequence {
             inputs_embeds,
             lengths,
@@ -230,47 +239,63 @@ impl Vlm {
         })
     }
 
+    /// Start, end and query as the language model reads them: the prompt vectors, or with [`PromptVectors::Tokens`] the
+    /// embeddings of their words, `[1, L, D]` each.
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template refuses.
+    pub fn prompt_embeds(&self) -> Result<[Tensor; 3]> {
+        let FixedParts { start, end, query } = self.fixed_parts()?;
+        Ok([start.0, end.0, query.0])
+    }
+
+    fn fixed_parts(&self) -> Result<FixedParts> {
+        let prompt = Prompt::new(&self.llm_processor, &self.settings)?;
+        let part = |ids: &[u32], vector: &Weight, name: &str| -> Result<(Tensor, Vec<String>)> {
+            let embeds = match self.settings.prompt_vectors {
+                PromptVectors::Tokens => self.llm.embed_ids(ids)?, // [1, L, D]
+                PromptVectors::Fixed | PromptVectors::Trained => vector.tensor().clone(), // [1, L, D]
+            };
+            let length = embeds.dim(1)?;
+            // A loaded fine-tune may have vectors of another length than the words of its prompt.
+            let words = match ids.len() == length {
+                true => self.words(ids),
+                false => vec![name.to_string(); length],
+            };
+            Ok((embeds, words))
+        };
+        Ok(FixedParts {
+            start: part(&prompt.start, &self.start_vec, "start")?,
+            end: part(&prompt.end, &self.end_vec, "end")?,
+            query: part(&prompt.query, &self.query_vec, "query")?,
+        })
+    }
+
+    fn words(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter().map(|&id| self.llm_processor.token(id)).collect()
+    }
+
     /// The parts of one sequence with their tokens as text.
     fn segments(
         &self,
+        fixed: &FixedParts,
         patches: usize,
         query: Option<&[u32]>,
         prefix: &[u32],
-    ) -> Result<Vec<(SegmentKind, Vec<String>)>> {
-        let prompt = Prompt::new(&self.llm_processor, &self.settings)?;
-        let words = |ids: &[u32]| {
-            ids.iter()
-                .map(|&id| self.llm_processor.token(id))
-                .collect::<Vec<_>>()
-        };
-        // A loaded fine-tune may have vectors of another length than the words of its prompt.
-        let named = |ids: &[u32], vector: &crate::nn::Weight, name: &str| {
-            let length = vector.tensor().dims()[1];
-            if ids.len() == length {
-                words(ids)
-            } else {
-                vec![name.to_string(); length]
-            }
-        };
-        let query = match query {
-            Some(ids) => words(ids),
-            None => named(&prompt.query, &self.query_vec, "query"),
-        };
+    ) -> Vec<(SegmentKind, Vec<String>)> {
+        let query = query.map_or_else(|| fixed.query.1.clone(), |ids| self.words(ids));
         let mut segments = vec![
-            (
-                SegmentKind::Start,
-                named(&prompt.start, &self.start_vec, "start"),
-            ),
+            (SegmentKind::Start, fixed.start.1.clone()),
             (
                 SegmentKind::Image,
                 (0..patches).map(|i| format!("image {i}")).collect(),
             ),
-            (SegmentKind::End, named(&prompt.end, &self.end_vec, "end")),
+            (SegmentKind::End, fixed.end.1.clone()),
             (SegmentKind::Query, query),
-            (SegmentKind::Prefix, words(prefix)),
+            (SegmentKind::Prefix, self.words(prefix)),
         ];
         segments.retain(|(_, tokens)| !tokens.is_empty());
-        Ok(segments)
+        segments
     }
 
     /// Stage 3's forward pass: logits of the token that follows each sequence, `[B, V]` in `output.logits`.

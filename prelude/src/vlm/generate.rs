@@ -2,11 +2,13 @@
 //!
 //! The blog runs the whole sequence again for every token; [`Generate::without_cache`] does that. The default keeps keys
 //! and values of earlier tokens in a cache and feeds only the new one: the same ids, far less work.
+//! [`Generate::num_beams`] keeps several texts a picture side by side: see [`super::beam`].
 
 use super::Vlm;
+use super::beam::{BeamSearch, Beams, EarlyStopping, Hypothesis};
 use super::concatenate::{Query, Sequence};
 use super::sampling::Sampling;
-use crate::display::{MimeBundle, Render};
+use crate::display::{MimeBundle, Render, Table};
 use crate::language::{KvCache, LogitsAt, Phi3Input};
 use crate::session::check_interrupt;
 use crate::vision::Image;
@@ -36,11 +38,35 @@ pub struct Generation {
     pub stopped: Stopped,
     /// When asked for: the logits from which each token was picked, `[N, V]`.
     pub logits: Option<Tensor>,
+    /// Of a beam search: the finished texts with their scores, best (this one) first. Else empty.
+    pub beams: Vec<Beam>,
+}
+
+/// One of the texts that a beam search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beam {
+    /// The new token ids.
+    pub ids: Vec<u32>,
+    /// Their text, special tokens left out.
+    pub text: String,
+    /// Log-probability divided by length to the power of `length_penalty`.
+    pub score: f64,
 }
 
 impl Render for Generation {
     fn render(&self) -> MimeBundle {
-        MimeBundle::text(self.text.clone())
+        if self.beams.is_empty() {
+            return MimeBundle::text(self.text.clone());
+        }
+        let mut table = Table::new(["score", "tokens", "text"]).title(format!(
+            "The best {} texts of a beam search",
+            self.beams.len()
+        ));
+        for beam in &self.beams {
+            let (tokens, text) = (beam.ids.len(), beam.text.as_str());
+            table = table.row([beam.score.into(), tokens.into(), text.into()]);
+        }
+        table.render()
     }
 }
 
@@ -52,6 +78,7 @@ pub struct Generate {
     query: Query,
     max_new_tokens: usize,
     sampling: Sampling,
+    beams: BeamSearch,
     seed: u64,
     cache: bool,
     stop_ids: Vec<u32>,
@@ -88,6 +115,7 @@ impl Vlm {
             query: Query::Vector,
             max_new_tokens: 32,
             sampling: Sampling::default(),
+            beams: BeamSearch::default(),
             seed: 0,
             cache: true,
             stop_ids,
@@ -139,6 +167,24 @@ impl Generate {
         self
     }
 
+    /// Keeps this many texts a picture side by side and takes the best as a whole; 1 (greedy) unless set.
+    pub fn num_beams(mut self, beams: usize) -> Self {
+        self.beams.num_beams = beams;
+        self
+    }
+
+    /// Beams: a text's log-probability is divided by its length to this power; 1 unless set, above favours long texts.
+    pub fn length_penalty(mut self, penalty: f64) -> Self {
+        self.beams.length_penalty = penalty;
+        self
+    }
+
+    /// Beams: when the search ends before `max_new_tokens`.
+    pub fn early_stopping(mut self, when: EarlyStopping) -> Self {
+        self.beams.early_stopping = when;
+        self
+    }
+
     /// Decides all draws.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -185,7 +231,8 @@ impl Generate {
         self.run_with(&mut |_, _| Ok(()))
     }
 
-    /// As [`Generate::run`], printing the text as it is made.
+    /// As [`Generate::run`], printing the text as it is made. With beams a token is printed once every text that may
+    /// still win has it, so that nothing printed is taken back; the rest follows at the end.
     ///
     /// # Errors
     /// As [`Generate::run`], and when stdout is gone.
@@ -221,8 +268,8 @@ impl Generate {
             .ok_or_else(|| Error::Input("a batch of no pictures: give at least one".into()))
     }
 
-    /// Makes the texts for all pictures, calling `on_token(picture, id)` for each token as it is made; an error from it
-    /// stops the generation.
+    /// Makes the texts for all pictures, calling `on_token(picture, id)` for each token as it is made (with beams: once it
+    /// is certain); an error from it stops the generation.
     ///
     /// # Errors
     /// A text that does not fit the context, an interrupt, or an error of `on_token`.
@@ -231,10 +278,10 @@ impl Generate {
         on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
     ) -> Result<Vec<Generation>> {
         self.sampling.validate()?;
+        self.beams.validate(&self.sampling)?;
         let vlm = &self.vlm;
         let image_tokens = vlm.image_tokens(&self.pixel_values)?.detach(); // [B, P, D]
         let sequence = vlm.concatenate(&image_tokens, &self.query, &[])?; // [B, T, D]
-        let batch = sequence.lengths.len();
         let longest = sequence.lengths.iter().copied().max().unwrap_or(0) + self.max_new_tokens;
         if longest > vlm.llm.config.max_position_embeddings {
             return Err(Error::Input(format!(
@@ -242,12 +289,29 @@ impl Generate {
                 self.max_new_tokens, vlm.llm.config.max_position_embeddings
             )));
         }
-        let mut steps = Steps {
-            generate: &self,
+        let steps = Steps {
+            vlm,
             image_tokens,
+            query: self.query.clone(),
             sequence,
+            cached: self.cache,
+            max_new_tokens: self.max_new_tokens,
             cache: None,
         };
+        if self.beams.num_beams > 1 {
+            self.search(steps, on_token)
+        } else {
+            self.pick(steps, on_token)
+        }
+    }
+
+    /// One text a picture, token by token.
+    fn pick(
+        &self,
+        mut steps: Steps<'_>,
+        on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
+    ) -> Result<Vec<Generation>> {
+        let batch = steps.sequence.lengths.len();
         let mut rngs: Vec<ChaCha8Rng> = (0..batch)
             .map(|picture| {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -284,49 +348,157 @@ impl Generate {
         made.into_iter()
             .zip(stopped)
             .zip(kept)
-            .map(|((mut ids, stopped), kept)| {
-                ids.truncate(stopped.unwrap_or(ids.len()));
-                Ok(Generation {
-                    text: vlm.llm_processor.decode(&ids)?,
-                    stopped: if stopped.is_some() {
-                        Stopped::Eos
-                    } else {
-                        Stopped::Length
-                    },
-                    logits: if self.keep_logits && !kept.is_empty() {
-                        Some(Tensor::stack(&kept, 0)?)
-                    } else {
-                        None
-                    },
-                    ids,
-                })
+            .map(|((mut ids, end), kept)| {
+                ids.truncate(end.unwrap_or(ids.len()));
+                let stopped = if end.is_some() {
+                    Stopped::Eos
+                } else {
+                    Stopped::Length
+                };
+                self.generation(ids, stopped, &kept)
             })
             .collect()
+    }
+
+    /// Several texts a picture side by side: the beams of picture b are rows b·n to b·n + n − 1 of the batch.
+    fn search(
+        &self,
+        mut steps: Steps<'_>,
+        on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
+    ) -> Result<Vec<Generation>> {
+        let (batch, width) = (steps.sequence.lengths.len(), self.beams.num_beams);
+        let beams = Beams::new(
+            &self.beams,
+            &self.sampling,
+            &self.stop_ids,
+            self.max_new_tokens,
+        );
+        let mut pictures = vec![beams; batch];
+        let mut told = vec![0; batch];
+        let mut kept: Vec<Tensor> = Vec::new();
+        for step in 0..self.max_new_tokens {
+            check_interrupt()?;
+            let logits = if step == 0 {
+                // All beams of a picture begin alike: the prompt is read once for all of them.
+                let rows: Vec<usize> = (0..batch).flat_map(|b| [b].repeat(width)).collect();
+                let logits = steps.next(&vec![Vec::new(); batch])?;
+                steps.repeat(&rows)?;
+                let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+                logits.index_select(&Tensor::new(rows, logits.device())?, 0)?
+            } else {
+                let made: Vec<Vec<u32>> = pictures
+                    .iter()
+                    .flat_map(|beams| beams.running().iter().map(|text| text.ids.clone()))
+                    .collect();
+                steps.next(&made)?
+            }
+            .detach(); // [B·n, V]
+            let rows = logits.to_vec2::<f32>()?;
+            let mut order: Vec<usize> = (0..batch * width).collect();
+            for (b, beams) in pictures.iter_mut().enumerate() {
+                // The beams of a finished picture keep their places in the batch.
+                let own = b * width..(b + 1) * width;
+                let next = beams.advance(&rows[own.clone()])?;
+                for (place, row) in order[own].iter_mut().zip(next) {
+                    *place = b * width + row;
+                }
+                while let Some(&id) = beams.agreed().get(told[b]) {
+                    on_token(b, id)?;
+                    told[b] += 1;
+                }
+            }
+            if self.keep_logits {
+                kept.push(logits);
+            }
+            if pictures.iter().all(Beams::is_done) {
+                break;
+            }
+            steps.reorder(&order)?;
+        }
+        let mut all = Vec::with_capacity(batch);
+        for (b, beams) in pictures.into_iter().enumerate() {
+            let texts = beams.into_best();
+            let best = texts.first().ok_or_else(|| {
+                Error::Input("no text has a probability above 0: are the logits infinite?".into())
+            })?;
+            for &id in best.ids.iter().skip(told[b]) {
+                on_token(b, id)?;
+            }
+            let path = best.rows.iter().zip(&kept);
+            let logits = path.map(|(row, logits)| logits.get(b * width + row));
+            let logits = logits.collect::<candle_core::Result<Vec<_>>>()?;
+            let mut generation = self.generation(best.ids.clone(), best.stopped, &logits)?;
+            generation.beams = texts
+                .into_iter()
+                .map(|Hypothesis { ids, score, .. }| {
+                    let text = self.vlm.llm_processor.decode(&ids)?;
+                    Ok(Beam { ids, text, score })
+                })
+                .collect::<Result<_>>()?;
+            all.push(generation);
+        }
+        Ok(all)
+    }
+
+    fn generation(&self, ids: Vec<u32>, stopped: Stopped, kept: &[Tensor]) -> Result<Generation> {
+        Ok(Generation {
+            text: self.vlm.llm_processor.decode(&ids)?,
+            stopped,
+            logits: match self.keep_logits && !kept.is_empty() {
+                true => Some(Tensor::stack(kept, 0)?), // [N, V]
+                false => None,
+            },
+            ids,
+            beams: Vec::new(),
+        })
     }
 }
 
 /// The forward passes of a generation.
 struct Steps<'a> {
-    generate: &'a Generate,
+    vlm: &'a Vlm,
     image_tokens: Tensor,
+    query: Query,
     sequence: Sequence,
+    cached: bool,
+    max_new_tokens: usize,
     cache: Option<KvCache>,
 }
 
 impl Steps<'_> {
+    /// Goes on with these rows of the prompts, each as often as it is named.
+    fn repeat(&mut self, rows: &[usize]) -> Result<()> {
+        let wanted: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        let wanted = Tensor::new(wanted, self.image_tokens.device())?;
+        self.image_tokens = self.image_tokens.index_select(&wanted, 0)?; // [rows, P, D]
+        if let Query::Each(queries) = &mut self.query {
+            *queries = rows.iter().map(|&row| queries[row].clone()).collect();
+        }
+        let sequence = &mut self.sequence;
+        sequence.inputs_embeds = sequence.inputs_embeds.index_select(&wanted, 0)?; // [rows, T, D]
+        sequence.lengths = rows.iter().map(|&row| sequence.lengths[row]).collect();
+        self.reorder(rows)
+    }
+
+    /// Goes on with the texts of these rows; their prompts are the same.
+    fn reorder(&mut self, rows: &[usize]) -> Result<()> {
+        self.cache
+            .as_ref()
+            .map_or(Ok(()), |cache| cache.select(rows))
+    }
+
     /// Logits of the next token of each text, `[B, V]`.
     fn next(&mut self, made: &[Vec<u32>]) -> Result<Tensor> {
-        let generate = self.generate;
-        let vlm = &generate.vlm;
-        if !generate.cache {
-            let sequence = vlm.concatenate(&self.image_tokens, &generate.query, made)?; // [B, T + n, D]
+        let vlm = self.vlm;
+        if !self.cached {
+            let sequence = vlm.concatenate(&self.image_tokens, &self.query, made)?; // [B, T + n, D]
             return Ok(vlm.forward(&sequence)?.logits()?.clone());
         }
         let sequence = &self.sequence;
         let (batch, tokens) = (sequence.lengths.len(), sequence.inputs_embeds.dim(1)?);
         let input = match &self.cache {
             None => {
-                let cache = vlm.llm.new_cache(batch, tokens + generate.max_new_tokens)?;
+                let cache = vlm.llm.new_cache(batch, tokens + self.max_new_tokens)?;
                 self.cache = Some(cache);
                 Phi3Input::embeds(&sequence.inputs_embeds.detach())
                     .logits_at(LogitsAt::Chosen(sequence.last_places()))

@@ -12,15 +12,20 @@
 //! - [`image_tokens`](mod@image_tokens): picture → image tokens
 //! - [`concatenate`]: start | image | end | query | prefix
 //! - [`loss`]: random-prefix loss, and every prefix in one forward pass
-//! - [`generate`]: token by token, by re-running everything or with a cache; [`sampling`]: how a token is picked
+//! - [`generate`]: token by token, by re-running everything or with a cache; [`sampling`]: how a token is picked;
+//!   [`beam`]: several texts side by side
 //! - [`save`]: a folder with everything that training changed
+//! - [`pretrained`]: from the names of two models, or a saved fine-tune, to a whole model
 //! - [`tiny`]: the small pretrained model that is part of the program
 
+pub mod beam;
 pub mod concatenate;
+mod fingerprint;
 pub mod generate;
 pub mod image_tokens;
 pub mod loss;
 mod loss_view;
+pub mod pretrained;
 pub mod prompt;
 pub mod sampling;
 pub mod save;
@@ -29,9 +34,11 @@ pub mod settings;
 mod tests;
 pub mod tiny;
 
+pub use beam::{BeamSearch, EarlyStopping};
 pub use concatenate::{Query, Sequence};
-pub use generate::{Generate, Generation, Stopped};
+pub use generate::{Beam, Generate, Generation, Stopped};
 pub use loss::{CaptionBatch, LossOutput};
+pub use pretrained::{BaseModels, Preset};
 pub use sampling::Sampling;
 pub use settings::{
     AdapterTraining, BosPlacement, PromptStyle, PromptVectors, Targets, VlmSettings,
@@ -59,7 +66,7 @@ pub struct Vlm {
     pub llm_processor: LlmProcessor,
     /// Hidden states → image tokens.
     pub projector: Projector,
-    /// What stands before the picture, `[1, Ls, D]`.
+    /// What stands before the picture, `[1, Ls, D]`; Ls is 0 with [`PromptVectors::Tokens`], here and below.
     pub start_vec: Weight,
     /// What stands behind the picture, `[1, Le, D]`.
     pub end_vec: Weight,
@@ -114,7 +121,7 @@ impl Vlm {
         let VlmParts {
             mut image_encoder,
             image_processor,
-            mut llm,
+            llm,
             llm_processor,
         } = parts;
         if llm_processor.vocab_size() > llm.config.vocab_size {
@@ -124,6 +131,7 @@ impl Vlm {
                 llm.config.vocab_size
             )));
         }
+        let (llm_processor, mut llm) = with_new_tokens(llm_processor, llm, &settings.new_tokens)?;
         if let Some(config) = &settings.vit_lora {
             image_encoder.add_lora(config, seed)?;
         }
@@ -141,6 +149,10 @@ impl Vlm {
         )?;
         let prompt = prompt::Prompt::new(&llm_processor, &settings)?;
         let vector = |name: &str, ids: &[u32]| -> Result<Weight> {
+            let ids = match settings.prompt_vectors {
+                PromptVectors::Tokens => &[],
+                PromptVectors::Fixed | PromptVectors::Trained => ids,
+            };
             Ok(Weight::frozen(
                 name,
                 llm.embed_ids(ids)?.to_dtype(DType::F32)?.detach(),
@@ -169,6 +181,9 @@ impl Vlm {
         self.image_encoder.set_lora_trainable(adapters)?;
         self.llm.set_lora_trainable(adapters)?;
         self.projector.set_trainable(true)?;
+        for rows in self.llm.token_rows_mut() {
+            rows.weight.set_trainable(true)?;
+        }
         let vectors = self.settings.prompt_vectors == PromptVectors::Trained;
         for vector in [&mut self.start_vec, &mut self.end_vec, &mut self.query_vec] {
             vector.set_trainable(vectors && vector.tensor().elem_count() > 0)?;
@@ -242,6 +257,21 @@ impl Vlm {
         }
         ModelTable::new(format!("Vlm, settings “{}”", self.settings.name), parts)
     }
+}
+
+/// Tokenizer and language model with further special tokens.
+fn with_new_tokens(
+    processor: LlmProcessor,
+    mut llm: Phi3,
+    tokens: &[String],
+) -> Result<(LlmProcessor, Phi3)> {
+    if tokens.is_empty() {
+        return Ok((processor, llm));
+    }
+    let (processor, new) = processor.with_new_tokens(tokens)?;
+    let (ids, pieces): (Vec<_>, Vec<_>) = new.into_iter().map(|t| (t.id, t.pieces)).unzip();
+    llm.add_tokens(&ids, &pieces)?;
+    Ok((processor, llm))
 }
 
 impl Render for Vlm {

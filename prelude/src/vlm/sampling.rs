@@ -5,7 +5,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 /// Settings of the choice; the default is greedy, as in the blog. The filters apply in the order of the fields, as in
-/// transformers.
+/// transformers. The prompt stands there as embeddings, so only new tokens count as made already.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits of tokens that were made already are divided (when positive; else multiplied) by this; 1: no change.
@@ -61,57 +61,92 @@ impl Sampling {
     /// # Errors
     /// When no logit is a number.
     pub fn pick(&self, logits: &[f32], made: &[u32], rng: &mut ChaCha8Rng) -> Result<u32> {
-        let mut logits = logits.to_vec();
+        if self.temperature == 0.0 {
+            let logits = self.penalised(logits, made)?;
+            let first_best = |best: usize, id: usize| match logits[id] > logits[best] {
+                true => id,
+                false => best,
+            };
+            return Ok((0..logits.len()).fold(0, first_best) as u32);
+        }
+        let kept = self.distribution(logits, made)?;
+        let mut left = rng.random::<f64>();
+        for &(id, probability) in &kept {
+            left -= probability;
+            if left <= 0.0 {
+                return Ok(id);
+            }
+        }
+        // Rounding left a little over.
+        Ok(kept.last().map_or(0, |&(id, _)| id))
+    }
+
+    /// The tokens that may be drawn, best first, with their probabilities (which sum to 1). With temperature 0 that of
+    /// temperature 1.
+    ///
+    /// # Errors
+    /// When no logit is a number.
+    pub fn distribution(&self, logits: &[f32], made: &[u32]) -> Result<Vec<(u32, f64)>> {
+        let logits = self.penalised(logits, made)?;
+        let temperature = match self.temperature {
+            0.0 => 1.0,
+            temperature => f64::from(temperature),
+        };
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        if self.top_k > 0 && self.top_k < order.len() {
+            // Tokens that are as good as the last of the best stay, as in transformers.
+            let least = logits[order[self.top_k - 1]];
+            order.retain(|&id| logits[id] >= least);
+        }
+        let top = f64::from(logits[order[0]]);
+        let mut kept: Vec<(u32, f64)> = order
+            .into_iter()
+            .map(|id| {
+                let weight = ((f64::from(logits[id]) - top) / temperature).exp();
+                (id as u32, weight)
+            })
+            .collect();
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut reached = 0.0;
+        let enough = kept.iter().take_while(|(_, weight)| {
+            let more = reached < f64::from(self.top_p) * total;
+            reached += weight;
+            more
+        });
+        let enough = enough.count().max(1);
+        kept.truncate(enough);
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        kept.iter_mut().for_each(|(_, weight)| *weight /= total);
+        Ok(kept)
+    }
+
+    /// `scores` (logits, or log-probabilities for beams) with the repetition penalty.
+    ///
+    /// # Errors
+    /// When there are none, or one is not a number.
+    pub(super) fn penalised(&self, scores: &[f32], made: &[u32]) -> Result<Vec<f32>> {
+        if scores.is_empty() || scores.iter().any(|score| score.is_nan()) {
+            return Err(Error::Input(
+                "the logits are not numbers: do the weights or the picture hold NaN?".into(),
+            ));
+        }
+        let mut scores = scores.to_vec();
         if self.repetition_penalty != 1.0 {
             let mut seen = made.to_vec();
             seen.sort_unstable();
             seen.dedup();
             for id in seen {
-                if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = if *logit > 0.0 {
-                        *logit / self.repetition_penalty
+                if let Some(score) = scores.get_mut(id as usize) {
+                    *score = if *score > 0.0 {
+                        *score / self.repetition_penalty
                     } else {
-                        *logit * self.repetition_penalty
+                        *score * self.repetition_penalty
                     };
                 }
             }
         }
-        let best = logits.iter().enumerate().filter(|(_, v)| !v.is_nan()).fold(
-            None,
-            |best: Option<(usize, f32)>, (i, &v)| match best {
-                Some((_, b)) if b >= v => best,
-                _ => Some((i, v)),
-            },
-        );
-        let Some((best, top)) = best.filter(|_| !logits.iter().any(|v| v.is_nan())) else {
-            return Err(Error::Input(
-                "the logits are not numbers: do the weights or the picture hold NaN?".into(),
-            ));
-        };
-        if self.temperature == 0.0 {
-            return Ok(best as u32);
-        }
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        if self.top_k > 0 {
-            order.truncate(self.top_k);
-        }
-        let weight = |id: usize| f64::from((logits[id] - top) / self.temperature).exp();
-        let total: f64 = order.iter().map(|&id| weight(id)).sum();
-        let mut reached = 0.0;
-        let mut kept = 0;
-        while kept < order.len() && (kept == 0 || reached < f64::from(self.top_p) * total) {
-            reached += weight(order[kept]);
-            kept += 1;
-        }
-        let mut left = rng.random::<f64>() * reached;
-        for &id in &order[..kept] {
-            left -= weight(id);
-            if left <= 0.0 {
-                return Ok(id as u32);
-            }
-        }
-        Ok(order[kept - 1] as u32)
+        Ok(scores)
     }
 }
 

@@ -1,27 +1,62 @@
 //! A fine-tune as one folder: everything that training changed, and the settings it was trained with.
 //!
 //! ```text
-//! folder/settings.json        the switches
-//! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec
+//! folder/settings.json        the switches, the names of the base models and their fingerprints
+//! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec, llm.*.rows of new tokens
 //! folder/llm_adapter/         PEFT adapter of the language model, if it has LoRA
 //! folder/vit_adapter/         PEFT adapter of the image encoder, if it has LoRA
 //! ```
-//! The base models are not copied.
+//! The base models are not copied; `settings.json` names them where they are known by name, so that
+//! [`Preset::fine_tune`](super::Preset::fine_tune) finds them again.
 
-use super::Vlm;
-use super::settings::VlmSettings;
+use super::fingerprint::Fingerprints;
+use super::settings::{PromptVectors, VlmSettings};
+use super::{Vlm, with_new_tokens};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{Checkpoint, Init, Network, Weight};
 use crate::projector::Projector;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 const SETTINGS: &str = "settings.json";
 const WEIGHTS: &str = "vlm.safetensors";
 const LLM_ADAPTER: &str = "llm_adapter";
 const VIT_ADAPTER: &str = "vit_adapter";
+
+/// What `settings.json` holds.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    #[serde(flatten)]
+    settings: VlmSettings,
+    /// Absent: any base of the same sizes will do.
+    #[serde(default)]
+    base_fingerprints: Option<Fingerprints>,
+}
+
+impl Saved {
+    fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(SETTINGS);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
+            }
+            Err(source) => Err(Error::Io { path, source }),
+        }
+    }
+}
+
+impl VlmSettings {
+    /// The settings of a fine-tune that [`Vlm::save`] wrote.
+    ///
+    /// # Errors
+    /// A missing or damaged `settings.json`.
+    pub fn of_fine_tune(dir: impl AsRef<Path>) -> Result<Self> {
+        Ok(Saved::read(dir.as_ref())?.settings)
+    }
+}
 
 impl Vlm {
     /// Writes the fine-tune; see the module's head for the layout.
@@ -41,7 +76,13 @@ impl Vlm {
             .map(|parameter| (format!("projector.{}", parameter.name), parameter.tensor))
             .collect();
         for vector in [&self.start_vec, &self.end_vec, &self.query_vec] {
-            tensors.push((vector.name().to_string(), vector.tensor().clone()));
+            if vector.tensor().elem_count() > 0 {
+                tensors.push((vector.name().to_string(), vector.tensor().clone()));
+            }
+        }
+        for rows in self.llm.token_rows() {
+            let name = format!("llm.{}", rows.weight.name());
+            tensors.push((name, rows.weight.tensor().clone()));
         }
         save_safetensors(&dir.join(WEIGHTS), &tensors)?;
         if self.llm.lora_config().is_some() {
@@ -51,7 +92,11 @@ impl Vlm {
             save_adapter(&self.image_encoder, TaskType::None, dir.join(VIT_ADAPTER))?;
         }
         let path = dir.join(SETTINGS);
-        let text = serde_json::to_string_pretty(&self.settings).map_err(|source| Error::Json {
+        let saved = Saved {
+            settings: self.settings.clone(),
+            base_fingerprints: Some(Fingerprints::of(self)?),
+        };
+        let text = serde_json::to_string_pretty(&saved).map_err(|source| Error::Json {
             path: path.clone(),
             source,
         })?;
@@ -65,15 +110,29 @@ impl Vlm {
     /// A missing or damaged file, or a fine-tune of another base model.
     pub fn load_fine_tune(&mut self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
-        let path = dir.join(SETTINGS);
-        let bytes = std::fs::read(&path).map_err(|source| Error::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let settings: VlmSettings =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })?;
+        let Saved {
+            mut settings,
+            base_fingerprints,
+        } = Saved::read(dir)?;
+        if let Some(fingerprints) = base_fingerprints {
+            fingerprints.check(self, dir)?;
+        }
+        // What this model really stands on counts, not where it was when the fine-tune was saved.
+        settings.base = self.settings.base.clone().or(settings.base);
         let mut new = self.clone();
         new.projector.config.kind = settings.projector;
+        if new.settings.new_tokens.is_empty() {
+            (new.llm_processor, new.llm) =
+                with_new_tokens(new.llm_processor, new.llm, &settings.new_tokens)?;
+        } else if new.settings.new_tokens != settings.new_tokens {
+            return Err(Error::Config(format!(
+                "{}: the fine-tune has the new tokens {:?}, this model {:?}: load it onto a model without any",
+                dir.display(),
+                settings.new_tokens,
+                new.settings.new_tokens
+            )));
+        }
+        new.settings.prompt_vectors = settings.prompt_vectors;
         new.load_weights(dir.join(WEIGHTS))?;
         if dir.join(LLM_ADAPTER).is_dir() {
             load_adapter(&mut new.llm, dir.join(LLM_ADAPTER))?;
@@ -93,8 +152,8 @@ impl Vlm {
         Ok(())
     }
 
-    /// Reads projector and prompt vectors from a safetensors file with `projector.*`, `start_vec`, `end_vec` and
-    /// `query_vec`; the vectors may have any length.
+    /// Reads projector, prompt vectors and the rows of new tokens from a safetensors file with `projector.*`, `start_vec`,
+    /// `end_vec`, `query_vec` and `llm.*.rows`; the vectors may have any length.
     ///
     /// # Errors
     /// A missing or damaged file, or one for other widths.
@@ -109,14 +168,27 @@ impl Vlm {
                 .shape(name)
                 .and_then(|shape| shape.get(1).copied())
                 .unwrap_or(0);
-            let values = weights.get(name, &[1, length, width], Init::Zeros)?;
+            let values = match self.settings.prompt_vectors {
+                PromptVectors::Tokens => Tensor::zeros((1, 0, width), DType::F32, self.device())?,
+                PromptVectors::Fixed | PromptVectors::Trained => {
+                    weights.get(name, &[1, length, width], Init::Zeros)?
+                }
+            };
             let mut weight = Weight::frozen(name, values);
-            weight.set_trainable(old.is_trainable())?;
+            weight.set_trainable(old.is_trainable() && length > 0)?;
             Ok(weight)
         };
         let start = vector("start_vec", &self.start_vec)?;
         let end = vector("end_vec", &self.end_vec)?;
         let query = vector("query_vec", &self.query_vec)?;
+        for rows in self.llm.token_rows_mut() {
+            let name = format!("llm.{}", rows.weight.name());
+            let values = weights.get(&name, rows.weight.tensor().dims(), Init::Zeros)?;
+            // Clones of the model keep their own rows.
+            let mut fresh = Weight::frozen(rows.weight.name(), values);
+            fresh.set_trainable(rows.weight.is_trainable())?;
+            rows.weight = fresh;
+        }
         (self.start_vec, self.end_vec, self.query_vec, self.projector) =
             (start, end, query, projector);
         Ok(())

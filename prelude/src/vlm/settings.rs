@@ -4,6 +4,7 @@
 //! To see what one repair is worth, change one field:
 //! `VlmSettings { bos: BosPlacement::Once, ..VlmSettings::blog() }`.
 
+use super::pretrained::BaseModels;
 use crate::nn::LoraConfig;
 use crate::projector::ProjectorKind;
 use crate::vision::{Rescaling, VisionFeature};
@@ -55,6 +56,9 @@ pub enum PromptVectors {
     /// They train and are saved.
     #[default]
     Trained,
+    /// There are none: the words of the prompt are looked up in the embedding table each time. What trains are the rows of
+    /// [`VlmSettings::new_tokens`] among them.
+    Tokens,
 }
 
 /// How the prompt is worded.
@@ -99,10 +103,17 @@ pub struct VlmSettings {
     pub end_text: String,
     /// The question or instruction.
     pub query_text: String,
+    /// Special tokens that the tokenizer does not have, such as `<|imstart|>`: each becomes one token with rows of its own in
+    /// embedding table and LM head. These rows train and are saved; the tables stay frozen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_tokens: Vec<String>,
     /// LoRA on the image encoder.
     pub vit_lora: Option<LoraConfig>,
     /// LoRA on the language model.
     pub llm_lora: Option<LoraConfig>,
+    /// The models underneath, where they are known by name: so that a saved fine-tune says what it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseModels>,
 }
 
 impl VlmSettings {
@@ -122,8 +133,10 @@ impl VlmSettings {
             start_text: "<|imstart|>".into(),
             end_text: "<|imend|>".into(),
             query_text: "This image contains: ".into(),
+            new_tokens: Vec::new(),
             vit_lora: Some(LoraConfig::blog_vit()),
             llm_lora: Some(LoraConfig::blog_llm()),
+            base: None,
         }
     }
 
@@ -140,6 +153,18 @@ impl VlmSettings {
             stop_at_eos: true,
             query_text: "This image contains:".into(),
             ..Self::blog()
+        }
+    }
+
+    /// `corrected` with start and end of the picture as new special tokens, whose rows of the embedding table train in place
+    /// of `start_vec` and `end_vec`.
+    pub fn new_tokens() -> Self {
+        let corrected = Self::corrected();
+        Self {
+            name: "new_tokens".into(),
+            prompt_vectors: PromptVectors::Tokens,
+            new_tokens: vec![corrected.start_text.clone(), corrected.end_text.clone()],
+            ..corrected
         }
     }
 

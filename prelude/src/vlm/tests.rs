@@ -1,13 +1,17 @@
 //! The composition as a whole, on a model of a few thousand random weights.
 
 use super::*;
-use crate::language::Phi3Config;
+use crate::language::{Phi3Config, Phi3Input};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::LoraConfig;
+use crate::projector::ProjectorKind;
 use crate::vision::{Image, ImageProcessorConfig, ViTConfig};
 use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+mod bad_input;
+mod new_tokens;
 
 const WIDTH: usize = 24;
 
@@ -42,6 +46,20 @@ fn vlm(settings: VlmSettings) -> Result<Vlm> {
     Vlm::new(parts()?, shrunk(settings), 3)
 }
 
+/// With a perceiver resampler for a projector.
+fn resampled() -> VlmSettings {
+    VlmSettings {
+        name: "resampled".into(),
+        projector: ProjectorKind::PerceiverResampler {
+            latents: 3,
+            layers: 2,
+            heads: 2,
+            head_dim: 4,
+        },
+        ..VlmSettings::corrected()
+    }
+}
+
 fn pictures(count: usize) -> Result<Vec<Image>> {
     let colours = [[200, 30, 40], [20, 180, 60], [30, 60, 220]];
     (0..count)
@@ -72,6 +90,8 @@ fn every_trainable_parameter_gets_a_gradient_and_no_frozen_one_does() -> Result<
         VlmSettings::blog(),
         VlmSettings::corrected(),
         VlmSettings::tiny(),
+        resampled(),
+        VlmSettings::new_tokens(),
     ] {
         let name = settings.name.clone();
         let vlm = vlm(settings)?;
@@ -280,7 +300,7 @@ fn a_fine_tune_comes_back_whole() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let vlm = vlm(VlmSettings {
         query_text: "What is it?".into(),
-        ..VlmSettings::corrected()
+        ..resampled()
     })?;
     stir(&vlm)?;
     vlm.save(dir.path())?;
@@ -326,57 +346,6 @@ fn an_adapter_for_another_base_names_the_layer() -> Result<()> {
     let mut deep = Phi3::new_random(&Phi3Config::new(50, WIDTH, 32, 3, 2), 0, &Device::Cpu)?;
     let error = load_adapter(&mut deep, dir.path()).unwrap_err().to_string();
     assert!(error.contains("model.layers.2.mlp.down_proj"), "{error}");
-    Ok(())
-}
-
-#[test]
-fn bad_input_says_what_to_do() -> Result<()> {
-    let vlm = vlm(VlmSettings::corrected())?;
-    let pixels = vlm.image_processor.preprocess_batch(&pictures(2)?)?;
-    let message = |result: Result<LossOutput>| match result {
-        Err(Error::Input(message)) => message,
-        other => panic!("not an input error: {other:?}"),
-    };
-    let loss = |captions: &[&str]| {
-        let captions: Vec<String> = captions.iter().map(ToString::to_string).collect();
-        vlm.full_sequence_loss(&pixels, &captions)
-    };
-    assert!(message(loss(&["a square", " \n"])).contains("empty"));
-    assert!(message(loss(&["a square"])).contains("1 captions for 2 pictures"));
-    let long = "a red square and ".repeat(60);
-    assert!(message(loss(&["a square", &long])).contains("context is 128"));
-    let none = Tensor::zeros((0, 3, 32, 32), DType::F32, &Device::Cpu)?;
-    assert!(message(vlm.full_sequence_loss(&none, &[])).contains("no pictures"));
-    let batch = CaptionBatch {
-        pixel_values: pixels.clone(),
-        caption_ids: vec![vec![1, 2, 3], vec![4, 99_999, 6]],
-        query: Query::Vector,
-    };
-    assert!(message(vlm.full_sequence_loss_of(&batch)).contains("99999"));
-    let batch = CaptionBatch {
-        caption_ids: vec![vec![1, 2, 3], vec![4, 5]],
-        ..batch
-    };
-    assert!(message(vlm.random_prefix_loss_at(&batch, &[2, 2])).contains("only 2 tokens"));
-    assert!(vlm.generate_batch(&[]).is_err());
-    assert!(matches!(
-        vlm.generate_from(&pixels).max_new_tokens(500).run_all(),
-        Err(Error::Input(_))
-    ));
-    assert!(matches!(
-        vlm.generate_from(&pixels).top_p(2.0).run_all(),
-        Err(Error::Input(_))
-    ));
-    let nan = Tensor::full(f32::NAN, (1, 3, 32, 32), &Device::Cpu)?;
-    assert!(matches!(
-        vlm.generate_from(&nan).run_all(),
-        Err(Error::Input(_))
-    ));
-    let wide = Tensor::zeros((1, 4, WIDTH + 1), DType::F32, &Device::Cpu)?;
-    assert!(matches!(
-        vlm.concatenate(&wide, &Query::Vector, &[]),
-        Err(Error::Input(_))
-    ));
     Ok(())
 }
 

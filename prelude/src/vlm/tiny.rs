@@ -3,16 +3,13 @@
 //! The weights come from the project's own recipe, `prelude/examples/pretrain_tiny`; what they can do and how they were
 //! made stands in `prelude/assets/tiny/README.md`.
 
-use super::{Vlm, VlmParts, VlmSettings};
+use super::{Preset, Vlm, VlmParts};
 use crate::Result;
 use crate::language::{LlmProcessor, Phi3, Phi3Config};
 use crate::nn::Checkpoint;
 use crate::vision::{ImageProcessor, ImageProcessorConfig, ViTConfig, Vit};
 use candle_core::{DType, Device};
 use std::path::Path;
-
-/// Decides the projector's and LoRA's first values.
-const SEED: u64 = 0;
 
 /// A file of the model, compiled in.
 macro_rules! asset {
@@ -60,13 +57,13 @@ impl VlmParts {
 }
 
 impl Vlm {
-    /// The tiny default with [`VlmSettings::tiny`]: pretrained encoder and language model, a projector that knows
+    /// The tiny default with [`VlmSettings::tiny`](super::VlmSettings::tiny): pretrained encoder and language model, a projector that knows
     /// nothing yet. Every call gives the same fresh model.
     ///
     /// # Errors
     /// When the device cannot hold it.
     pub fn tiny(device: &Device) -> Result<Self> {
-        Self::new(VlmParts::tiny(device)?, VlmSettings::tiny(), SEED)
+        Self::from_pretrained(&Preset::tiny(), device)
     }
 }
 

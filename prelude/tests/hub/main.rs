@@ -1,5 +1,6 @@
 //! Models from the cache and over the network, against a hub on the loopback interface.
 
+mod pretrained;
 mod server;
 
 use std::path::{Path, PathBuf};
