@@ -10,8 +10,9 @@ use jupyter_zmq_client::{
     create_client_control_connection, create_client_shell_connection_with_identity,
     peer_identity_for_session,
 };
-use kernel_client::{Kernel, WARM, request};
+use kernel_client::{COLD, Kernel, WARM, request};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 /// Runs a test to its end on a runtime of its own.
 fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
@@ -364,6 +365,61 @@ async fn shutdown(kernel: &mut Kernel) -> Result<()> {
         Some(0)
     );
     Ok(())
+}
+
+#[test]
+fn cells_ask_the_client_that_sent_them() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        // A client that can't be asked is not asked.
+        let ran = kernel.run("let name = input(\"who? \")?;").await?;
+        assert_eq!(ran.reply["status"], "error");
+        assert!(
+            ran.reply["evalue"]
+                .as_str()
+                .is_some_and(|said| said.contains("no one can be asked")),
+            "{:#}",
+            ran.reply
+        );
+
+        let code = "print!(\"first \"); let name = input(\"who? \")?; println!(\"hello {name}\");";
+        let cell = json!({ "code": code, "allow_stdin": true });
+        let id = kernel.send("execute_request", cell.clone()).await?;
+        let question = timeout(COLD, kernel.stdin.read())
+            .await
+            .context("no question came")??;
+        assert_eq!(question.header.msg_type, "input_request");
+        let parent = question.parent_header.as_ref().map(|p| p.msg_id.clone());
+        assert_eq!(parent, Some(id.clone()));
+        let content = serde_json::to_value(&question.content)?;
+        assert_eq!(content["prompt"], "who? ");
+        assert_eq!(content["password"], false);
+        let answer = json!({ "status": "ok", "value": "Ferris \"🦀\"" });
+        kernel.stdin.send(request("input_reply", answer)).await?;
+        let ran = kernel.finish(&id).await?.ok()?;
+        assert_eq!(ran.text("stdout"), "first hello Ferris \"🦀\"\n");
+
+        // An interrupt is an answer too, and what is typed too late is no answer to the next question.
+        let id = kernel.send("execute_request", cell.clone()).await?;
+        timeout(WARM, kernel.stdin.read())
+            .await
+            .context("no question")??;
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        let ran = kernel.finish(&id).await?;
+        assert_eq!(ran.reply["ename"], "Interrupted", "{:#}", ran.reply);
+        let late = json!({ "status": "ok", "value": "too late" });
+        kernel.stdin.send(request("input_reply", late)).await?;
+        kernel.ask("kernel_info_request", json!({})).await?;
+        let id = kernel.send("execute_request", cell).await?;
+        timeout(WARM, kernel.stdin.read())
+            .await
+            .context("no question")??;
+        let answer = json!({ "status": "ok", "value": "in time" });
+        kernel.stdin.send(request("input_reply", answer)).await?;
+        let ran = kernel.finish(&id).await?.ok()?;
+        assert_eq!(ran.text("stdout"), "first hello in time\n");
+        Ok(())
+    })
 }
 
 #[test]

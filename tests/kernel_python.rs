@@ -1,4 +1,5 @@
-//! The built kernel under Python's own clients: jupyter_client with jupyter_kernel_test, and nbclient.
+//! The built kernels, ours and the stock one, under Python's own clients: jupyter_client with jupyter_kernel_test, and
+//! nbclient.
 //!
 //! The test makes a virtual environment in the target folder, installs the pinned clients there and the kernelspec with
 //! them. Without Python it says so and passes; with `CI=true` that is a failure.
@@ -23,15 +24,32 @@ fn python_clients_are_content() -> Result<()> {
             .arg(prefix),
     )?;
 
+    succeed(
+        Command::new(glassbox)
+            .args([
+                "install",
+                "--stock",
+                "--name",
+                "stock-under-test",
+                "--prefix",
+            ])
+            .arg(prefix),
+    )?;
+
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join("python");
     let history = tempfile::tempdir()?;
-    for script in ["run_notebook.py", "kernel_conformance.py"] {
+    for script in [
+        "run_notebook.py",
+        "stock_kernel.py",
+        "kernel_conformance.py",
+    ] {
         succeed(
             Command::new(&python)
                 .arg(scripts.join(script))
                 .env("KERNEL_NAME", "glassbox-under-test")
+                .env("STOCK_KERNEL_NAME", "stock-under-test")
                 .env("GLASSBOX_HISTORY", history.path().join("history.jsonl"))
                 .env("PYTHONDONTWRITEBYTECODE", "1")
                 .env_remove("JUPYTER_PATH"),

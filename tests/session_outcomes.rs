@@ -93,6 +93,67 @@ fn text_and_displays_arrive_in_order() {
 }
 
 #[test]
+fn text_without_a_newline_just_before_an_abort_arrives() {
+    let mut session = TestSession::start();
+    for (end, ename) in [
+        ("std::process::abort();", "Aborted"),
+        (
+            "unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };",
+            "SegmentationFault",
+        ),
+        ("std::process::exit(3);", "Exited"),
+        // Nothing can be done when the process is killed; what was printed a while ago is out.
+        (
+            "std::thread::sleep(std::time::Duration::from_millis(800)); \
+             std::process::Command::new(\"kill\").args([\"-9\", &std::process::id().to_string()]).status();",
+            "Killed",
+        ),
+    ] {
+        let run = session.run(&format!("print!(\"last words\"); {end}"));
+        assert_eq!(error(&run).ename, ename, "{run:#?}");
+        assert_eq!(short(&run), ["out:last words"], "{ename}");
+    }
+}
+
+#[test]
+fn text_without_a_newline_arrives_while_the_cell_runs() {
+    let mut session = TestSession::start();
+    let begin = Instant::now();
+    let mut first = None;
+    let code = "print!(\"...\"); std::thread::sleep(std::time::Duration::from_secs(3));";
+    let outcome = session.session.evaluate(code, &mut |_| {
+        first.get_or_insert_with(|| begin.elapsed());
+    });
+    let before_the_end = outcome.duration - first.expect("the text arrives");
+    assert!(
+        before_the_end > Duration::from_secs(2),
+        "{before_the_end:?} before the end"
+    );
+}
+
+#[test]
+fn a_cell_asks_for_a_line_of_text() {
+    let mut session = TestSession::start();
+    let run = session.run("let name = input(\"who? \")?;");
+    assert!(
+        error(&run).evalue.contains("no one can be asked"),
+        "{run:#?}"
+    );
+    session
+        .session
+        .set_input_reader(Some(Box::new(|question| match question.password {
+            true => Err("no passwords here".to_owned()),
+            false => Ok(format!("{}, said \"é\n\"", question.prompt)),
+        })));
+    assert_eq!(
+        session.result_of("input(\"who? \")?"),
+        format!("{:?}", "who? , said \"é\n\"")
+    );
+    let run = session.run("let secret = input_password(\"password: \")?;");
+    assert!(error(&run).evalue.contains("no passwords here"), "{run:#?}");
+}
+
+#[test]
 fn events_arrive_while_the_cell_runs() {
     let mut session = TestSession::start();
     let begin = Instant::now();

@@ -51,7 +51,7 @@ pub mod prelude {
     };
     pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
     pub use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
-    pub use crate::session::{check_interrupt, interrupted};
+    pub use crate::session::{check_interrupt, input, input_password, interrupted};
     pub use crate::train::{LossKind, Schedule, TrainReport, Trainer, TrainerConfig};
     pub use crate::vision::{
         AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, Tower,

@@ -19,6 +19,11 @@ use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
 use serde_json::{Map, Value, json};
 
+mod input;
+mod last_words;
+
+pub use input::{input, input_password};
+
 use crate::display::MimeBundle;
 use crate::error::{Error, Result};
 
@@ -89,6 +94,15 @@ pub enum Event {
         /// The messages of its sources, outermost first.
         chain: Vec<String>,
     },
+    /// The cell waits for a line of text from the person at the notebook.
+    Input {
+        /// The number of the question, which the answer repeats.
+        id: u64,
+        /// What to show before the line.
+        prompt: String,
+        /// Whether what is typed is kept hidden.
+        password: bool,
+    },
     /// The cell is over and everything it printed is flushed.
     CellEnd {
         /// The number that the host gave the cell.
@@ -143,6 +157,11 @@ impl Event {
             Event::Error { message, chain } => {
                 json!({"event": "error", "message": message, "chain": chain})
             }
+            Event::Input {
+                id,
+                prompt,
+                password,
+            } => json!({"event": "input", "id": id, "prompt": prompt, "password": password}),
             Event::CellEnd { seq } => json!({"event": "cell_end", "seq": seq}),
         }
     }
@@ -444,6 +463,7 @@ pub extern "C" fn glassbox_session_start(control_fd: i32) {
     install_interrupt_handler();
     if matches!(surroundings(), Surroundings::Glassbox { .. }) {
         install_panic_hook();
+        last_words::start();
     }
 }
 
@@ -451,12 +471,14 @@ pub extern "C" fn glassbox_session_start(control_fd: i32) {
 #[unsafe(no_mangle)]
 pub extern "C" fn glassbox_cell_begin() {
     INTERRUPTED.store(false, Ordering::Relaxed);
+    last_words::cell_begins();
 }
 
 /// Called after each cell, however it ended: sends what is still unsent, flushes, and marks the end in stdout and stderr
 /// so that the host knows when it has read everything.
 #[unsafe(no_mangle)]
 pub extern "C" fn glassbox_cell_end(seq: u64) {
+    last_words::cell_ends();
     flush_live_displays();
     // SAFETY: a null stream asks for all of C's output streams to be flushed.
     unsafe { libc::fflush(std::ptr::null_mut()) };

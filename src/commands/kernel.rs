@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Exit, Failure};
-use super::{SessionArgs, say, terminal};
+use super::terminal::Starting;
+use super::{SessionArgs, say};
 use crate::kernel::{self, InstallOptions, Place};
 
 /// Serve Jupyter; this is what Jupyter itself starts
@@ -24,8 +25,8 @@ pub struct KernelArgs {
 
 /// Tell Jupyter about the kernel
 ///
-/// Writes a kernelspec that starts this program. With --stock the spec starts plain evcxr_jupyter with the same prelude,
-/// built now: no live updates, no kept state after an interrupt.
+/// Writes a kernelspec that starts this program. With --stock the spec starts plain evcxr_jupyter with the same prelude:
+/// no live updates, no kept state after an interrupt.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -112,8 +113,10 @@ pub fn install(args: &InstallArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, message));
     }
     if options.stock {
-        terminal::line("building the prelude for the stock kernel: minutes the first time");
-        kernel::stock::prepare().map_err(|e| Failure::new(Exit::NoSession, format!("{e:#}")))?;
+        let mut starting = Starting::new();
+        let prepared = kernel::stock::prepare(&mut |event| starting.step(&event));
+        starting.end();
+        prepared.map_err(|e| Failure::new(Exit::NoSession, format!("{e:#}")))?;
     }
     let folder =
         kernel::install(&options).map_err(|e| Failure::new(Exit::NotWritten, format!("{e:#}")))?;

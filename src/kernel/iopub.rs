@@ -71,6 +71,15 @@ impl Outbox {
             .await;
     }
 
+    /// Returns when all that was sent before is on the wire; for plain threads.
+    pub fn flush_from_thread(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.blocking_send(Item::Flush(done)).is_ok() {
+            // The task ends only with the process.
+            let _ = wait.blocking_recv();
+        }
+    }
+
     /// Returns when all that was sent before is on the wire.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();

@@ -4,7 +4,7 @@
 //! - [`run`] reads the connection file and serves until told to stop;
 //! - `server` owns the sockets and answers what needs no session, `worker` owns the session and runs the cells,
 //!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures;
-//! - `history`, `cursor` and `lifetime` are what their names say;
+//! - `stdin` carries the questions of cells to the client, `history`, `cursor` and `lifetime` are what their names say;
 //! - [`install`] writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
 //!
 //! A request's way: socket → `wire` (checked) → `server` → `worker` → `Session::evaluate` → events → `iopub`,
@@ -16,6 +16,7 @@ pub mod install;
 mod iopub;
 mod lifetime;
 mod server;
+mod stdin;
 pub mod stock;
 mod wire;
 mod worker;

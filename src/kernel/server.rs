@@ -2,7 +2,7 @@
 //!
 //! Shell: kernel_info, history and comm_info are answered here at once; execute, complete, inspect and is_complete go
 //! to the [`worker`](super::worker) in order. Control: interrupt and shutdown, also while a cell runs.
-//! Stdin is bound and quiet; heartbeat echoes.
+//! Stdin carries the questions of cells; heartbeat echoes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::history::History;
 use super::iopub::{self, Outbox};
 use super::lifetime;
+use super::stdin::Stdin;
 use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
 
@@ -59,9 +60,10 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         .await
         .with_context(at)?
         .split();
-    let stdin = create_kernel_stdin_connection(connection, &id)
+    let (stdin_out, stdin_in) = create_kernel_stdin_connection(connection, &id)
         .await
-        .with_context(at)?;
+        .with_context(at)?
+        .split();
 
     tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
     let outbox = iopub::start(iopub);
@@ -76,11 +78,16 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
     let dropped = Arc::new(Dropped::default());
     let (stop, mut stopped) = mpsc::unbounded_channel();
     let (worker_done, worker_gone) = oneshot::channel::<()>();
+    let (typed, answers) = crossbeam_channel::unbounded();
 
     let worker = Worker {
         inbox,
         outbox: outbox.clone(),
         shell: writer("shell", shell_out),
+        stdin: Stdin {
+            questions: writer("stdin", stdin_out),
+            answers,
+        },
         running: running.clone(),
         history: history.clone(),
         ending: ending.clone(),
@@ -110,7 +117,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         "control",
         dropped.clone(),
     ));
-    tokio::spawn(drain(stdin, dropped.clone()));
+    tokio::spawn(pass_on(stdin_in, typed, dropped.clone()));
     tokio::spawn(lifetime::end_with_parent(stop.clone()));
     let interrupted = control.clone();
     tokio::spawn(lifetime::signals(stop, move || interrupted.interrupt()));
@@ -166,9 +173,12 @@ async fn listen(
     }
 }
 
-/// Reads and forgets: nothing was asked on stdin, so nothing there is an answer.
-async fn drain(mut stdin: jupyter_zmq_client::KernelStdinConnection, dropped: Arc<Dropped>) {
-    while wire::receive(&mut stdin, "stdin", &dropped).await.is_some() {}
+/// Passes on what is typed; who waits for it is the running cell.
+async fn pass_on(mut stdin: RouterRecvConnection, typed: Sender<Request>, dropped: Arc<Dropped>) {
+    while let Some(answer) = wire::receive(&mut stdin, "stdin", &dropped).await {
+        // The worker is gone only when the kernel is ending.
+        let _ = typed.send(answer);
+    }
 }
 
 fn lock(running: &RunningCell) -> std::sync::MutexGuard<'_, Option<Running>> {

@@ -1,13 +1,21 @@
 //! Plain evcxr_jupyter with the prelude preloaded, for those who want evcxr's own behaviour.
 //!
-//! evcxr is configured from outside: a folder with `evcxr.toml` and `init.evcxr` (which adds the prelude as a path
-//! dependency and imports it), and a working folder that lasts, so that the prelude is compiled once and not per session.
-//! evcxr answers no client before its start-up cells ran; therefore [`prepare`] does the long build at install time.
+//! evcxr is configured from outside, by the files and variables that it knows, and links cells to the same shared library
+//! as our own sessions do:
+//! ```text
+//! init.evcxr   :build_env CARGO_ENCODED_RUSTFLAGS=…    rustc finds the library under the name `prelude_library`
+//!              :dep glassbox-stock = { path = … }      a package whose library is called `glassbox_prelude`
+//! prelude.rs   use glassbox_prelude::prelude::*;
+//! ```
+//! That package is one line. Compiled with the flags it passes the shared library on; for rust-analyzer, which does not get
+//! the flags, it passes on the prelude's source.
 //!
-//! A working folder serves one session at a time: `slot-0`, `slot-1`, … are locked by the sessions that use them.
+//! evcxr answers no client before its start-up cells ran; therefore [`prepare`] does the first, longest start at install
+//! time. A working folder serves one session at a time: `slot-0`, `slot-1`, … are locked by the sessions that use them.
 //! evcxr_jupyter reads its own arguments, so `glassbox stock-kernel --control_file F`, which the kernelspec names,
 //! executes this program again as `glassbox --control_file F`; [`role`] recognises both.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
@@ -17,6 +25,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::wire::log;
+use crate::session::{SharedPrelude, StartEvent, shared_prelude};
 
 /// The subcommand in the kernelspec.
 pub(super) const SUBCOMMAND: &str = "stock-kernel";
@@ -26,6 +35,10 @@ pub(super) const SERVE: &str = "--control_file";
 const PREPARE: &str = "--prepare-stock-kernel";
 /// More sessions than this at once is taken for an error.
 const SLOTS: usize = 16;
+/// The name under which the flags show the shared library to rustc.
+const LIBRARY: &str = "prelude_library";
+/// Set for rustc by the flags, and by nothing else.
+const COMPILED: &str = "glassbox_compiled";
 
 /// Plays this process's part in a stock kernel if it was started for one; `None` for every other command line.
 /// `main` calls this before it parses the command line.
@@ -57,17 +70,18 @@ pub fn role() -> Option<ExitCode> {
 
 /// Serves `control_file` with evcxr_jupyter; replaces this process.
 fn run(control_file: &Path) -> Result<()> {
-    let mut command = configured()?;
+    let mut command = configured(&mut |_| {})?;
     // Returns only if it fails.
     Err(command.arg(SERVE).arg(control_file).exec()).context("the stock kernel does not start")
 }
 
-/// Builds the prelude as the stock kernel will need it: minutes the first time, seconds later.
+/// Starts a session once, so that the next one finds everything done: minutes if the prelude has to be built, else seconds.
 ///
 /// # Errors
-/// What cargo said, if the prelude does not build.
-pub fn prepare() -> Result<()> {
-    let mut command = configured()?;
+/// What cargo said, if the prelude does not build, and what evcxr said, if it does not start with it.
+pub fn prepare(progress: &mut dyn FnMut(StartEvent)) -> Result<()> {
+    let mut command = configured(progress)?;
+    progress(StartEvent::LoadingPrelude);
     let output = command
         .arg(PREPARE)
         .stdin(Stdio::null())
@@ -75,14 +89,14 @@ pub fn prepare() -> Result<()> {
         .context("the stock kernel does not start")?;
     if !output.status.success() {
         bail!(
-            "the prelude does not build for the stock kernel:\n{}",
+            "evcxr does not start with the prelude:\n{}",
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
     }
     Ok(())
 }
 
-/// What a new session does before it answers, once, so that the next one finds it done.
+/// What a new session does before it answers.
 fn load_once() -> Result<()> {
     let (mut context, _outputs) = evcxr::CommandContext::new()?;
     context.execute(":load_config --quiet")?;
@@ -90,14 +104,15 @@ fn load_once() -> Result<()> {
 }
 
 /// This program with evcxr's environment, holding the lock of a free slot for as long as it lives.
-fn configured() -> Result<Command> {
-    let (cache, prelude) = crate::session::cache_and_prelude()?;
-    let base = cache.with_file_name("stock");
+fn configured(progress: &mut dyn FnMut(StartEvent)) -> Result<Command> {
+    let prelude = shared_prelude(progress)?;
+    let base = prelude.cache.with_file_name("stock");
     let (slot, lock) = free_slot(&base)?;
-    write_configuration(&base, &slot, &prelude).with_context(|| {
+    let configuration = slot.join("configuration");
+    write_configuration(&configuration, &slot.join("package"), &prelude).with_context(|| {
         format!(
             "the stock kernel's configuration cannot be written to {}",
-            base.display()
+            slot.display()
         )
     })?;
     keep_across_exec(&lock)?;
@@ -105,11 +120,24 @@ fn configured() -> Result<Command> {
     std::mem::forget(lock);
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .env("EVCXR_CONFIG_DIR", &base)
-        .env("EVCXR_TMPDIR", &slot)
+        .env("EVCXR_CONFIG_DIR", configuration)
+        .env("EVCXR_TMPDIR", slot.join("cells"))
+        .env(prelude.standard_library_variable, &prelude.standard_library)
+        .env("LD_LIBRARY_PATH", library_path(&prelude))
         // evcxr_jupyter renews the kernelspec `rust` of an older installation by itself: not with our program in it.
-        .env("JUPYTER_PATH", base.join("no-kernels"));
+        .env("JUPYTER_PATH", slot.join("no-kernels"));
     Ok(command)
+}
+
+/// Where the process that runs cells finds the prelude and the standard library.
+fn library_path(prelude: &SharedPrelude) -> OsString {
+    let before = std::env::var_os("LD_LIBRARY_PATH");
+    let own = prelude.library.parent().map(Path::to_owned);
+    let folders = own
+        .into_iter()
+        .chain([prelude.libdir.clone()])
+        .chain(before.iter().flat_map(std::env::split_paths));
+    std::env::join_paths(folders).unwrap_or_default()
 }
 
 fn free_slot(base: &Path) -> Result<(PathBuf, File)> {
@@ -131,25 +159,58 @@ fn free_slot(base: &Path) -> Result<(PathBuf, File)> {
     )
 }
 
-fn write_configuration(base: &Path, slot: &Path, prelude: &Path) -> Result<()> {
-    fs::create_dir_all(slot)?;
-    fs::write(base.join("evcxr.toml"), "[evcxr]\nopt_level = \"2\"\n")?;
-    let path = serde_json::to_string(prelude)?; // a TOML basic string is written like a JSON one
-    let init =
-        format!(":dep glassbox-prelude = {{ path = {path} }}\nuse glassbox_prelude::prelude::*;\n");
-    fs::write(base.join("init.evcxr"), init)?;
-    // With the prelude's own lock file the same versions are built and no index has to be asked.
-    let locked = slot.join("Cargo.lock");
-    if !locked.exists() {
-        let candidates = [
-            prelude.join("Cargo.lock"),
-            prelude.join("..").join("Cargo.lock"),
-        ];
-        if let Some(found) = candidates.iter().find(|path| path.exists()) {
-            fs::copy(found, locked)?;
-        }
-    }
+/// Writes what evcxr reads at its start to `folder`, and the package that its cells depend on to `package`.
+fn write_configuration(folder: &Path, package: &Path, prelude: &SharedPrelude) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::create_dir_all(package)?;
+    // A TOML basic string is written like a JSON one.
+    let shown = serde_json::to_string(&prelude.shown)?;
+    let manifest = format!(
+        "[package]\nname = \"glassbox-stock\"\nversion = \"{version}\"\nedition = \"2024\"\n\n\
+         [lib]\nname = \"glassbox_prelude\"\npath = \"lib.rs\"\n\n\
+         [target.'cfg(not({COMPILED}))'.dependencies]\nshown = {{ path = {shown}, package = \"glassbox-prelude\" }}\n\n\
+         [lints.rust]\nunexpected_cfgs = \"allow\"\n",
+        version = env!("CARGO_PKG_VERSION"),
+    );
+    fs::write(package.join("Cargo.toml"), manifest)?;
+    let library = format!(
+        "#[cfg({COMPILED})]\npub use {LIBRARY}::*;\n#[cfg(not({COMPILED}))]\npub use shown::*;\n"
+    );
+    fs::write(package.join("lib.rs"), library)?;
+
+    fs::write(folder.join("evcxr.toml"), "[evcxr]\nopt_level = \"0\"\n")?;
+    let init = format!(
+        ":build_env CARGO_ENCODED_RUSTFLAGS={flags}\n:dep glassbox-stock = {{ path = {path} }}\n",
+        flags = flags(prelude)?,
+        path = serde_json::to_string(package)?,
+    );
+    fs::write(folder.join("init.evcxr"), init)?;
+    fs::write(
+        folder.join("prelude.rs"),
+        "use glassbox_prelude::prelude::*;\n",
+    )?;
     Ok(())
+}
+
+/// The flags with which rustc finds the shared library, as cargo wants them in one variable.
+fn flags(prelude: &SharedPrelude) -> Result<String> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) if !text.contains(['\u{1f}', '\n']) => Ok(text.to_owned()),
+        _ => bail!(
+            "{} cannot be used by the stock kernel: name another folder with GLASSBOX_CACHE_DIR",
+            path.display()
+        ),
+    };
+    let folder = prelude.library.parent().unwrap_or(&prelude.library);
+    Ok([
+        // evcxr's own, which ours replace.
+        "-Cprefer-dynamic".to_owned(),
+        format!("--cfg={COMPILED}"),
+        format!("--extern={LIBRARY}={}", text(&prelude.library)?),
+        format!("-Ldependency={}", text(folder)?),
+        format!("-Ldependency={}", text(&prelude.dependencies)?),
+    ]
+    .join("\u{1f}"))
 }
 
 fn keep_across_exec(lock: &File) -> std::io::Result<()> {

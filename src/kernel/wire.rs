@@ -56,6 +56,11 @@ impl Request {
         message(&answer, content, Some(&self.parent))
     }
 
+    /// A message of our own to the client that sent the request, on another of its sockets.
+    pub fn ask(&self, kind: &str, content: Value) -> JupyterMessage {
+        message(kind, content, Some(&self.parent))
+    }
+
     /// A message to every listener of iopub, caused by this request.
     pub fn broadcast(&self, kind: &str, content: Value) -> JupyterMessage {
         topic(message(kind, content, Some(&self.parent)))
@@ -163,4 +168,150 @@ pub fn log(line: &str) {
     use std::io::Write as _;
     // Jupyter may have closed the pipe: nothing is lost that anyone could read.
     let _ = writeln!(std::io::stderr().lock(), "glassbox kernel: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
+    use zeromq::Socket as _;
+
+    use super::*;
+
+    const KEY: &[u8] = b"a key of the test";
+    const HEADER: &[u8] = br#"{"msg_id":"1","session":"s","username":"u","date":"2024-01-01T00:00:00Z","msg_type":"execute_request","version":"5.4"}"#;
+    const CONTENT: &[u8] = br#"{"code":"1 + 1"}"#;
+
+    /// What a kernel with [`KEY`] makes of the frames.
+    fn decode(frames: Vec<Vec<u8>>) -> Result<Request, RuntimeError> {
+        static KERNEL: LazyLock<Connection<zeromq::RouterSocket>> = LazyLock::new(|| {
+            let key = std::str::from_utf8(KEY).unwrap_or_default();
+            Connection::new(zeromq::RouterSocket::new(), key, "test")
+        });
+        let frames: Vec<_> = frames.into_iter().map(Into::into).collect();
+        let message = zeromq::ZmqMessage::try_from(frames).expect("there is a frame");
+        RawMessage::from_multipart(message, &KERNEL.mac).and_then(parse)
+    }
+
+    /// HMAC-SHA256, written out so that it is not the code under test.
+    fn signature(parts: &[Vec<u8>]) -> Vec<u8> {
+        let block = |pad: u8| -> Vec<u8> {
+            (0..64)
+                .map(|at| KEY.get(at).copied().unwrap_or(0) ^ pad)
+                .collect()
+        };
+        let inner = Sha256::digest([block(0x36), parts.concat()].concat());
+        let outer = Sha256::digest([block(0x5c), inner.to_vec()].concat());
+        let text: String = outer.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.into_bytes()
+    }
+
+    fn signed(parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut frames = vec![b"client".to_vec(), b"<IDS|MSG>".to_vec(), signature(&parts)];
+        frames.extend(parts);
+        frames
+    }
+
+    fn genuine() -> Vec<Vec<u8>> {
+        signed(vec![
+            HEADER.to_vec(),
+            b"{}".to_vec(),
+            b"{}".to_vec(),
+            CONTENT.to_vec(),
+        ])
+    }
+
+    #[test]
+    fn a_genuine_message_is_read() {
+        let request = decode(genuine()).expect("it is genuine");
+        assert_eq!(
+            (request.kind(), request.text("code")),
+            ("execute_request", "1 + 1")
+        );
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted_by_kind() {
+        let dropped = Dropped::default();
+        let mut forged = genuine();
+        forged[6] = br#"{"code":"2 + 2"}"#.to_vec();
+        dropped.note("shell", &decode(forged).expect_err("it was changed"));
+        dropped.note(
+            "shell",
+            &decode(vec![b"x".to_vec()]).expect_err("it is nothing"),
+        );
+        let no_json = signed(vec![HEADER.to_vec(), vec![], vec![], b"{".to_vec()]);
+        dropped.note(
+            "shell",
+            &decode(no_json).expect_err("its content is no JSON"),
+        );
+        assert_eq!((dropped.signatures(), dropped.malformed()), (1, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn any_frames_are_read_or_refused(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..9)) {
+            prop_assert!(decode(frames).is_err(), "nobody knows the key");
+        }
+
+        /// Behind a correct signature anything can stand too: a client may be broken.
+        #[test]
+        fn any_signed_parts_are_read_or_refused(parts in prop::collection::vec("[\\[{\"a-z0-9:,}\\]]{0,30}|\\PC{0,20}", 0..7)) {
+            let parts: Vec<Vec<u8>> = parts.into_iter().map(String::into_bytes).collect();
+            let _ = decode(signed(parts));
+        }
+
+        #[test]
+        fn any_content_can_be_asked_for_anything(content in json()) {
+            let text = content.to_string().into_bytes();
+            let parts = vec![HEADER.to_vec(), b"{}".to_vec(), b"{}".to_vec(), text];
+            let request = decode(signed(parts)).expect("it is JSON");
+            let _ = (request.text("code"), request.flag("silent", false), request.integer("cursor_pos"));
+            let reply = request.reply(Value::Null);
+            prop_assert_eq!(reply.header.msg_type, "execute_reply");
+        }
+
+        /// One flipped bit anywhere but in the address, and the message is dropped.
+        #[test]
+        fn a_changed_message_is_never_read(frame in 1usize..7, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut frames = genuine();
+            let byte = at.index(frames[frame].len());
+            frames[frame][byte] ^= 1 << bit;
+            prop_assert!(decode(frames).is_err());
+        }
+
+        #[test]
+        fn a_shortened_message_is_never_read(frame in 1usize..7, at in any::<prop::sample::Index>()) {
+            let mut frames = genuine();
+            let length = at.index(frames[frame].len());
+            frames[frame].truncate(length);
+            prop_assert!(decode(frames).is_err());
+        }
+    }
+
+    /// Any JSON, three levels deep.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        let names = prop_oneof![
+            Just("code".to_owned()),
+            Just("silent".to_owned()),
+            Just("cursor_pos".to_owned()),
+            "\\PC{0,4}"
+        ];
+        leaf.prop_recursive(3, 24, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((names.clone(), inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
 }

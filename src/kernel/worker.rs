@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::cursor;
 use super::history::History;
 use super::iopub::Outbox;
+use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
     CellError, CellErrorKind, Completeness, Display, Event, Inspection, Interrupter, Session,
@@ -60,6 +61,8 @@ pub struct Worker {
     pub outbox: Outbox,
     /// Replies.
     pub shell: UnboundedSender<JupyterMessage>,
+    /// Questions of cells.
+    pub stdin: Stdin,
     /// Filled while a cell runs.
     pub running: RunningCell,
     /// Cells that were run.
@@ -367,12 +370,19 @@ impl Desk {
         };
         *self.running() = Some(running);
         let mut shown = None;
+        let (running, ending) = (self.worker.running.clone(), self.worker.ending.clone());
         let outbox = &self.worker.outbox;
+        let reader = self.worker.stdin.reader(cause, outbox, move || {
+            let cell = running.lock().unwrap_or_else(PoisonError::into_inner);
+            ending.load(Ordering::Acquire) || cell.as_ref().is_none_or(|cell| cell.interrupts > 0)
+        });
+        session.set_input_reader(Some(reader));
         let outcome = session.evaluate(code, &mut |event| {
             if !silent {
                 output(outbox, cause, count, event, &mut shown);
             }
         });
+        session.set_input_reader(None);
         *self.running() = None;
 
         if counted {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::error::SessionError;
 use super::event::{Display, Event};
 use super::frames::{Incoming, PanicReport};
+use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::prelude_cache::{self, CachedPrelude};
@@ -42,6 +43,7 @@ pub struct Session {
     // The order is the order of dropping: the child goes before its pipes, both before their folder.
     context: CommandContext,
     streams: Streams,
+    input: Input,
     interrupter: Interrupter,
     config: SessionConfig,
     prelude: CachedPrelude,
@@ -85,6 +87,8 @@ impl Session {
         note_owner(folder.path());
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let streams = Streams::open(folder.path(), &nonce)
+            .map_err(SessionError::io("open the pipes of the session"))?;
+        let input = Input::open(folder.path())
             .map_err(SessionError::io("open the pipes of the session"))?;
         let program = match &config.program {
             Some(program) => program.clone(),
@@ -136,6 +140,7 @@ impl Session {
         let mut session = Session {
             context,
             streams,
+            input,
             interrupter,
             config,
             prelude,
@@ -185,11 +190,12 @@ impl Session {
         let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
         let context = &mut self.context;
         let streams = &self.streams;
+        let input = &mut self.input;
         let (result, facts) = std::thread::scope(|scope| {
             let pump = streams.messages().map(|messages| {
                 let messages = messages.clone();
                 let sink = &mut *sink;
-                scope.spawn(move || pump(&messages, sink))
+                scope.spawn(move || pump(&messages, sink, input))
             });
             let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 context.execute_with_callbacks(code, &mut EvalCallbacks::default())
@@ -411,6 +417,11 @@ impl Session {
             .collect()
     }
 
+    /// From now on `reader` answers what cells ask with `input`; without one they get an error.
+    pub fn set_input_reader(&mut self, reader: Option<InputReader>) {
+        self.input.set_reader(reader);
+    }
+
     /// A handle with which another thread can stop the running cell.
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()
@@ -433,7 +444,11 @@ impl Session {
 }
 
 /// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
-fn pump(messages: &Receiver<Message>, sink: &mut (dyn FnMut(Event) + Send)) -> Facts {
+fn pump(
+    messages: &Receiver<Message>,
+    sink: &mut (dyn FnMut(Event) + Send),
+    input: &mut Input,
+) -> Facts {
     let mut facts = Facts::default();
     let mut next = None;
     loop {
@@ -456,6 +471,7 @@ fn pump(messages: &Receiver<Message>, sink: &mut (dyn FnMut(Event) + Send)) -> F
                 }
                 sink(Event::Stream { name, text });
             }
+            Ok(Message::Incoming(Incoming::Input { id, request })) => input.answer(id, &request),
             Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
         }
     }
@@ -465,6 +481,7 @@ impl Facts {
     fn take(&mut self, incoming: Incoming, sink: &mut (dyn FnMut(Event) + Send)) {
         match incoming {
             Incoming::Event(event) => sink(event),
+            Incoming::Input { .. } => {} // answered by the pump
             // evcxr runs a cell again when a type changed; only the last run counts.
             Incoming::Began => *self = Facts::default(),
             Incoming::Panic(report) => self.panic = Some(report),

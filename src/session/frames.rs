@@ -10,6 +10,7 @@
 use serde_json::{Map, Value};
 
 use super::event::{Display, Event, StreamName};
+use super::input::InputRequest;
 
 /// One thing read from the child.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,13 @@ pub(crate) enum Incoming {
         message: String,
         /// The messages of its sources.
         chain: Vec<String>,
+    },
+    /// The cell waits for a line of text.
+    Input {
+        /// The number of the question.
+        id: u64,
+        /// The question.
+        request: InputRequest,
     },
     /// The child began to run a cell's code.
     Began,
@@ -201,6 +209,13 @@ impl Decoder {
             "error" => Incoming::Error {
                 message: text(&object, "message"),
                 chain: texts(&object, "chain"),
+            },
+            "input" => Incoming::Input {
+                id: object.get("id").and_then(Value::as_u64).unwrap_or(0),
+                request: InputRequest {
+                    prompt: text(&object, "prompt"),
+                    password: flag(&object, "password"),
+                },
             },
             "began" => Incoming::Began,
             "ended" => Incoming::Ended {

@@ -9,6 +9,7 @@
 //! # Layout
 //! - [`event`], [`outcome`], [`error`]: what front ends see, plain data
 //! - [`interrupt`]: stopping a cell from another thread
+//! - [`input`]: lines of text that cells ask for
 //! - [`syntax`]: what can be said of a cell without compiling it
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
@@ -22,6 +23,7 @@ mod engine;
 pub mod error;
 pub mod event;
 mod frames;
+pub mod input;
 pub mod interrupt;
 pub mod outcome;
 mod prelude_cache;
@@ -40,6 +42,7 @@ use std::path::PathBuf;
 pub use engine::Session;
 pub use error::SessionError;
 pub use event::{Display, Event, StreamName};
+pub use input::{InputReader, InputRequest};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 pub use prelude_source::{EmbeddedSource, embed_prelude_source};
@@ -160,13 +163,42 @@ pub struct Variable {
     pub type_name: String,
 }
 
-/// Glassbox's cache folder, and the folder of the prelude's package that sessions build from.
-pub(crate) fn cache_and_prelude() -> Result<(PathBuf, PathBuf), SessionError> {
+/// The prelude as a shared library, for who runs cells in another way than a session does.
+pub(crate) struct SharedPrelude {
+    /// Glassbox's cache folder for preludes.
+    pub cache: PathBuf,
+    /// The library.
+    pub library: PathBuf,
+    /// Where the metadata of the crates in it is.
+    pub dependencies: PathBuf,
+    /// The package that shows rust-analyzer what is in it.
+    pub shown: PathBuf,
+    /// The standard library's sources that rust-analyzer needs to read.
+    pub standard_library: PathBuf,
+    /// The variable that tells rust-analyzer so.
+    pub standard_library_variable: &'static str,
+    /// Folder of the shared standard library that it was linked to.
+    pub libdir: PathBuf,
+}
+
+/// The prelude without extra features, built now if it has not been.
+pub(crate) fn shared_prelude(
+    progress: &mut dyn FnMut(StartEvent),
+) -> Result<SharedPrelude, SessionError> {
+    progress(StartEvent::Checking);
+    let toolchain = toolchain::Toolchain::find()?;
     let cache = prelude_cache::cache_dir(None)?;
-    let prelude = prelude_source::PreludeSource::find(None, &cache)?
-        .dir()
-        .to_owned();
-    Ok((cache, prelude))
+    let source = prelude_source::PreludeSource::find(None, &cache)?;
+    let prelude = prelude_cache::get(&source, &toolchain, &[], &cache, progress)?;
+    Ok(SharedPrelude {
+        shown: analysis::prelude(&prelude.analysis),
+        standard_library: analysis::library(&prelude.analysis),
+        standard_library_variable: analysis::LIBRARY_VARIABLE,
+        cache,
+        library: prelude.library,
+        dependencies: prelude.dependencies,
+        libdir: toolchain.libdir,
+    })
 }
 
 /// If this process was started by a session to play another role, plays it and returns the exit code.

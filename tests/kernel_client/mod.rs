@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jupyter_protocol::{ConnectionInfo, JupyterMessage, Transport, UnknownMessage};
 use jupyter_zmq_client::{
     ClientControlConnection, ClientHeartbeatConnection, ClientIoPubConnection,
-    ClientShellConnection, create_client_control_connection, create_client_heartbeat_connection,
-    create_client_iopub_connection, create_client_shell_connection_with_identity,
+    ClientShellConnection, ClientStdinConnection, create_client_control_connection,
+    create_client_heartbeat_connection, create_client_iopub_connection,
+    create_client_shell_connection_with_identity, create_client_stdin_connection_with_identity,
     peek_ports_with_listeners, peer_identity_for_session, wait_for_iopub_welcome,
 };
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ pub struct Kernel {
     pub shell: ClientShellConnection,
     pub control: ClientControlConnection,
     pub iopub: ClientIoPubConnection,
+    pub stdin: ClientStdinConnection,
     pub heartbeat: ClientHeartbeatConnection,
     folder: tempfile::TempDir,
 }
@@ -122,10 +124,16 @@ impl Kernel {
             .context("no iopub_welcome came")?;
         Ok(Kernel {
             process,
-            shell: create_client_shell_connection_with_identity(&connection, &session, identity)
-                .await?,
+            shell: create_client_shell_connection_with_identity(
+                &connection,
+                &session,
+                identity.clone(),
+            )
+            .await?,
             control: create_client_control_connection(&connection, &session).await?,
             iopub,
+            stdin: create_client_stdin_connection_with_identity(&connection, &session, identity)
+                .await?,
             heartbeat: create_client_heartbeat_connection(&connection).await?,
             connection,
             folder,

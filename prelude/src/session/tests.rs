@@ -79,6 +79,11 @@ fn every_event_comes_back_from_its_frame() {
             message: "bad".into(),
             chain: vec!["worse".into()],
         },
+        Event::Input {
+            id: 5,
+            prompt: "name? ".into(),
+            password: true,
+        },
         Event::CellEnd { seq: 7 },
     ];
     let stream: Vec<u8> = events.iter().flat_map(|event| event.frame(NONCE)).collect();
@@ -154,6 +159,29 @@ fn play(scene: &str) {
             glassbox_session_start(libc::STDERR_FILENO);
             control("EVCXR_PANIC_NOTIFICATION");
         }
+        "abort" => {
+            glassbox_session_start(-1);
+            print!("last words");
+            std::process::abort();
+        }
+        "fault" => {
+            glassbox_session_start(-1);
+            print!("last words");
+            // SAFETY: it is not; that is what is tested.
+            unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+        }
+        "fault in print" => {
+            glassbox_session_start(-1);
+            let _stdout = std::io::stdout().lock();
+            print!("lost words");
+            std::process::abort();
+        }
+        "partial" => {
+            glassbox_session_start(-1);
+            glassbox_cell_begin();
+            print!("partial line");
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        }
         other => panic!("no scene {other}"),
     }
 }
@@ -169,8 +197,8 @@ fn child() {
     }
 }
 
-/// Stdout and stderr of a child that plays `scene`, without the harness's own first lines.
-fn output_of(scene: &str, variables: &[(&str, &str)]) -> (Vec<u8>, Vec<u8>) {
+/// A child that plays `scene`.
+fn start(scene: &str, variables: &[(&str, &str)]) -> std::process::Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
         "--exact",
@@ -185,11 +213,16 @@ fn output_of(scene: &str, variables: &[(&str, &str)]) -> (Vec<u8>, Vec<u8>) {
     command
         .env("GLASSBOX_TEST_SCENE", scene)
         .envs(variables.iter().copied());
-    let mut child = command
+    command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Stdout and stderr of a child that plays `scene`, without the harness's own first lines.
+fn output_of(scene: &str, variables: &[(&str, &str)]) -> (Vec<u8>, Vec<u8>) {
+    let mut child = start(scene, variables);
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     child
         .stdout
@@ -354,6 +387,46 @@ fn an_interrupt_ends_a_loop_at_its_next_step_and_the_last_state_is_sent() {
         .iter()
         .filter(|piece| matches!(piece, Piece::Event(_)));
     assert!(events.count() <= 6, "{said:?}");
+}
+
+#[test]
+fn text_without_a_newline_survives_the_process() {
+    use std::os::unix::process::ExitStatusExt as _;
+    for (scene, signal) in [("abort", libc::SIGABRT), ("fault", libc::SIGSEGV)] {
+        let output = start(scene, &[(NONCE_VARIABLE, NONCE)])
+            .wait_with_output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.ends_with("last words"), "{scene}: {stdout}");
+        assert_eq!(output.status.signal(), Some(signal), "{scene}");
+    }
+}
+
+#[test]
+fn a_process_that_dies_with_stdout_locked_still_dies() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let output = start("fault in print", &[(NONCE_VARIABLE, NONCE)])
+        .wait_with_output()
+        .unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+}
+
+#[test]
+fn text_without_a_newline_arrives_while_the_cell_runs() {
+    let mut child = start("partial", &[(NONCE_VARIABLE, NONCE)]);
+    let mut stdout = child.stdout.take().unwrap();
+    let mut text = Vec::new();
+    let mut chunk = [0; 1024];
+    // The scene sleeps for a minute afterwards; without the text this reads until its end.
+    while !text.ends_with(b"partial line") {
+        match stdout.read(&mut chunk).unwrap() {
+            0 => panic!("only {:?} came", String::from_utf8_lossy(&text)),
+            count => text.extend_from_slice(&chunk[..count]),
+        }
+    }
+    assert_eq!(child.try_wait().unwrap(), None, "the cell runs");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

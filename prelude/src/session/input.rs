@@ -1,0 +1,136 @@
+//! Asking the person at the notebook for a line of text.
+//!
+//! ```text
+//! input("name? ") ── Event::Input ──▶ host ──▶ front end ──▶ person
+//!        ◀── one line of JSON in the named pipe `input` of the session's folder ◀── host
+//! ```
+//! The stock kernel has lines of its own for that, and a program its terminal.
+
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+use super::{Event, Surroundings, check_interrupt, send, surroundings};
+use crate::error::{Error, Result};
+
+/// Names the session's folder; only a Glassbox session sets it.
+const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
+/// In that folder: the pipe on which answers come.
+const PIPE: &str = "input";
+/// How often a waiting cell looks for an interrupt, in milliseconds.
+const INTERVAL: libc::c_int = 50;
+
+/// Asks the person at the notebook for a line of text, shown after `prompt`; returns it without the line's end.
+///
+/// # Errors
+/// [`Error::Interrupted`] if the cell is interrupted meanwhile; [`Error::Input`] if nobody can be asked, as when a notebook is run by
+/// `glassbox run` or `nbconvert`.
+pub fn input(prompt: &str) -> Result<String> {
+    ask(prompt, false)
+}
+
+/// The same for a password: what is typed is not shown.
+///
+/// # Errors
+/// As for [`input`].
+pub fn input_password(prompt: &str) -> Result<String> {
+    ask(prompt, true)
+}
+
+fn ask(prompt: &str, password: bool) -> Result<String> {
+    match surroundings() {
+        Surroundings::Glassbox { .. } => ask_the_host(prompt, password),
+        Surroundings::StockEvcxr => {
+            let kind = if password { "_PASSWORD" } else { "" };
+            // The request is one line.
+            let prompt = prompt.replace('\n', " ");
+            crate::display::print_line(&format!("EVCXR_INPUT_REQUEST{kind}:{prompt}"));
+            read_stdin()
+        }
+        Surroundings::Program => {
+            let mut stdout = std::io::stdout().lock();
+            let _ = stdout.write_all(prompt.as_bytes());
+            let _ = stdout.flush();
+            read_stdin()
+        }
+    }
+}
+
+fn read_stdin() -> Result<String> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    match read {
+        Ok(1..) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+        Ok(0) => Err(nobody("standard input has ended")),
+        Err(error) => Err(nobody(&error.to_string())),
+    }
+}
+
+fn nobody(why: &str) -> Error {
+    Error::Input(format!("no one can be asked for input: {why}"))
+}
+
+fn ask_the_host(prompt: &str, password: bool) -> Result<String> {
+    static QUESTIONS: Mutex<u64> = Mutex::new(0);
+    // One question at a time: two threads would read each other's answers.
+    let mut questions = QUESTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    *questions += 1;
+    // An answer may lie in the pipe that a process before this one, which died, had asked for.
+    let id = u64::from(std::process::id()) << 20 | *questions;
+    let Some(folder) = std::env::var_os(FOLDER_VARIABLE) else {
+        return Err(nobody("the session has no folder"));
+    };
+    let path = PathBuf::from(folder).join(PIPE);
+    let mut pipe = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .map_err(|error| nobody(&format!("{}: {error}", path.display())))?;
+    send(&Event::Input {
+        id,
+        prompt: prompt.to_owned(),
+        password,
+    });
+    let mut answers = Vec::new();
+    loop {
+        check_interrupt()?;
+        let mut chunk = [0; 4096];
+        match pipe.read(&mut chunk) {
+            Ok(count @ 1..) => answers.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
+                return Err(nobody(&error.to_string()));
+            }
+            _ => wait(&pipe),
+        }
+        while let Some(end) = answers.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = answers.drain(..=end).collect();
+            let answer: Value = serde_json::from_slice(&line).unwrap_or_default();
+            // One that came too late for a question of an interrupted cell is passed over.
+            if answer["id"] != id {
+                continue;
+            }
+            return match answer["value"].as_str() {
+                Some(value) => Ok(value.to_owned()),
+                None => Err(nobody(
+                    answer["refused"].as_str().unwrap_or("no answer came"),
+                )),
+            };
+        }
+    }
+}
+
+/// Waits until there is something to read, or until it is time to look for an interrupt.
+fn wait(pipe: &File) {
+    let mut polled = libc::pollfd {
+        fd: pipe.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: the structure is alive.
+    unsafe { libc::poll(&mut polled, 1, INTERVAL) };
+}

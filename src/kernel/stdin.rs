@@ -1,0 +1,84 @@
+//! Questions of a running cell to the client that sent it: `input_request` out, `input_reply` back.
+//!
+//! The answer can come from that client only, and only if it said so with `allow_stdin`. While the cell waits, an
+//! interrupt or the kernel's end is an answer too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use jupyter_protocol::JupyterMessage;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::iopub::Outbox;
+use super::wire::Request;
+use crate::session::{InputReader, InputRequest};
+
+/// How often a waiting cell looks whether it still shall wait.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The stdin socket, as the worker uses it.
+#[derive(Clone)]
+pub struct Stdin {
+    /// Questions.
+    pub questions: UnboundedSender<JupyterMessage>,
+    /// Answers, and whatever else clients send there.
+    pub answers: Receiver<Request>,
+}
+
+impl Stdin {
+    /// Answers for the cell `cause`; `given_up` tells whether nobody waits for the answer any more.
+    pub fn reader(
+        &self,
+        cause: &Arc<Request>,
+        outbox: &Outbox,
+        given_up: impl Fn() -> bool + Send + 'static,
+    ) -> InputReader {
+        let (stdin, cause, outbox) = (self.clone(), cause.clone(), outbox.clone());
+        Box::new(move |question| stdin.ask(&cause, &outbox, question, &given_up))
+    }
+
+    fn ask(
+        &self,
+        cause: &Request,
+        outbox: &Outbox,
+        question: &InputRequest,
+        given_up: &dyn Fn() -> bool,
+    ) -> Result<String, String> {
+        if !cause.flag("allow_stdin", false) {
+            return Err("the client that runs this cell takes no input (allow_stdin)".to_owned());
+        }
+        // What the cell printed before it asks stands above the question.
+        outbox.flush_from_thread();
+        // An answer to a question that was given up is an answer to nothing.
+        while self.answers.try_recv().is_ok() {}
+        let content = json!({ "prompt": question.prompt, "password": question.password });
+        let ending = || "the kernel is ending".to_owned();
+        if self
+            .questions
+            .send(cause.ask("input_request", content))
+            .is_err()
+        {
+            return Err(ending());
+        }
+        loop {
+            match self.answers.recv_timeout(LOOK) {
+                Ok(answer) if answer.kind() == "input_reply" => return value(&answer.content),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ending()),
+                Err(RecvTimeoutError::Timeout) if given_up() => {
+                    return Err("the cell was interrupted".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+fn value(content: &Value) -> Result<String, String> {
+    let typed = content.get("value").and_then(Value::as_str);
+    typed
+        .map(str::to_owned)
+        .ok_or_else(|| "the client sent an answer without a value".to_owned())
+}
