@@ -5,6 +5,7 @@
 
 pub mod cell;
 pub mod data;
+pub mod device;
 pub mod display;
 pub mod error;
 pub mod evaluate;
@@ -34,6 +35,7 @@ pub mod prelude {
         CocoCaptions, QuestionAnswer, QuestionFormat, Sample, Scene, SceneAttributes, Shapes,
         ShapesConfig, Split,
     };
+    pub use crate::device::DeviceChoice;
     pub use crate::display::{
         Cell, DisplayHandle, EvcxrDisplay, Figure, GridItem, ImageGrid, LinePlot, LineStyle,
         LivePlot, MimeBundle, ModelTable, NextTokenTable, Progress, Render, SegmentKind, Table,

@@ -4,6 +4,7 @@
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Rows are split between threads only when a pass touches at least this many values; below, waking a thread costs more.
 const PARALLEL_VALUES: usize = 16 * 1024;
@@ -35,9 +36,26 @@ macro_rules! simd_fn {
 }
 pub(crate) use simd_fn;
 
-/// Whether a tensor takes the fused path: f32 on the CPU.
+thread_local! {
+    static COMPOSED_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with every operation of [`crate::nn`] in its composed form, the one that runs on a GPU and in other dtypes:
+/// to compare the two on the CPU. The choice holds for the calling thread and ends with `f`.
+pub fn with_composed_ops<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COMPOSED_ONLY.set(self.0);
+        }
+    }
+    let _restore = Restore(COMPOSED_ONLY.replace(true));
+    f()
+}
+
+/// Whether a tensor takes the fused path: f32 on the CPU. The one place where an operation chooses its form.
 pub(crate) fn is_fast(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
+    tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32 && !COMPOSED_ONLY.get()
 }
 
 /// The f32 values of a contiguous CPU storage.

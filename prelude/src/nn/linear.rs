@@ -235,14 +235,14 @@ fn composed(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor
 
 /// `x Wᵀ + b` whose backward pass gives only the gradient of `x`.
 fn frozen(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let fused_bias = kernels::is_fast(x);
+    let fast = kernels::is_fast(x) && kernels::is_fast(weight);
     let base = Base {
         weight: weight.clone(),
-        bias: bias.filter(|_| fused_bias).cloned(),
+        bias: bias.filter(|_| fast).cloned(),
     };
-    let y = x.apply_op1(Frozen(base))?;
+    let y = x.apply_op1(Frozen { base, fast })?;
     match bias {
-        Some(bias) if !fused_bias => Ok(y.broadcast_add(bias)?),
+        Some(bias) if !fast => Ok(y.broadcast_add(bias)?),
         _ => Ok(y),
     }
 }
@@ -329,20 +329,25 @@ impl Base {
     }
 }
 
-struct Frozen(Base);
+/// A frozen layer: the one operation of this module with a GPU path of its own, because candle's product would compute
+/// the weight's gradient too.
+struct Frozen {
+    base: Base,
+    fast: bool,
+}
 
 impl Frozen {
-    /// The same product through candle's storage, for other dtypes and devices.
+    /// The product through candle's storage, for other dtypes and devices.
     fn general<S: BackendStorage>(
         &self,
         x: &S,
         x_layout: &Layout,
         weight: &S,
     ) -> candle_core::Result<(S, Shape)> {
-        let (output, input) = self.0.weight.dims2()?;
+        let (output, input) = self.base.weight.dims2()?;
         let rows = x_layout.shape().elem_count() / input.max(1);
         let lhs = Layout::contiguous_with_offset((rows, input), x_layout.start_offset());
-        let rhs = self.0.weight.layout().transpose(0, 1)?;
+        let rhs = self.base.weight.layout().transpose(0, 1)?;
         let y = x.matmul(weight, (1, rows, output, input), &lhs, &rhs)?;
         Ok((y, with_last(x_layout.dims(), output).into()))
     }
@@ -358,12 +363,12 @@ impl CustomOp1 for Frozen {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        if let CpuStorage::F32(_) = storage {
-            let y = self.0.product(kernels::values(storage, layout)?)?;
-            let (output, _) = self.0.weight.dims2()?;
+        if self.fast {
+            let y = self.base.product(kernels::values(storage, layout)?)?;
+            let (output, _) = self.base.weight.dims2()?;
             return Ok(kernels::output(y, with_last(layout.dims(), output)));
         }
-        let (weight, _) = self.0.weight.storage_and_layout();
+        let (weight, _) = self.base.weight.storage_and_layout();
         match &*weight {
             Storage::Cpu(weight) => self.general(storage, layout, weight),
             _ => candle_core::bail!("the input is on the CPU, the weight is not"),
@@ -375,7 +380,7 @@ impl CustomOp1 for Frozen {
         storage: &CudaStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let (weight, _) = self.0.weight.storage_and_layout();
+        let (weight, _) = self.base.weight.storage_and_layout();
         match &*weight {
             Storage::Cuda(weight) => self.general(storage, layout, weight),
             _ => candle_core::bail!("the input is on the GPU, the weight is not"),
@@ -384,15 +389,15 @@ impl CustomOp1 for Frozen {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let dy = dy.contiguous()?;
-        if kernels::is_fast(x) {
-            let dx = kernels::with_values(&dy, |dy| self.0.input_gradient(dy))?;
+        if self.fast {
+            let dx = kernels::with_values(&dy, |dy| self.base.input_gradient(dy))?;
             return Ok(Some(kernels::tensor(dx, x.shape().clone())?));
         }
-        let (output, _) = self.0.weight.dims2()?;
+        let (output, _) = self.base.weight.dims2()?;
         let rows = dy.elem_count() / output.max(1);
         Ok(Some(
             dy.reshape((rows, output))?
-                .matmul(&self.0.weight.detach())?
+                .matmul(&self.base.weight.detach())?
                 .reshape(x.shape())?,
         ))
     }

@@ -3,7 +3,8 @@
 //! candle's own fused operations (softmax over the last dimension, RMSNorm, LayerNorm, RoPE) silently drop the gradient,
 //! and a matrix product with a frozen weight still computes that weight's gradient. The operations here do neither:
 //! on the CPU in f32 each is one fused, multi-threaded kernel with its own backward pass; on other devices and in other
-//! dtypes each falls back to the composed candle form, which gives the same numbers.
+//! dtypes each falls back to the composed candle form, which gives the same numbers ([`with_composed_ops`] runs that form
+//! on the CPU).
 //!
 //! # Layout
 //! - [`checkpoint`]: where weights come from (safetensors files, bytes, or a seeded random draw), by Hugging Face name
@@ -33,6 +34,7 @@ pub use activation::{gelu, swiglu};
 pub use attention::{Attention, attention, attention_probabilities, rotary_attention};
 pub use checkpoint::{Checkpoint, Init};
 pub use embedding::Embedding;
+pub use kernels::with_composed_ops;
 pub use linear::Linear;
 pub use lora::{Lora, LoraConfig};
 pub use loss::{cross_entropy, cross_entropy_rows};

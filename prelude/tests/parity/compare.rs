@@ -106,6 +106,7 @@ pub fn difference(got: &Tensor, want: &Tensor) -> f64 {
 pub struct Group {
     name: String,
     lines: Vec<Line>,
+    not_run: Option<String>,
 }
 
 struct Line {
@@ -120,7 +121,17 @@ impl Group {
         Self {
             name: name.to_string(),
             lines: Vec::new(),
+            not_run: None,
         }
+    }
+
+    /// The group needs something that this machine lacks; it neither passes nor fails, and the table says so.
+    pub fn not_run(&mut self, why: &str) {
+        self.not_run = Some(why.to_string());
+    }
+
+    pub fn was_run(&self) -> bool {
+        self.not_run.is_none()
     }
 
     /// A tensor must equal another within `tolerance`.
@@ -173,11 +184,14 @@ impl Group {
     }
 
     pub fn passed(&self) -> bool {
-        !self.lines.is_empty() && self.lines.iter().all(Line::passed)
+        self.was_run() && !self.lines.is_empty() && self.lines.iter().all(Line::passed)
     }
 
     pub fn print(&self) {
         println!("{}", self.name);
+        if let Some(why) = &self.not_run {
+            println!("  NOT RUN: {why}");
+        }
         for line in &self.lines {
             let mark = if line.passed() { "ok" } else { "DIFFERS" };
             println!(
@@ -190,6 +204,9 @@ impl Group {
 
     /// The line of the final table: the check that comes nearest to its tolerance.
     pub fn summary(&self) -> String {
+        if let Some(why) = &self.not_run {
+            return format!("{:<26} NOT RUN: {why}", self.name);
+        }
         let share = |line: &Line| {
             if line.tolerance > 0.0 {
                 line.worst / line.tolerance
