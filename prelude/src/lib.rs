@@ -26,6 +26,8 @@ pub use candle_core;
 pub use candle_nn;
 pub use image;
 pub use plotters;
+pub use rand;
+pub use rand_chacha;
 pub use serde_json;
 pub use tokenizers;
 
@@ -44,24 +46,34 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::evaluate::{AttributeReport, attribute_accuracy};
     pub use crate::inspect::{
-        EmbeddingPca, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace, TokenLossMap,
-        caption_attention, caption_ledger, caption_lens, caption_losses, caption_occlusion,
-        trace_caption,
+        EmbeddingPca, Expected, GradientLedger, LedgerState, LogitLens, LoraSpectrum, PatchHeat,
+        StageTrace, TokenLossMap, attention_rollout, caption_attention, caption_ledger,
+        caption_lens, caption_losses, caption_occlusion, occlusion, token_losses, trace_caption,
     };
     pub use crate::language::{
-        ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,
+        ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input, Phi3Layer,
+        Phi3Output,
     };
-    pub use crate::nn::{Linear, LoraConfig, Network, Parameter};
+    pub use crate::nn::{
+        LayerNorm, Linear, Lora, LoraConfig, Network, Parameter, RmsNorm, Weight,
+        cross_entropy_rows, gelu, softmax, swiglu,
+    };
     pub use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
     pub use crate::session::{check_interrupt, input, input_password, interrupted};
-    pub use crate::train::{LossKind, Schedule, TrainReport, Trainer, TrainerConfig};
+    pub use crate::train::{
+        AdamW, AdamWConfig, Gradients, LossKind, Schedule, StepRecord, TrainReport, Trainer,
+        TrainerConfig,
+    };
     pub use crate::vision::{
         AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, Tower,
-        ViTConfig, VisionFeature, Vit, VitOutput,
+        ViTConfig, VisionFeature, Vit, VitLayer, VitOutput,
     };
     pub use crate::vlm::{
-        BaseModels, Beam, EarlyStopping, Generation, LossOutput, Preset, Query, Sampling, Sequence,
-        Vlm, VlmParts, VlmSettings,
+        AdapterTraining, BaseModels, Beam, BosPlacement, CaptionBatch, EarlyStopping, Generate,
+        Generation, LossOutput, Preset, PromptStyle, PromptVectors, Query, Sampling, Sequence,
+        Stopped, Targets, Vlm, VlmParts, VlmSettings,
     };
-    pub use candle_core::{DType, Device, IndexOp, Tensor};
+    pub use candle_core::{D, DType, Device, IndexOp, Tensor};
+    pub use rand::{Rng, SeedableRng};
+    pub use rand_chacha::ChaCha8Rng;
 }

@@ -13,5 +13,5 @@ pub mod processor;
 
 pub use cache::KvCache;
 pub use config::Phi3Config;
-pub use phi3::{LogitsAt, Phi3, Phi3Input, Phi3Output};
+pub use phi3::{LogitsAt, Phi3, Phi3Input, Phi3Layer, Phi3Output};
 pub use processor::{ChatMessage, LlmProcessor, NewToken};

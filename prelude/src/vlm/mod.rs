@@ -173,6 +173,33 @@ impl Vlm {
         Ok(vlm)
     }
 
+    /// The same pretrained parts under other settings, put together as by [`Vlm::new`]: LoRA is taken off and added as
+    /// the settings say, projector and prompt vectors begin again. The base weights are shared, not copied.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let faulty = VlmSettings { rescaling: Rescaling::Twice, ..vlm.settings.clone() };
+    /// let faulty = vlm.with_settings(faulty, 0)?;
+    /// assert_eq!(faulty.image_processor.config().rescaling, Rescaling::Twice);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Vlm::new`].
+    pub fn with_settings(&self, settings: VlmSettings, seed: u64) -> Result<Self> {
+        let mut parts = VlmParts {
+            image_encoder: self.image_encoder.clone(),
+            image_processor: self.image_processor.clone(),
+            llm: self.llm.clone(),
+            llm_processor: self.llm_processor.clone(),
+        };
+        parts.image_encoder.remove_lora()?;
+        parts.llm.remove_lora()?;
+        Self::new(parts, settings, seed)
+    }
+
     /// The base models frozen; projector, LoRA and prompt vectors trainable as the settings say.
     fn freeze_by_settings(&mut self) -> Result<()> {
         self.image_encoder.set_trainable(false)?;

@@ -370,3 +370,26 @@ fn the_strip_names_every_part() -> Result<()> {
     assert!(sequence.strip(1).is_err());
     Ok(())
 }
+
+#[test]
+fn other_settings_leave_the_model_they_come_from_alone() -> Result<()> {
+    let corrected = vlm(VlmSettings::corrected())?;
+    stir(&corrected)?;
+    let blog = corrected.with_settings(shrunk(VlmSettings::blog()), 3)?;
+    let fresh = vlm(VlmSettings::blog())?;
+    let names = |model: &Vlm| -> Vec<(String, bool)> {
+        let parameters = model.named_parameters();
+        parameters
+            .into_iter()
+            .map(|p| (p.name.clone(), p.is_trainable()))
+            .collect()
+    };
+    assert_eq!(names(&blog), names(&fresh));
+    let pixels = blog.image_processor.preprocess_batch(&pictures(2)?)?;
+    let loss = |model: &Vlm| model.full_sequence_loss(&pixels, &captions())?.value();
+    assert_eq!(loss(&blog)?, loss(&fresh)?);
+    // What was stirred is still stirred, and trains.
+    assert_ne!(loss(&corrected)?, loss(&vlm(VlmSettings::corrected())?)?);
+    assert!(corrected.trainable_parameters().len() > blog.trainable_parameters().len());
+    Ok(())
+}
