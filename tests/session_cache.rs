@@ -78,6 +78,34 @@ fn a_second_session_builds_nothing_and_statics_are_single() {
     assert!(!built(&report), "{report}");
 }
 
+/// A second checkout with older files got the library of the first.
+#[test]
+fn a_checkout_with_older_files_gets_a_library_of_its_own() {
+    let place = Place::new();
+    drop(place.start().unwrap());
+    let other = Place::new();
+    let file = other.source().join("src/lib.rs");
+    let changed = fs::read_to_string(&file).unwrap().replace(
+        "fetch_add(1, super::Ordering::Relaxed) + 1",
+        "fetch_add(1, super::Ordering::Relaxed) + 100",
+    );
+    fs::write(&file, changed).unwrap();
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for name in ["src/lib.rs", "Cargo.toml"] {
+        let file = fs::File::options()
+            .write(true)
+            .open(other.source().join(name))
+            .unwrap();
+        file.set_modified(past).unwrap();
+    }
+    // The same place on disk, as far as cargo's build folder is concerned.
+    fs::remove_dir_all(place.source()).unwrap();
+    fs::rename(other.source(), place.source()).unwrap();
+    let (mut session, report) = place.start().unwrap();
+    assert!(built(&report), "{report}");
+    assert_eq!(session.result_of("count()"), "100");
+}
+
 #[test]
 fn a_corrupt_library_is_built_again() {
     let place = Place::new();

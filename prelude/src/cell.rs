@@ -1,20 +1,135 @@
 //! What the code around a cell calls. Nothing here is meant to be called by hand.
 //!
-//! The host wraps each cell in a function. That function shows the value of the last expression through [`ShowDebug`]
-//! where the value is not a [`crate::display::Render`], and reports the error of a failed `?` through [`failed`].
+//! The host wraps each cell in a function. That function takes the variables that the cell names out of a store, runs
+//! the cell through [`run`], and puts them back:
+//!
+//! ```text
+//! take ─▶ local variables ─▶ run { the cell, put new ones } ─▶ put back what the cell did not consume
+//! ```
+//! So a panic, a failed `?` or an interrupt leaves every variable that the cell had not taken over. The cell shows the
+//! value of its last expression through [`ShowDebug`] where the value is not a [`crate::display::Render`]. A failed `?`
+//! becomes a [`Failed`], which reports the error.
+//!
+//! What is generic here is compiled again in each cell, so it hands over to code that is not as soon as it can.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::Error;
 use crate::session;
 
+/// Control line that says that the cell panicked.
+const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
+/// Control line that says that a `?` ended the cell.
+const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
 /// Control line that says that a cell ended because the user interrupted it.
 const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
 /// Begins the control line that says where in the generated source the `?` stands: line and column follow.
 const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
+/// Begins the control line that says that a variable is in the store: its name and its type follow.
+const STORED: &str = "GLASSBOX_STORED ";
+/// Begins the control line that says that a variable is not what the cell was compiled for: its name follows.
+const CHANGED: &str = "GLASSBOX_CHANGED ";
+
+thread_local! {
+    /// The variables between two cells. They are not dropped when the process ends: their destructors may need what is
+    /// already gone then.
+    static STORE: ManuallyDrop<RefCell<BTreeMap<String, Box<dyn Any>>>> =
+        const { ManuallyDrop::new(RefCell::new(BTreeMap::new())) };
+}
+
+/// Runs a cell, and says how it ended if it did not end well.
+pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
+    match catch_unwind(AssertUnwindSafe(cell)) {
+        Ok(Ok(())) => {}
+        Ok(Err(Failed { .. })) => session::control(FAILED_LINE),
+        Err(payload) => {
+            session::control(PANIC_LINE);
+            // A payload's own destructor may panic, outside of any cell.
+            std::mem::forget(payload);
+        }
+    }
+}
+
+/// Keeps a variable for later cells.
+pub fn put<T: 'static>(name: &str, value: T) {
+    put_boxed(name, std::any::type_name::<T>(), Box::new(value));
+}
+
+fn put_boxed(name: &str, type_name: &str, value: Box<dyn Any>) {
+    let before = STORE.with(|store| store.borrow_mut().insert(name.to_owned(), value));
+    session::control(&format!("{STORED}{name} {type_name}"));
+    // Dropped when the store is free again: a destructor is the user's code.
+    drop(before);
+}
+
+/// Puts a variable of an earlier cell back, unless the cell has made a new one of the same name.
+pub fn put_back<T: 'static>(name: &str, value: T) {
+    if STORE.with(|store| store.borrow().contains_key(name)) {
+        return;
+    }
+    put(name, value);
+}
+
+/// Whether the variable is there and of the type `T`. Says so to the host if it is not.
+pub fn check<T: 'static>(name: &str) -> bool {
+    check_identity(name, TypeId::of::<T>())
+}
+
+fn check_identity(name: &str, identity: TypeId) -> bool {
+    let same = STORE.with(|store| {
+        let store = store.borrow();
+        let value = store.get(name);
+        value.is_some_and(|value| (**value).type_id() == identity)
+    });
+    if !same {
+        session::control(&format!("{CHANGED}{name}"));
+    }
+    same
+}
+
+/// Takes a variable out of the store.
+///
+/// # Panics
+/// If [`check`] was not asked before, or its answer was no.
+pub fn take<T: 'static>(name: &str) -> T {
+    let value = take_checked(name, TypeId::of::<T>());
+    // SAFETY: its type was compared with `T`.
+    unsafe { *Box::from_raw(Box::into_raw(value).cast::<T>()) }
+}
+
+fn take_checked(name: &str, identity: TypeId) -> Box<dyn Any> {
+    let taken = STORE.with(|store| store.borrow_mut().remove(name));
+    match taken {
+        Some(value) if (*value).type_id() == identity => value,
+        _ => panic!("the variable `{name}` is not in the store"),
+    }
+}
+
+/// Forgets a variable.
+pub fn forget(name: &str) {
+    let value = STORE.with(|store| store.borrow_mut().remove(name));
+    drop(value);
+}
+
+/// What `?` turns every error of a cell into; by then the error is reported.
+pub struct Failed {
+    _private: (),
+}
+
+impl<E: fmt::Display> From<E> for Failed {
+    #[track_caller]
+    fn from(error: E) -> Failed {
+        failed(&error);
+        Failed { _private: () }
+    }
+}
 
 /// Shows a value by its `{:?}`.
 ///
@@ -42,40 +157,63 @@ fn show_debug(value: &dyn fmt::Debug) {
 /// Reports the error of a `?` that ended the cell: where, its message, and those of its sources if its type is known.
 #[track_caller]
 pub fn failed<T: fmt::Display>(error: &T) {
-    let place = std::panic::Location::caller();
+    let erased = Erased {
+        identity: identity_of::<T>(),
+        value: std::ptr::from_ref(error).cast(),
+        life: PhantomData,
+    };
+    report(error, &erased, std::panic::Location::caller());
+}
+
+fn report(
+    error: &dyn fmt::Display,
+    erased: &Erased<'_>,
+    place: &'static std::panic::Location<'static>,
+) {
     session::control(&format!("{FAILED_AT}{} {}", place.line(), place.column()));
-    if let Some(Error::Interrupted) = as_type::<T, Error>(error) {
+    if let Some(Error::Interrupted) = erased.get::<Error>() {
         session::control(INTERRUPTED_LINE);
     }
-    match as_error(error) {
+    match as_error(erased) {
         Some(error) => session::cell_error_with_sources(error),
         None => session::cell_error(&error.to_string()),
     }
 }
 
 /// The error as [`std::error::Error`], for the types that cells meet most.
-fn as_error<T>(error: &T) -> Option<&(dyn StdError + 'static)> {
-    fn plain<T, E: StdError + 'static>(error: &T) -> Option<&(dyn StdError + 'static)> {
-        as_type::<T, E>(error).map(|error| error as &(dyn StdError + 'static))
+fn as_error<'a>(error: &Erased<'a>) -> Option<&'a (dyn StdError + 'static)> {
+    fn plain<'a, E: StdError + 'static>(
+        error: &Erased<'a>,
+    ) -> Option<&'a (dyn StdError + 'static)> {
+        error.get::<E>().map(|error| error as _)
     }
-    plain::<T, Error>(error)
-        .or_else(|| plain::<T, candle_core::Error>(error))
-        .or_else(|| plain::<T, std::io::Error>(error))
-        .or_else(|| plain::<T, serde_json::Error>(error))
-        .or_else(|| plain::<T, image::ImageError>(error))
-        .or_else(|| as_type::<T, Box<dyn StdError>>(error).map(|error| &**error))
+    plain::<Error>(error)
+        .or_else(|| plain::<candle_core::Error>(error))
+        .or_else(|| plain::<std::io::Error>(error))
+        .or_else(|| plain::<serde_json::Error>(error))
+        .or_else(|| plain::<image::ImageError>(error))
+        .or_else(|| error.get::<Box<dyn StdError>>().map(|error| &**error))
         .or_else(|| {
-            as_type::<T, Box<dyn StdError + Send + Sync>>(error)
-                .map(|error| &**error as &(dyn StdError + 'static))
+            error
+                .get::<Box<dyn StdError + Send + Sync>>()
+                .map(|error| &**error as _)
         })
 }
 
-/// `value` as an `E` if that is its type.
-fn as_type<T, E: 'static>(value: &T) -> Option<&E> {
-    // SAFETY: both types have the same identity, and `E` holds no reference of a shorter life than 'static, so `T`
-    // holds none either.
-    (identity_of::<T>() == TypeId::of::<E>())
-        .then(|| unsafe { &*std::ptr::from_ref(value).cast::<E>() })
+/// A reference whose type is known only at run time, and may be one that holds references.
+struct Erased<'a> {
+    identity: TypeId,
+    value: *const (),
+    life: PhantomData<&'a ()>,
+}
+
+impl<'a> Erased<'a> {
+    /// The value as an `E` if that is its type.
+    fn get<E: 'static>(&self) -> Option<&'a E> {
+        // SAFETY: both types have the same identity, and `E` holds no reference of a shorter life than 'static, so the
+        // value holds none either. The value lives for 'a.
+        (self.identity == TypeId::of::<E>()).then(|| unsafe { &*self.value.cast::<E>() })
+    }
 }
 
 /// The identity of a type that may hold references, with every lifetime taken for `'static`.
@@ -102,17 +240,56 @@ fn identity_of<T>() -> TypeId {
 mod tests {
     use super::*;
 
+    fn erased<T>(value: &T) -> Erased<'_> {
+        Erased {
+            identity: identity_of::<T>(),
+            value: std::ptr::from_ref(value).cast(),
+            life: PhantomData,
+        }
+    }
+
     #[test]
     fn known_errors_are_recognised_and_borrowing_ones_are_not() {
-        assert!(as_error(&Error::Interrupted).is_some());
+        assert!(as_error(&erased(&Error::Interrupted)).is_some());
         let boxed: Box<dyn StdError + Send + Sync> = "boxed".into();
         assert_eq!(
-            as_error(&boxed).map(ToString::to_string).as_deref(),
+            as_error(&erased(&boxed))
+                .map(ToString::to_string)
+                .as_deref(),
             Some("boxed")
         );
         let text = String::from("borrowed");
-        assert!(as_error(&text.as_str()).is_none());
-        assert!(as_type::<_, Error>(&text).is_none());
+        assert!(as_error(&erased(&text.as_str())).is_none());
+        assert!(erased(&text).get::<Error>().is_none());
+    }
+
+    #[test]
+    fn a_variable_comes_back_as_what_it_was_and_only_so() {
+        put("a", vec![1u8, 2]);
+        assert!(check::<Vec<u8>>("a") && !check::<Vec<i8>>("a") && !check::<Vec<u8>>("b"));
+        assert_eq!(take::<Vec<u8>>("a"), [1, 2]);
+        assert!(!check::<Vec<u8>>("a"));
+        put("a", 1u8);
+        put_back("a", 2u8);
+        assert_eq!(take::<u8>("a"), 1);
+        put_back("a", 2u8);
+        assert_eq!(take::<u8>("a"), 2);
+    }
+
+    #[test]
+    fn a_destructor_may_use_the_store() {
+        struct Last;
+        impl Drop for Last {
+            fn drop(&mut self) {
+                put("farewell", 1u8);
+            }
+        }
+        put("last", Last);
+        put("last", 0u8);
+        assert_eq!(take::<u8>("farewell"), 1);
+        put("last", Last);
+        forget("last");
+        assert_eq!(take::<u8>("farewell"), 1);
     }
 
     #[test]

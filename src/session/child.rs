@@ -5,7 +5,8 @@
 //! evcxr ◀── "EVCXR_EXECUTION_COMPLETE" …  ◀── private fd
 //! host  ◀── the cell's stdout and stderr  ◀── fd 1, fd 2 (named pipes, see [`super::streams`])
 //! ```
-//! evcxr's control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
+//! With the engine of our own the host sends the same commands and gets the prelude's lines as well.
+//! Control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
 //! cell that reads stdin finds it empty instead of eating commands. The prelude is loaded before the first cell.
 
 use std::ffi::c_void;
@@ -13,14 +14,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use libloading::Library;
+use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use super::streams;
 
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
+/// First argument of the binary in the role of a process that runs nothing, see [`idle`].
+pub const IDLE_ROLE: &str = "__idle";
 
 /// The session's folder.
 pub(crate) const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
@@ -41,7 +44,23 @@ pub(crate) const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
 const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
 /// Begins the line in which the prelude says where a `?` failed: line and column follow; not for evcxr.
 const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
-const COMPLETE_LINE: &str = "EVCXR_EXECUTION_COMPLETE";
+/// Ends the control lines of a cell.
+pub(crate) const COMPLETE_LINE: &str = "EVCXR_EXECUTION_COMPLETE";
+
+/// Begins the line in which the prelude says that a variable is stored: its name and type follow.
+pub(crate) const STORED: &str = "GLASSBOX_STORED ";
+/// Begins the line in which the prelude says that a variable is not what the cell was compiled for: its name follows.
+pub(crate) const CHANGED: &str = "GLASSBOX_CHANGED ";
+/// Begins the line that says why a cell's library cannot be loaded.
+pub(crate) const NOT_LOADED: &str = "GLASSBOX_NOT_LOADED ";
+/// Begins the line that says how many nanoseconds it took to load the library.
+pub(crate) const LOAD_TIME: &str = "GLASSBOX_LOAD ";
+/// Begins the line that says how many nanoseconds the cell's function ran.
+pub(crate) const RUN_TIME: &str = "GLASSBOX_RUN ";
+/// Set for a session that wants the lines of the prelude too: not evcxr.
+pub(crate) const DIRECT_VARIABLE: &str = "GLASSBOX_DIRECT";
+/// The exit code of a process that could not begin.
+pub(crate) const UNUSABLE: i32 = 99;
 
 /// How long the process may go on after its session has gone.
 const GRACE: Duration = Duration::from_secs(2);
@@ -55,9 +74,21 @@ pub fn main() -> i32 {
         Err(error) => {
             // Before the pipes are connected this reaches evcxr, which passes it on when the process ends.
             let _ = writeln!(std::io::stderr(), "cell process: {error}");
-            99
+            UNUSABLE
         }
     }
+}
+
+/// Answers every command with its end and runs nothing: for an evcxr that is only asked for completions.
+pub fn idle() -> i32 {
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        drop(line);
+        let reply = format!("{COMPLETE_LINE}\n");
+        if std::io::stdout().write_all(reply.as_bytes()).is_err() {
+            break;
+        }
+    }
+    0
 }
 
 struct Child {
@@ -70,6 +101,8 @@ struct Child {
     prelude: Prelude,
     variables: *mut c_void,
     cells: u64,
+    /// The session wants the prelude's own lines.
+    direct: bool,
 }
 
 impl Child {
@@ -102,6 +135,7 @@ impl Child {
             prelude,
             variables: std::ptr::null_mut(),
             cells: 0,
+            direct: std::env::var_os(DIRECT_VARIABLE).is_some(),
         })
     }
 
@@ -124,11 +158,18 @@ impl Child {
     }
 
     fn run(&mut self, library: &str, function: &str) -> std::io::Result<()> {
+        let begin = Instant::now();
+        // All symbols now: one that is missing is an error of this cell, not the death of the process in its middle.
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
-        let library = unsafe { Library::new(library) }.map_err(std::io::Error::other)?;
-        // SAFETY: evcxr generates every such function with this signature.
+        let library = match unsafe { unix::Library::open(Some(library), RTLD_NOW | RTLD_LOCAL) } {
+            Ok(library) => library,
+            Err(error) if self.direct => return self.not_loaded(&error),
+            Err(error) => return Err(std::io::Error::other(error)),
+        };
+        // SAFETY: the host generates every such function with this signature; one without argument ignores it.
         let function = unsafe { library.get::<UserFunction>(function.as_bytes()) }
             .map_err(std::io::Error::other)?;
+        let loaded = begin.elapsed();
         self.cells += 1;
         self.send_frame(r#"{"event":"began"}"#);
         // SAFETY: the signatures are the prelude's.
@@ -137,17 +178,25 @@ impl Child {
             // SAFETY: the prelude's handler for this signal only sets a flag.
             unsafe { libc::raise(libc::SIGINT) };
         }
+        let begin = Instant::now();
         // SAFETY: the pointer is what the function of the cell before returned, null for the first.
         self.variables = unsafe { function(self.variables) };
+        let ran = begin.elapsed();
         // SAFETY: as above.
         unsafe { (self.prelude.cell_end)(self.cells) };
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
-        self.report()
+        self.report(loaded, ran)
     }
 
-    /// Passes the cell's control lines on to evcxr and says on the user's side how the cell ended.
-    fn report(&mut self) -> std::io::Result<()> {
+    fn not_loaded(&mut self, error: &libloading::Error) -> std::io::Result<()> {
+        let reason = error.to_string().replace('\n', " ");
+        let reply = format!("{NOT_LOADED}{reason}\n{COMPLETE_LINE}\n");
+        self.replies.write_all(reply.as_bytes())
+    }
+
+    /// Passes the cell's control lines on to the host and says on the user's side how the cell ended.
+    fn report(&mut self, loaded: Duration, ran: Duration) -> std::io::Result<()> {
         let mut lines = Vec::new();
         match self.control.read_to_end(&mut lines) {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
@@ -168,9 +217,13 @@ impl Child {
             said(INTERRUPTED_LINE)
         ));
         let mut reply = String::new();
+        if self.direct {
+            reply += &format!("{LOAD_TIME}{}\n", loaded.as_nanos());
+            reply += &format!("{RUN_TIME}{}\n", ran.as_nanos());
+        }
         for line in text
             .lines()
-            .filter(|line| !line.starts_with("GLASSBOX_"))
+            .filter(|line| self.direct || !line.starts_with("GLASSBOX_"))
             .chain([COMPLETE_LINE])
         {
             reply.push_str(line);
@@ -209,8 +262,10 @@ impl Prelude {
                 path.display()
             ))
         };
+        // Its symbols and those of what it needs are for all cells, which are linked against nothing.
         // SAFETY: the library is the one that the session built; it has no constructors with side effects.
-        let library = unsafe { Library::new(path) }.map_err(failed)?;
+        let library =
+            unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(failed)?;
         // SAFETY: the prelude exports these functions with these signatures.
         let prelude = unsafe {
             Prelude {

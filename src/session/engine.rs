@@ -1,4 +1,6 @@
-//! The session itself: evcxr behind our own interface.
+//! The session itself: an engine that runs cells, and what is the same for each of them.
+//!
+//! [`Direct`] runs cells unless [`ENGINE_VARIABLE`] names `evcxr`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,15 +13,16 @@ use crossbeam_channel::Receiver;
 use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
 use serde_json::Value;
 
+use super::direct::{Analysis, Direct, Done, Setting, Trouble};
 use super::error::SessionError;
-use super::event::{Display, Event};
+use super::event::{Display, Event, StreamName};
 use super::frames::{Incoming, PanicReport};
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::prelude_cache::{self, CachedPrelude};
 use super::prelude_source::PreludeSource;
-use super::report::{self, CellSource};
+use super::report::{self, CellSource, Diagnostic};
 use super::streams::{Message, Streams};
 use super::toolchain::{self, Toolchain};
 use super::{
@@ -35,19 +38,29 @@ const ALLOW_QUESTION_MARK: &str = "Ok::<(), std::fmt::Error>(())?;";
 const FOLDER_PREFIX: &str = "glassbox-session-";
 /// In a session's folder: the id of the process that it belongs to.
 const OWNER_FILE: &str = "owner";
+/// Names the engine: `evcxr`, or the default, `direct`.
+const ENGINE_VARIABLE: &str = "GLASSBOX_ENGINE";
+/// In a session's folder: where evcxr works when it only completes.
+const ANALYST: &str = "analyst";
 /// A piece of text is not made longer than about this by joining.
 const MAX_TEXT: usize = 256 * 1024;
 
 /// A running session. Dropping it ends the child process and removes the session's files.
 pub struct Session {
     // The order is the order of dropping: the child goes before its pipes, both before their folder.
-    context: CommandContext,
+    engine: Engine,
     streams: Streams,
     input: Input,
     interrupter: Interrupter,
     config: SessionConfig,
     prelude: CachedPrelude,
     folder: tempfile::TempDir,
+}
+
+/// What runs the cells.
+enum Engine {
+    Direct(Box<Direct>),
+    Evcxr(Box<CommandContext>),
 }
 
 /// What was learnt of a cell while its events were passed on.
@@ -96,49 +109,52 @@ impl Session {
                 std::env::current_exe().map_err(SessionError::io("find the running program"))?
             }
         };
-        stand_in::Settings {
+        let settings = stand_in::Settings {
             rustc: toolchain.rustc.clone(),
             cargo: toolchain.cargo.clone(),
             prelude: prelude.library.clone(),
             dependencies: prelude.dependencies.clone(),
-        }
-        .save(folder.path())
-        .map_err(SessionError::io("write the session's settings"))?;
-        toolchain::install_stand_ins(folder.path(), &toolchain, &program)?;
-
-        let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
-        let started = toolchain::with_stand_ins_on_path(
-            folder.path(),
-            &analysis::library(&prelude.analysis),
-            || {
-                std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    EvalContext::with_subprocess_command(command)
-                }))
-            },
-        );
-        let (mut context, outputs) = match started {
-            Ok(Ok(started)) => started,
-            Ok(Err(error)) => {
-                return Err(SessionError::Engine(format!(
-                    "the first cell did not run: {error}"
-                )));
-            }
-            Err(_) => {
-                return Err(SessionError::Engine(
-                    "evcxr panicked while it started".to_owned(),
-                ));
-            }
+            idle: false,
         };
-        // The cells' own output does not come this way, and evcxr would wait for a reader.
-        drop(outputs);
-        context
-            .set_opt_level("0")
-            .map_err(|error| SessionError::Engine(error.to_string()))?;
-        let context = CommandContext::with_eval_context(context);
+        let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
+        let engine = if std::env::var_os(ENGINE_VARIABLE).is_some_and(|name| name == "evcxr") {
+            start_evcxr(
+                folder.path(),
+                &settings,
+                &toolchain,
+                &prelude,
+                &program,
+                command,
+            )?
+        } else {
+            let analysis = Analysis {
+                program,
+                folder: folder.path().join(ANALYST),
+                shown: prelude.analysis.clone(),
+                toolchain: toolchain.clone(),
+                settings: stand_in::Settings {
+                    idle: true,
+                    ..settings.clone()
+                },
+            };
+            let direct = Direct::start(Setting {
+                session: folder.path(),
+                toolchain: &toolchain,
+                prelude: &prelude,
+                settings,
+                command,
+                analysis,
+            })
+            .map_err(SessionError::io("start the process that runs cells"))?;
+            Engine::Direct(Box::new(direct))
+        };
         let interrupter = Interrupter::new(folder.path().to_owned());
-        interrupter.set_child(context.process_handle());
+        interrupter.set_child(match &engine {
+            Engine::Direct(direct) => direct.handle(),
+            Engine::Evcxr(context) => context.process_handle(),
+        });
         let mut session = Session {
-            context,
+            engine,
             streams,
             input,
             interrupter,
@@ -153,8 +169,11 @@ impl Session {
         Ok(session)
     }
 
-    /// Tells evcxr, for rust-analyzer, which package the prelude is.
+    /// Tells evcxr, for rust-analyzer, which package the prelude is. Our own engine knows.
     fn add_prelude(&mut self) -> Result<(), SessionError> {
+        if let Engine::Direct(_) = self.engine {
+            return Ok(());
+        }
         let path = Value::String(
             analysis::prelude(&self.prelude.analysis)
                 .to_string_lossy()
@@ -167,7 +186,10 @@ impl Session {
     /// Runs what every session begins with.
     fn first_cells(&mut self) -> Result<(), SessionError> {
         if self.config.prelude {
-            self.first_cell(USE_PRELUDE)?;
+            match &mut self.engine {
+                Engine::Direct(direct) => direct.import(USE_PRELUDE),
+                Engine::Evcxr(_) => self.first_cell(USE_PRELUDE)?,
+            }
         }
         for cell in self.config.init.clone() {
             self.first_cell(&cell)?;
@@ -188,7 +210,7 @@ impl Session {
         self.interrupter.begin_cell();
         // rust-analyzer looks for its tools again when the dependencies change.
         let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
-        let context = &mut self.context;
+        let engine = &mut self.engine;
         let streams = &self.streams;
         let input = &mut self.input;
         let (result, facts) = std::thread::scope(|scope| {
@@ -197,9 +219,7 @@ impl Session {
                 let sink = &mut *sink;
                 scope.spawn(move || pump(&messages, sink, input))
             });
-            let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                context.execute_with_callbacks(code, &mut EvalCallbacks::default())
-            }));
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| engine.evaluate(code)));
             // If the request cannot be sent the reading thread has ended, and with it the pump.
             let _ = streams.request_drain();
             let facts = pump.and_then(|pump| pump.join().ok()).unwrap_or_default();
@@ -207,25 +227,32 @@ impl Session {
         });
         let (asked, killed) = self.interrupter.end_cell();
         let mut phases = Vec::new();
-        let restarted = matches!(result, Ok(Err(evcxr::Error::SubprocessTerminated(_))));
+        let restarted = matches!(result, Ok(Err(Trouble::Died(_))));
         let error = match result {
-            Ok(Ok(outputs)) => {
-                phases = outputs
-                    .phases
-                    .iter()
-                    .map(|phase| (phase.name.clone(), phase.duration))
-                    .collect();
+            Ok(Ok(done)) => {
+                phases = done.phases;
+                for note in done.notes {
+                    sink(Event::Stream {
+                        name: StreamName::Stderr,
+                        text: format!("{note}\n"),
+                    });
+                }
                 let error = self.failure(code, &facts, asked);
                 if error.is_none() {
-                    show_outputs(outputs, sink);
+                    done.shown
+                        .into_iter()
+                        .for_each(|display| sink(Event::Result(display)));
+                    if let Some(timing) = done.timing {
+                        sink(Event::Display(timing));
+                    }
                 }
                 error
             }
-            Ok(Err(error)) => Some(self.refusal(code, error, asked, killed)),
+            Ok(Err(trouble)) => Some(self.refusal(code, trouble, asked, killed)),
             Err(_) => Some(report::plain(
                 CellErrorKind::Internal,
                 "InternalError",
-                "evcxr panicked; this is a fault of the tool, not of the cell",
+                "the engine panicked; this is a fault of the tool, not of the cell",
             )),
         };
         let status = match error {
@@ -268,10 +295,10 @@ impl Session {
         None
     }
 
-    /// Why evcxr did not run a cell to its end.
-    fn refusal(&mut self, code: &str, error: evcxr::Error, asked: bool, killed: bool) -> CellError {
-        match error {
-            evcxr::Error::SubprocessTerminated(message) => {
+    /// Why the engine did not run a cell to its end.
+    fn refusal(&mut self, code: &str, trouble: Trouble, asked: bool, killed: bool) -> CellError {
+        match trouble {
+            Trouble::Died(message) => {
                 let ended = ended(&message);
                 // Code that replaced or never had the prelude's handler dies of the first request already.
                 let by_request = asked
@@ -288,15 +315,17 @@ impl Session {
                 }
                 ended
             }
-            _ if asked => report::plain(
+            Trouble::Errors(errors) if !asked => {
+                report::compile_errors(&CellSource::new(code, &self.generated_source()), &errors)
+            }
+            Trouble::Refused(reason) if !asked => {
+                report::plain(CellErrorKind::Compile, "CompileError", &reason)
+            }
+            _ => report::plain(
                 CellErrorKind::Interrupted,
                 "Interrupted",
                 "stopped while compiling; nothing ran",
             ),
-            evcxr::Error::CompilationErrors(errors) => {
-                report::compile_errors(&CellSource::new(code, &self.generated_source()), &errors)
-            }
-            error => report::plain(CellErrorKind::Compile, "CompileError", &error.to_string()),
         }
     }
 
@@ -330,16 +359,25 @@ impl Session {
         }
     }
 
-    /// The source of the last compilation, as evcxr wrote it.
+    /// The source of the last compilation, as the engine wrote it.
     fn generated_source(&self) -> String {
-        self.context.last_source().unwrap_or_default()
+        match &self.engine {
+            Engine::Direct(direct) => direct.last_source().to_owned(),
+            Engine::Evcxr(context) => context.last_source().unwrap_or_default(),
+        }
     }
 
     fn variable_types(&self) -> BTreeMap<String, String> {
-        self.context
-            .variables_and_types()
-            .map(|(name, ty)| (name.to_owned(), ty.to_owned()))
-            .collect()
+        match &self.engine {
+            Engine::Direct(direct) => direct
+                .variables()
+                .map(|(name, ty)| (name.to_owned(), ty))
+                .collect(),
+            Engine::Evcxr(context) => context
+                .variables_and_types()
+                .map(|(name, ty)| (name.to_owned(), ty.to_owned()))
+                .collect(),
+        }
     }
 
     /// Proposals for the cursor, which is a byte offset into `code`.
@@ -352,10 +390,11 @@ impl Session {
         cursor_byte: usize,
     ) -> Result<Completions, SessionError> {
         let cursor = floor_char(code, cursor_byte);
-        let found = self.analyse(|context| {
-            context
+        let found = self.analyse(|engine| match engine {
+            Engine::Direct(direct) => direct.complete(code, cursor),
+            Engine::Evcxr(context) => context
                 .completions(code, cursor)
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string()),
         })?;
         let items = found
             .completions
@@ -386,20 +425,21 @@ impl Session {
         if code[..end].trim().is_empty() {
             return Ok(None); // evcxr calls it an error to ask about nothing
         }
-        let (plain, html) = self.analyse(|context| {
-            context
+        let (plain, html) = self.analyse(|engine| match engine {
+            Engine::Direct(direct) => direct.hover(code, end),
+            Engine::Evcxr(context) => context
                 .hover_at(code, end)
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string()),
         })?;
         Ok((plain != "No documentation found").then_some(Inspection { plain, html }))
     }
 
     fn analyse<T>(
         &mut self,
-        work: impl FnOnce(&mut CommandContext) -> Result<T, String>,
+        work: impl FnOnce(&mut Engine) -> Result<T, String>,
     ) -> Result<T, SessionError> {
-        let context = &mut self.context;
-        std::panic::catch_unwind(AssertUnwindSafe(|| work(context)))
+        let engine = &mut self.engine;
+        std::panic::catch_unwind(AssertUnwindSafe(|| work(engine)))
             .unwrap_or_else(|_| Err("rust-analyzer panicked".to_owned()))
             .map_err(SessionError::Engine)
     }
@@ -441,6 +481,75 @@ impl Session {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+impl Engine {
+    fn evaluate(&mut self, code: &str) -> Result<Done, Trouble> {
+        let context = match self {
+            Engine::Direct(direct) => return direct.evaluate(code),
+            Engine::Evcxr(context) => context,
+        };
+        match context.execute_with_callbacks(code, &mut EvalCallbacks::default()) {
+            Ok(outputs) => {
+                let phases = outputs.phases.iter();
+                Ok(Done {
+                    phases: phases
+                        .map(|phase| (phase.name.clone(), phase.duration))
+                        .collect(),
+                    shown: shown(outputs),
+                    ..Done::default()
+                })
+            }
+            Err(evcxr::Error::SubprocessTerminated(message)) => Err(Trouble::Died(message)),
+            Err(evcxr::Error::CompilationErrors(errors)) => Err(Trouble::Errors(
+                errors.iter().map(Diagnostic::from).collect(),
+            )),
+            Err(error) => Err(Trouble::Refused(error.to_string())),
+        }
+    }
+}
+
+/// Starts evcxr as the engine that runs cells.
+fn start_evcxr(
+    folder: &Path,
+    settings: &stand_in::Settings,
+    toolchain: &Toolchain,
+    prelude: &CachedPrelude,
+    program: &Path,
+    mut command: Command,
+) -> Result<Engine, SessionError> {
+    settings
+        .save(folder)
+        .map_err(SessionError::io("write the session's settings"))?;
+    toolchain::install_stand_ins(folder, toolchain, program)?;
+    command.env_remove(child::DIRECT_VARIABLE);
+    let library = analysis::library(&prelude.analysis);
+    let started = toolchain::with_stand_ins_on_path(folder, &library, || {
+        std::panic::catch_unwind(AssertUnwindSafe(|| {
+            EvalContext::with_subprocess_command(command)
+        }))
+    });
+    let (mut context, outputs) = match started {
+        Ok(Ok(started)) => started,
+        Ok(Err(error)) => {
+            return Err(SessionError::Engine(format!(
+                "the first cell did not run: {error}"
+            )));
+        }
+        Err(_) => {
+            return Err(SessionError::Engine(
+                "evcxr panicked while it started".to_owned(),
+            ));
+        }
+    };
+    // The cells' own output does not come this way, and evcxr would wait for a reader.
+    drop(outputs);
+    context
+        .set_opt_level("0")
+        .map_err(|error| SessionError::Engine(error.to_string()))?;
+    Ok(Engine::Evcxr(Box::new(CommandContext::with_eval_context(
+        context,
+    ))))
 }
 
 /// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
@@ -501,10 +610,10 @@ impl Facts {
     }
 }
 
-/// Shows what evcxr's own commands answer.
-fn show_outputs(outputs: EvalOutputs, sink: &mut (dyn FnMut(Event) + Send)) {
+/// What evcxr's own commands answer.
+fn shown(outputs: EvalOutputs) -> Vec<Display> {
     if outputs.content_by_mime_type.is_empty() {
-        return;
+        return Vec::new();
     }
     let mut display = Display::default();
     for (mime, content) in outputs.content_by_mime_type {
@@ -513,7 +622,7 @@ fn show_outputs(outputs: EvalOutputs, sink: &mut (dyn FnMut(Event) + Send)) {
             Value::String(content.trim_end_matches('\n').to_owned()),
         );
     }
-    sink(Event::Result(display));
+    vec![display]
 }
 
 /// The report of a process that ended while a cell ran, from evcxr's words.
@@ -621,6 +730,7 @@ fn child_command(
         .env(child::FOLDER_VARIABLE, folder)
         .env(child::NONCE_VARIABLE, nonce)
         .env(child::PRELUDE_VARIABLE, &prelude.library)
+        .env(child::DIRECT_VARIABLE, "1")
         .env("PATH", &toolchain.path)
         .env_remove(toolchain::WORK_VARIABLE)
         .env_remove(analysis::LIBRARY_VARIABLE)

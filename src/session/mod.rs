@@ -1,9 +1,9 @@
 //! One evaluation session: what the kernel, the REPL and the notebook runner use, and nothing else.
 //!
 //! ```text
-//! code ─▶ Session::evaluate ─▶ evcxr (types by rust-analyzer) ─▶ stand-in cargo ─▶ rustc ─▶ child process
-//!                 ▲                                                                           │
-//!                 └── events while the cell runs ◀── frames ◀── streams ◀── fd 1, fd 2 ◀──────┘
+//! code ─▶ Session::evaluate ─▶ direct: one generated crate ─▶ rustc ─▶ ld ─▶ child process
+//!                 ▲                                                               │
+//!                 └── events while the cell runs ◀── frames ◀── streams ◀── fd 1, fd 2
 //! ```
 //!
 //! # Layout
@@ -11,20 +11,23 @@
 //! - [`interrupt`]: stopping a cell from another thread
 //! - [`input`]: lines of text that cells ask for
 //! - [`syntax`]: what can be said of a cell without compiling it
+//! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
-//! - `toolchain`, `prelude_source`, `prelude_cache`, `prelude_status`: Rust, and the prelude as one shared library
+//! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown
 //! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
 
 mod analysis;
 mod child;
+mod direct;
 mod engine;
 pub mod error;
 pub mod event;
 mod frames;
 pub mod input;
 pub mod interrupt;
+mod metadata;
 pub mod outcome;
 mod prelude_cache;
 mod prelude_source;
@@ -208,6 +211,7 @@ pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i
     let first = arguments.next()?;
     match first.to_str()? {
         child::ROLE => Some(child::main()),
+        child::IDLE_ROLE => Some(child::idle()),
         stand_in::ROLE => Some(stand_in::main(arguments)),
         _ => None,
     }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::StartEvent;
 use super::analysis;
 use super::error::SessionError;
+use super::metadata;
 use super::prelude_source::PreludeSource;
 use super::toolchain::Toolchain;
 
@@ -30,8 +31,12 @@ const DEPENDENCIES: &str = "deps";
 /// Folder, next to the library, with what rust-analyzer reads.
 const ANALYSIS: &str = "analysis";
 const MANIFEST: &str = "manifest.json";
+/// File name of the library's metadata, see [`metadata`].
+const METADATA: &str = "libglassbox_prelude.rlib";
+/// File that grows with what sessions learn; not in the manifest.
+const LEARNT: &str = "learnt.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "3";
+const LAYOUT: &str = "4";
 const RUSTFLAGS: &str = "-Cprefer-dynamic";
 /// How often a session that waits for another's build looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -43,6 +48,10 @@ const KEPT: usize = 3;
 pub(crate) struct CachedPrelude {
     pub library: PathBuf,
     pub dependencies: PathBuf,
+    /// The library's metadata by itself: rustc reads it several times faster than that inside the library.
+    pub metadata: Option<PathBuf>,
+    /// What sessions have learnt of the names of types.
+    pub learnt: PathBuf,
     /// What rust-analyzer reads, see [`analysis`].
     pub analysis: PathBuf,
 }
@@ -125,6 +134,8 @@ pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
     (whole && named && has_elf_header(&dir.join(LIBRARY))).then(|| CachedPrelude {
         library: dir.join(LIBRARY),
         dependencies: dir.join(DEPENDENCIES),
+        metadata: Some(dir.join(METADATA)).filter(|path| path.is_file()),
+        learnt: dir.join(LEARNT),
         analysis: dir.join(ANALYSIS),
     })
 }
@@ -166,6 +177,8 @@ fn lock(cache: &Path, progress: &mut dyn FnMut(StartEvent)) -> Result<File, Sess
 /// What cargo made.
 struct Artifacts {
     library: PathBuf,
+    /// The static library, for its metadata.
+    archive: Option<PathBuf>,
     dependencies: Vec<PathBuf>,
 }
 
@@ -178,6 +191,7 @@ fn build(
 ) -> Result<Artifacts, SessionError> {
     let target = cache.join("build");
     fs::create_dir_all(&target).map_err(SessionError::cache("create", &target))?;
+    forget_last_build(&target)?;
     let total = count_packages(source, toolchain, features);
     progress(StartEvent::BuildingPrelude {
         done: 0,
@@ -236,6 +250,7 @@ fn build(
     match messages.library {
         Some(library) if status.success() => Ok(Artifacts {
             library,
+            archive: messages.archive,
             dependencies: messages.dependencies,
         }),
         _ if errors.contains("No space left on device") => Err(SessionError::Cache {
@@ -255,6 +270,23 @@ fn build(
             })
         }
     }
+}
+
+/// Has cargo build the prelude's own crate again. Cargo goes by the times of files, and takes what was built from another
+/// checkout, whose sources differ but are not newer, for its own.
+fn forget_last_build(target: &Path) -> Result<(), SessionError> {
+    let fingerprints = target.join("release/.fingerprint");
+    for entry in fs::read_dir(&fingerprints).into_iter().flatten().flatten() {
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("glassbox-prelude-");
+        if ours {
+            fs::remove_dir_all(entry.path())
+                .map_err(SessionError::cache("remove", entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 fn feature_arguments(features: &[String]) -> Vec<String> {
@@ -299,6 +331,7 @@ struct Messages {
     done: usize,
     seen: std::collections::HashSet<String>,
     library: Option<PathBuf>,
+    archive: Option<PathBuf>,
     dependencies: Vec<PathBuf>,
     errors: String,
 }
@@ -325,9 +358,12 @@ impl Messages {
             .unwrap_or_default()
             .to_owned();
         if name == "glassbox_prelude" {
-            self.library = files
-                .into_iter()
-                .find(|file| file.extension().is_some_and(|end| end == "so"));
+            let find = |wanted| {
+                let mut files = files.iter();
+                files.find(|file| file.extension().is_some_and(|end| end == wanted))
+            };
+            self.library = find("so").cloned();
+            self.archive = find("rlib").cloned();
         } else {
             let kinds = message["target"]["kind"].as_array();
             let is_macro = kinds.into_iter().flatten().any(|kind| kind == "proc-macro");
@@ -374,6 +410,11 @@ fn publish(
         let to = dir.join(&name);
         let size = fs::copy(&from, &to).map_err(SessionError::cache("write", &to))?;
         files.push((name, size));
+    }
+    if let Some(archive) = &artifacts.archive {
+        let to = dir.join(METADATA);
+        let size = metadata::extract(archive, &to).map_err(SessionError::cache("write", &to))?;
+        files.push((METADATA.to_owned(), size));
     }
     add(dir)?;
     let manifest = serde_json::to_vec_pretty(&Manifest { files })

@@ -12,10 +12,79 @@ use super::syntax;
 
 /// What the cell is called in reports.
 const CELL: &str = "cell";
+/// The file that generated sources are compiled from, as rustc names it.
+pub(crate) const GENERATED: &str = "glassbox/lib.rs";
 /// So many errors of one cell are shown in full.
 const SHOWN: usize = 5;
 /// How wide reports may be.
 const WIDTH: usize = 110;
+
+/// An error of the compiler.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Diagnostic {
+    /// rustc's JSON; null for an error that evcxr made itself.
+    pub json: Value,
+    pub message: String,
+    code: Option<String>,
+    /// Places in the cell, for errors without JSON: from, to, what is said of them, whether it is the main one.
+    places: Vec<(Place, Place, String, bool)>,
+}
+
+impl Diagnostic {
+    /// From one line of rustc's JSON.
+    pub(crate) fn from_json(json: Value) -> Diagnostic {
+        Diagnostic {
+            message: json["message"].as_str().unwrap_or_default().to_owned(),
+            code: json["code"]["code"].as_str().map(str::to_owned),
+            json,
+            places: Vec::new(),
+        }
+    }
+
+    /// The error's code, such as `E0308`.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// All lines of the generated source that it points to.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = usize> {
+        let spans = self.json["spans"].as_array().into_iter().flatten();
+        spans
+            .filter(|span| span["file_name"].as_str() == Some(GENERATED))
+            .filter_map(|span| span["line_start"].as_u64()?.try_into().ok())
+    }
+
+    /// The line of the generated source that it is about.
+    pub(crate) fn primary_line(&self) -> Option<usize> {
+        let mut spans = self.json["spans"].as_array()?.iter();
+        let primary = spans.find(|span| span["is_primary"].as_bool() == Some(true))?;
+        if primary["file_name"].as_str() != Some(GENERATED) {
+            return None;
+        }
+        primary["line_start"].as_u64()?.try_into().ok()
+    }
+}
+
+impl From<&evcxr::CompilationError> for Diagnostic {
+    fn from(error: &evcxr::CompilationError) -> Diagnostic {
+        let places = error.spanned_messages().iter().filter_map(|message| {
+            let span = message.span?;
+            let place = |line, column| Place { line, column };
+            Some((
+                place(span.start_line, span.start_column),
+                place(span.end_line, span.end_column),
+                message.label.clone(),
+                message.is_primary,
+            ))
+        });
+        Diagnostic {
+            message: error.message(),
+            code: error.code().map(str::to_owned),
+            places: places.collect(),
+            json: error.json.clone(),
+        }
+    }
+}
 
 /// The cell and how its generated source maps back to it.
 pub(crate) struct CellSource<'a> {
@@ -62,10 +131,7 @@ impl<'a> CellSource<'a> {
 }
 
 /// The report of a cell that did not compile.
-pub(crate) fn compile_errors(
-    source: &CellSource<'_>,
-    errors: &[evcxr::CompilationError],
-) -> CellError {
+pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> CellError {
     if !errors
         .iter()
         .any(|error| !labelled_spans(source, error).is_empty())
@@ -91,9 +157,7 @@ pub(crate) fn compile_errors(
         .and_then(|error| error.code())
         .unwrap_or("CompileError")
         .to_owned();
-    let evalue = first
-        .map(evcxr::CompilationError::message)
-        .unwrap_or_default();
+    let evalue = first.map(|error| error.message.clone()).unwrap_or_default();
     let mut traceback: Vec<String> = Vec::new();
     for report in &reports {
         traceback.extend(report.lines().map(str::to_owned));
@@ -139,7 +203,7 @@ fn unfinished(source: &CellSource<'_>, at: usize, message: &str) -> CellError {
     }
 }
 
-fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> String {
+fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
     let message = message_of(error);
     let spans = labelled_spans(source, error);
     let mut title = Level::ERROR.primary_title(message.as_str());
@@ -204,8 +268,8 @@ fn compile_error(source: &CellSource<'_>, error: &evcxr::CompilationError) -> St
 }
 
 /// The message, without what cargo says when all goes well.
-fn message_of(error: &evcxr::CompilationError) -> String {
-    let message = error.message();
+fn message_of(error: &Diagnostic) -> String {
+    let message = &error.message;
     let lines = message
         .lines()
         .filter(|line| !line.trim_start().starts_with("Updating "));
@@ -224,7 +288,7 @@ type Labelled = (Range<usize>, String, bool);
 type Replacement = (Range<usize>, String);
 
 /// The places in the cell that an error points to. Errors that evcxr made itself have no JSON but know their places.
-fn labelled_spans(source: &CellSource<'_>, error: &evcxr::CompilationError) -> Vec<Labelled> {
+fn labelled_spans(source: &CellSource<'_>, error: &Diagnostic) -> Vec<Labelled> {
     let from_json = error.json["spans"]
         .as_array()
         .into_iter()
@@ -240,23 +304,10 @@ fn labelled_spans(source: &CellSource<'_>, error: &evcxr::CompilationError) -> V
     let mut found: Vec<Labelled> = from_json.collect();
     if found.is_empty() {
         found = error
-            .spanned_messages()
+            .places
             .iter()
-            .filter_map(|message| {
-                let span = message.span?;
-                let start = Place {
-                    line: span.start_line,
-                    column: span.start_column,
-                };
-                let end = Place {
-                    line: span.end_line,
-                    column: span.end_column,
-                };
-                Some((
-                    source.bytes(start, end)?,
-                    message.label.clone(),
-                    message.is_primary,
-                ))
+            .filter_map(|(start, end, label, primary)| {
+                Some((source.bytes(*start, *end)?, label.clone(), *primary))
             })
             .collect();
     }
@@ -287,7 +338,7 @@ fn patches(source: &CellSource<'_>, child: &Value) -> Vec<Replacement> {
 }
 
 /// What a notebook can do that a program can't, or the other way round.
-fn advice(error: &evcxr::CompilationError) -> Option<&'static str> {
+fn advice(error: &Diagnostic) -> Option<&'static str> {
     match error.code()? {
         "E0384" | "E0596" => {
             Some("a variable of an earlier cell becomes mutable by `let mut x = x;`")
@@ -386,7 +437,7 @@ fn located(
             );
         }
         None if line > 0 && !file.is_empty() => {
-            elsewhere = if file.ends_with("glassbox/lib.rs") {
+            elsewhere = if file.ends_with(GENERATED) {
                 "in code of an earlier cell".to_owned()
             } else {
                 format!("in {file}, line {line}")

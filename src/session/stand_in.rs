@@ -32,7 +32,7 @@ const SETTINGS_FILE: &str = "stand-in.json";
 const EXTRA_DIR: &str = "glassbox-deps";
 
 /// What the stand-in needs to know of its session.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub rustc: PathBuf,
     pub cargo: PathBuf,
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub prelude: PathBuf,
     /// Where the metadata of the crates in it is.
     pub dependencies: PathBuf,
+    /// Nothing is compiled: evcxr is there for completion only.
+    pub idle: bool,
 }
 
 impl Settings {
@@ -81,7 +83,7 @@ pub fn main(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         }
     };
     match compile(&folder, &settings, kind, &target_of(&arguments)) {
-        Ok(never) => match never {},
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
@@ -107,14 +109,12 @@ fn target_of(arguments: &[std::ffi::OsString]) -> String {
         .unwrap_or_default()
 }
 
-/// Becomes rustc; returns only if that failed.
-fn compile(
-    folder: &Path,
-    settings: &Settings,
-    kind: Kind,
-    target: &str,
-) -> Result<std::convert::Infallible, String> {
+/// Becomes rustc; returns only if that failed, or if there is nothing to do.
+fn compile(folder: &Path, settings: &Settings, kind: Kind, target: &str) -> Result<i32, String> {
     let text = |error: std::io::Error| error.to_string();
+    if settings.idle {
+        return pretend(kind, target).map_err(text);
+    }
     fs::write(folder.join(PROCESS_FILE), std::process::id().to_string()).map_err(text)?;
     if folder.join(INTERRUPT_FILE).exists() {
         return Err("interrupted".to_owned());
@@ -153,7 +153,7 @@ fn compile(
         .arg("-L")
         .arg(assignment("dependency", &settings.dependencies));
     if !manifest.dependencies.trim().is_empty() {
-        for argument in extra_crates(folder, settings, &package, &manifest)? {
+        for argument in extra_crates(folder, settings, &package, &manifest.dependencies)? {
             rustc.arg(argument);
         }
     }
@@ -176,6 +176,23 @@ fn compile(
         settings.rustc.display(),
         rustc.exec()
     ))
+}
+
+/// Makes the file that evcxr looks for, and nothing in it.
+fn pretend(kind: Kind, target: &str) -> std::io::Result<i32> {
+    if kind == Kind::Build {
+        let out_dir = std::env::current_dir()?
+            .join("target")
+            .join(target)
+            .join("debug");
+        fs::create_dir_all(&out_dir)?;
+        let library = out_dir.join("libctx.so");
+        fs::write(&library, "")?;
+        if let Some(report) = std::env::var_os("EVCXR_EXECUTION_SO_PATH") {
+            fs::write(report, library.to_string_lossy().as_bytes())?;
+        }
+    }
+    Ok(0)
 }
 
 fn assignment(name: &str, path: &Path) -> std::ffi::OsString {
@@ -218,20 +235,22 @@ impl Manifest {
 }
 
 /// Builds the crates of `:dep` if they changed, and returns the arguments with which rustc finds them.
-fn extra_crates(
+///
+/// `dependencies` are the lines of a manifest; the crates are built in a folder below `package`.
+pub(crate) fn extra_crates(
     folder: &Path,
     settings: &Settings,
     package: &Path,
-    manifest: &Manifest,
-) -> Result<Vec<std::ffi::OsString>, String> {
+    dependencies: &str,
+) -> Result<Vec<String>, String> {
     let text = |error: std::io::Error| error.to_string();
     let extra = package.join(EXTRA_DIR);
-    let digest = hex(&Sha256::digest(manifest.dependencies.as_bytes()));
+    let digest = hex(&Sha256::digest(dependencies.as_bytes()));
     let arguments_file = extra.join(format!("{digest}.json"));
     if let Ok(saved) = fs::read(&arguments_file)
         && let Ok(saved) = serde_json::from_slice::<Vec<String>>(&saved)
     {
-        return Ok(saved.into_iter().map(Into::into).collect());
+        return Ok(saved);
     }
     fs::create_dir_all(extra.join("src")).map_err(text)?;
     fs::write(extra.join("src/lib.rs"), "").map_err(text)?;
@@ -239,8 +258,7 @@ fn extra_crates(
         extra.join("Cargo.toml"),
         format!(
             "[package]\nname = \"glassbox_extra\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
-             [profile.release]\nopt-level = 3\n\n[dependencies]\n{}\n",
-            manifest.dependencies
+             [profile.release]\nopt-level = 3\n\n[dependencies]\n{dependencies}\n"
         ),
     )
     .map_err(text)?;
@@ -289,7 +307,7 @@ fn extra_crates(
         serde_json::to_vec(&all).map_err(|error| error.to_string())?,
     )
     .map_err(text)?;
-    Ok(all.into_iter().map(Into::into).collect())
+    Ok(all)
 }
 
 /// `--extern` for each direct dependency: `metadata` says which packages these are, `messages` where their libraries are.

@@ -97,6 +97,12 @@ pub(crate) fn skip_commands(code: &str) -> &str {
     rest
 }
 
+/// Whether there is more than blanks and comments.
+pub(crate) fn has_code(rust: &str) -> bool {
+    let tokens = LexedStr::new(EDITION, rust);
+    (0..tokens.len()).any(|index| !tokens.kind(index).is_trivia())
+}
+
 /// The names that a cell's statements bind at its top level, sorted.
 pub(crate) fn defined_names(code: &str) -> Vec<String> {
     let mut names: Vec<String> = statements(skip_commands(code))
@@ -120,7 +126,8 @@ pub(crate) fn defined_names(code: &str) -> Vec<String> {
 pub(crate) struct Statement<'a> {
     /// Its text, with what follows up to the next statement.
     pub code: &'a str,
-    node: SyntaxNode,
+    /// What the parser made of it.
+    pub node: SyntaxNode,
 }
 
 /// The statements of Rust code, in order and without gaps.

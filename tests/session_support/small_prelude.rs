@@ -40,6 +40,13 @@ pub mod display {
 }
 
 pub mod cell {
+    use std::any::Any;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use crate::session::control;
+
     pub trait ShowDebug {
         fn evcxr_display(&self);
     }
@@ -52,6 +59,55 @@ pub mod cell {
 
     pub fn failed<T: std::fmt::Display>(error: &T) {
         crate::session::send(1, &format!("{{\"event\":\"error\",\"message\":{:?},\"chain\":[]}}", error.to_string()));
+    }
+
+    pub struct Failed(());
+
+    impl<E: std::fmt::Display> From<E> for Failed {
+        fn from(error: E) -> Failed {
+            failed(&error);
+            Failed(())
+        }
+    }
+
+    thread_local! {
+        static STORE: RefCell<BTreeMap<String, Box<dyn Any>>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
+        match catch_unwind(AssertUnwindSafe(cell)) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => control("EVCXR_ERROR_OCCURRED"),
+            Err(_) => control("EVCXR_PANIC_NOTIFICATION"),
+        }
+    }
+
+    pub fn put<T: 'static>(name: &str, value: T) {
+        STORE.with(|store| store.borrow_mut().insert(name.to_owned(), Box::new(value)));
+        control(&format!("GLASSBOX_STORED {name} {}", std::any::type_name::<T>()));
+    }
+
+    pub fn put_back<T: 'static>(name: &str, value: T) {
+        if !STORE.with(|store| store.borrow().contains_key(name)) {
+            put(name, value);
+        }
+    }
+
+    pub fn check<T: 'static>(name: &str) -> bool {
+        let same = STORE.with(|store| store.borrow().get(name).is_some_and(|value| value.is::<T>()));
+        if !same {
+            control(&format!("GLASSBOX_CHANGED {name}"));
+        }
+        same
+    }
+
+    pub fn forget(name: &str) {
+        STORE.with(|store| store.borrow_mut().remove(name));
+    }
+
+    pub fn take<T: 'static>(name: &str) -> T {
+        let value = STORE.with(|store| store.borrow_mut().remove(name));
+        *value.and_then(|value| value.downcast().ok()).unwrap()
     }
 }
 

@@ -1,0 +1,286 @@
+//! One call of rustc for a cell, and one of the linker.
+//!
+//! ```text
+//! lib.rs ─ rustc ─▶ cell.o ─ ld -shared ─▶ cell_7.so        (cells that only use the prelude)
+//! lib.rs ─ rustc with the system's linker ─▶ cell_7.so      (cells with crates of `:dep` or native libraries)
+//! ```
+//! The short way links against nothing: the process that loads the library has the prelude and everything below it
+//! loaded already, and finds all symbols there. So the linker reads one small file instead of the prelude's library.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::super::prelude_cache::CachedPrelude;
+use super::super::report::{Diagnostic, GENERATED as SOURCE};
+use super::super::stand_in::PROCESS_FILE;
+use super::super::toolchain::Toolchain;
+use super::types::CELL_CRATE;
+
+/// In the session's folder: where cells are compiled.
+const FOLDER: &str = "cells";
+
+/// Compiles cells of one session.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    rustc: PathBuf,
+    prelude: CachedPrelude,
+    /// The linker, if it can be called without a C compiler around it.
+    linker: Option<PathBuf>,
+    folder: PathBuf,
+    /// Where the session notes the running compiler, for the interrupt.
+    process_file: PathBuf,
+    /// `--extern` and `-L` for crates of `:dep`.
+    pub extra: Vec<String>,
+    pub opt_level: String,
+    libraries: u64,
+}
+
+/// What is wanted of a compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// To know whether it compiles.
+    Check,
+    /// A library to load.
+    Library,
+}
+
+/// What a compilation made.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// The library; `None` if it was only checked.
+    pub library: Option<PathBuf>,
+    pub rustc: Duration,
+    pub link: Duration,
+}
+
+/// Why there is no library.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The compiler's errors.
+    Errors(Vec<Diagnostic>),
+    /// The compiler or linker did not work.
+    Broken(String),
+}
+
+impl Compiler {
+    pub(crate) fn new(
+        toolchain: &Toolchain,
+        prelude: &CachedPrelude,
+        session: &Path,
+    ) -> std::io::Result<Compiler> {
+        let folder = session.join(FOLDER);
+        let source = folder.join(SOURCE);
+        fs::create_dir_all(source.parent().unwrap_or(&folder))?;
+        Ok(Compiler {
+            rustc: toolchain.rustc.clone(),
+            prelude: prelude.clone(),
+            linker: which::which("ld").ok(),
+            process_file: session.join(PROCESS_FILE),
+            folder,
+            extra: Vec::new(),
+            opt_level: "0".to_owned(),
+            libraries: 0,
+        })
+    }
+
+    /// Where cells are compiled.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Compiles `source`.
+    pub(crate) fn compile(&mut self, source: &str, goal: Goal) -> Result<Compiled, Failure> {
+        let broken = |error: std::io::Error| Failure::Broken(error.to_string());
+        let begin = Instant::now();
+        fs::write(self.folder.join(SOURCE), source).map_err(broken)?;
+        let object = self.folder.join("cell.o");
+        let mut rustc = self.command();
+        let mut library = None;
+        let linker = self
+            .linker
+            .clone()
+            .filter(|_| self.extra.is_empty() && !names_libraries(source));
+        match goal {
+            Goal::Check => {
+                rustc.arg("--emit=metadata=cell.rmeta");
+            }
+            Goal::Library => {
+                self.libraries += 1;
+                let path = self.folder.join(format!("cell_{}.so", self.libraries));
+                match &linker {
+                    Some(_) => rustc.args(["--emit=obj=cell.o", "-Ccodegen-units=1"]),
+                    None => rustc.arg(joined("--emit=link=", &path)),
+                };
+                library = Some(path);
+            }
+        }
+        self.run(rustc)?;
+        let compiled = begin.elapsed();
+        if let (Some(linker), Some(library)) = (linker, &library) {
+            link(&linker, &object, library)?;
+        }
+        Ok(Compiled {
+            library,
+            rustc: compiled,
+            link: begin.elapsed() - compiled,
+        })
+    }
+
+    /// A call of rustc that lists the cell compiled last with the types in it, in `listing`.
+    pub(crate) fn lister(&self, source: &str, listing: &Path) -> std::io::Result<Command> {
+        let copy = listing.with_extension("rs");
+        fs::write(&copy, source)?;
+        let mut rustc = self.base(&copy);
+        rustc
+            .arg(joined("--emit=mir=", listing))
+            .stderr(Stdio::null());
+        Ok(rustc)
+    }
+
+    /// What rustc has to say of error codes.
+    pub(crate) fn explain(&self, codes: &[&str]) -> Result<String, String> {
+        let mut text = String::new();
+        for code in codes {
+            let output = Command::new(&self.rustc)
+                .args(["--explain", code])
+                .output()
+                .map_err(|error| format!("cannot run {}: {error}", self.rustc.display()))?;
+            text += &String::from_utf8_lossy(&output.stdout);
+        }
+        if text.is_empty() {
+            return Err("there is no last error to explain".to_owned());
+        }
+        Ok(text)
+    }
+
+    fn command(&self) -> Command {
+        let mut rustc = self.base(Path::new(SOURCE));
+        rustc.args(["--error-format=json", "--json=diagnostic-rendered-ansi"]);
+        rustc
+    }
+
+    fn base(&self, source: &Path) -> Command {
+        let mut rustc = Command::new(&self.rustc);
+        rustc
+            .current_dir(&self.folder)
+            .args([
+                "--crate-name",
+                CELL_CRATE,
+                "--edition=2024",
+                "--crate-type=cdylib",
+            ])
+            .arg(source)
+            .args([
+                "-Cprefer-dynamic",
+                "-Cdebuginfo=0",
+                "-Cdebug-assertions=on",
+                "-Coverflow-checks=on",
+                "-Awarnings",
+            ])
+            .arg(format!("-Copt-level={}", self.opt_level))
+            .arg("--extern")
+            .arg(joined("glassbox_prelude=", &self.prelude.library))
+            .arg("-L")
+            .arg(joined("dependency=", &self.prelude.dependencies))
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some(metadata) = &self.prelude.metadata {
+            rustc
+                .arg("--extern")
+                .arg(joined("glassbox_prelude=", metadata));
+        }
+        rustc
+    }
+
+    /// Runs rustc, where an interrupt can find it.
+    fn run(&self, mut rustc: Command) -> Result<(), Failure> {
+        let broken = |error: std::io::Error| {
+            Failure::Broken(format!("cannot run {}: {error}", self.rustc.display()))
+        };
+        let mut process = rustc.stderr(Stdio::piped()).spawn().map_err(broken)?;
+        // Without the note an interrupt waits for the compiler.
+        let _ = fs::write(&self.process_file, process.id().to_string());
+        let mut said = String::new();
+        if let Some(mut stderr) = process.stderr.take() {
+            let mut bytes = Vec::new();
+            stderr.read_to_end(&mut bytes).map_err(broken)?;
+            said = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        let status = process.wait().map_err(broken)?;
+        if status.success() {
+            return Ok(());
+        }
+        let errors = diagnostics(&said);
+        if errors.is_empty() {
+            return Err(Failure::Broken(format!(
+                "rustc failed ({status}): {}",
+                said.trim()
+            )));
+        }
+        Err(Failure::Errors(errors))
+    }
+}
+
+/// Whether the source asks for native libraries, which only the system's linker finds.
+fn names_libraries(source: &str) -> bool {
+    source.contains("#[link(") || source.contains("#![link(")
+}
+
+fn link(linker: &Path, object: &Path, library: &Path) -> Result<(), Failure> {
+    let output = Command::new(linker)
+        .args([
+            "-shared",
+            "--eh-frame-hdr",
+            "--hash-style=gnu",
+            "--build-id=none",
+            "-znoexecstack",
+            "-znow",
+            "-o",
+        ])
+        .arg(library)
+        .arg(object)
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(Failure::Broken(format!(
+            "{} failed: {}",
+            linker.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
+        Err(error) => Err(Failure::Broken(format!(
+            "cannot run {}: {error}",
+            linker.display()
+        ))),
+    }
+}
+
+/// The errors among rustc's JSON lines, without the summary at their end.
+fn diagnostics(said: &str) -> Vec<Diagnostic> {
+    said.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| {
+            message["level"]
+                .as_str()
+                .is_some_and(|level| level.starts_with("error"))
+        })
+        .filter(|message| {
+            let text = message["message"].as_str().unwrap_or_default();
+            !text.starts_with("aborting due to") && !text.starts_with("cannot continue")
+        })
+        .map(Diagnostic::from_json)
+        .collect()
+}
+
+fn joined(before: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(before);
+    text.push(path);
+    text
+}

@@ -1,0 +1,639 @@
+//! Our own evaluation loop: one call of rustc and one of the linker a cell.
+//!
+//! ```text
+//! cell ─ commands ─ source ─▶ crate ─ compiler ─▶ library ─ process ─▶ control lines
+//!            │        ▲                  │ errors in generated lines          │
+//!            ▼        └── what they mean ◀┘                                   ▼
+//!          items                                     types ◀── what is stored, by type_name
+//! ```
+//! What evcxr asks rust-analyzer before it compiles, the types of new variables, the program itself says after it ran (see
+//! [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
+//!
+//! # Layout
+//! - [`commands`], [`obey`]: the lines of a cell that are not Rust, and what they do
+//! - [`items`], [`source`]: from a cell to a crate
+//! - [`compiler`], [`process`]: from a crate to a library that runs
+//! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
+//! - [`clock`]: where the time goes
+//! - [`analyst`]: evcxr, for what it is asked while nothing runs
+
+mod analyst;
+mod clock;
+mod commands;
+mod compiler;
+mod items;
+mod notes;
+mod obey;
+mod process;
+mod source;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use analyst::Analyst;
+use clock::Clock;
+use compiler::{Compiler, Failure, Goal};
+use items::Items;
+use notes::{borrows, not_kept, redefined, unwritable};
+use process::Process;
+use source::{Line, Plan, Show, Source, Stored, Use};
+use types::{Names, Type};
+
+use super::child::{self, INTERRUPT_FILE};
+use super::event::Display;
+use super::prelude_cache::CachedPrelude;
+use super::report::Diagnostic;
+use super::stand_in::{self, Settings};
+use super::syntax;
+use super::toolchain::Toolchain;
+
+pub(crate) use analyst::Analysis;
+
+/// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
+const BORROWED: [&str; 8] = [
+    "E0373", "E0499", "E0502", "E0505", "E0506", "E0521", "E0597", "E0716",
+];
+/// So often is a cell compiled again because of what the compiler said of generated lines.
+const ATTEMPTS: usize = 12;
+
+/// Runs the cells of one session.
+pub(crate) struct Direct {
+    process: Process,
+    compiler: Compiler,
+    analyst: Analyst,
+    names: Names,
+    state: State,
+    /// The imports that every session begins with.
+    base: Items,
+    /// Variables in the store that no cell can use any more.
+    stale: Vec<String>,
+    /// Types that are being learnt from the cell before.
+    lesson: Option<Lesson>,
+    session: PathBuf,
+    settings: Settings,
+    cells: u64,
+    last_source: String,
+    last_errors: Vec<Diagnostic>,
+    timing: bool,
+}
+
+/// What a cell that ran leaves to later ones, and what a cell that did not compile leaves as it was.
+#[derive(Clone, Debug, Default)]
+struct State {
+    items: Items,
+    variables: BTreeMap<String, Variable>,
+    dependencies: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+struct Variable {
+    /// What `type_name` says of its type.
+    type_name: String,
+    mutable: bool,
+    /// How its type is written, if that is known.
+    written: Option<String>,
+}
+
+/// A run of rustc that lists the types of a cell's variables.
+struct Lesson {
+    compiler: Child,
+    listing: PathBuf,
+}
+
+/// What a cell that ran has to say besides its events.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub phases: Vec<(String, Duration)>,
+    /// What commands answered.
+    pub shown: Vec<Display>,
+    /// What is to be said of variables, on stderr.
+    pub notes: Vec<String>,
+    /// What `:timing` asked for.
+    pub timing: Option<Display>,
+}
+
+/// Why a cell did not run to its end.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It does not compile.
+    Errors(Vec<Diagnostic>),
+    /// It, or a command in it, cannot be run: why.
+    Refused(String),
+    /// Its process ended: how, in the system's words.
+    Died(String),
+    /// It was to stop before it began.
+    Interrupted,
+}
+
+/// What a session tells its engine.
+pub(crate) struct Setting<'a> {
+    pub session: &'a Path,
+    pub toolchain: &'a Toolchain,
+    pub prelude: &'a CachedPrelude,
+    pub settings: Settings,
+    /// The process that runs cells.
+    pub command: std::process::Command,
+    pub analysis: Analysis,
+}
+
+impl Direct {
+    pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<Direct> {
+        Ok(Direct {
+            process: Process::start(setting.command)?,
+            compiler: Compiler::new(setting.toolchain, setting.prelude, setting.session)?,
+            analyst: Analyst::new(setting.analysis),
+            names: Names::open(setting.prelude.learnt.clone()),
+            state: State::default(),
+            base: Items::default(),
+            stale: Vec::new(),
+            lesson: None,
+            session: setting.session.to_owned(),
+            settings: setting.settings,
+            cells: 0,
+            last_source: String::new(),
+            last_errors: Vec::new(),
+            timing: false,
+        })
+    }
+
+    /// For the interrupt.
+    pub(crate) fn handle(&self) -> Arc<Mutex<Child>> {
+        self.process.handle()
+    }
+
+    /// The generated source that was compiled last.
+    pub(crate) fn last_source(&self) -> &str {
+        &self.last_source
+    }
+
+    /// The variables that later cells can use, with their types as people write them.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
+        self.state.variables.iter().map(|(name, variable)| {
+            let ty = variable.written.as_ref().unwrap_or(&variable.type_name);
+            (name.as_str(), types::shortened(ty))
+        })
+    }
+
+    /// Brings an import into all later cells without compiling it now.
+    pub(crate) fn import(&mut self, rust: &str) {
+        Plan::new(rust, &mut self.state.items);
+        Plan::new(rust, &mut self.base);
+    }
+
+    /// Runs a cell.
+    pub(crate) fn evaluate(&mut self, cell: &str) -> Result<Done, Trouble> {
+        self.analyst.busy(true);
+        let mut result = self.evaluate_cell(cell);
+        self.analyst.busy(false);
+        // A second interrupt ends the process also while the compiler runs.
+        if let Err(Trouble::Interrupted) = result
+            && let Some(died) = self.process.ended()
+        {
+            result = Err(Trouble::Died(died.status));
+        }
+        match &result {
+            Err(Trouble::Errors(errors)) => self.last_errors.clone_from(errors),
+            Err(Trouble::Died(_)) => {
+                self.state.variables.clear();
+                if let Err(error) = self.process.restart() {
+                    return Err(Trouble::Refused(format!(
+                        "the process that runs cells ended and cannot be started again: {error}"
+                    )));
+                }
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn evaluate_cell(&mut self, cell: &str) -> Result<Done, Trouble> {
+        let mut clock = Clock::start();
+        let mut done = Done::default();
+        let (orders, rust) = commands::split(cell);
+        for order in &orders {
+            self.obey(order, &mut done)?;
+        }
+        if syntax::has_code(rust) {
+            clock.lap("parse");
+            done.notes.extend(self.learn());
+            clock.lap("types");
+            self.run_rust(rust, &mut clock, &mut done)?;
+        }
+        if self.timing && !clock.laps.is_empty() {
+            done.timing = Some(clock.display());
+        }
+        done.phases = clock.laps;
+        Ok(done)
+    }
+
+    fn run_rust(&mut self, rust: &str, clock: &mut Clock, done: &mut Done) -> Result<(), Trouble> {
+        // What the cell changes of the items counts only if it compiles.
+        let mut state = self.state.clone();
+        let taken = Plan::new(rust, &mut state.items);
+        let mut plan = taken.plan;
+        for krate in taken.crates {
+            let known = [
+                "alloc",
+                "core",
+                "std",
+                "proc_macro",
+                "test",
+                "glassbox_prelude",
+            ];
+            if !known.contains(&krate.as_str()) && !state.dependencies.contains_key(&krate) {
+                state.dependencies.insert(krate, "\"*\"".to_owned());
+                self.add_dependencies(&state)?;
+            }
+        }
+        let mut lost = self.redefined(&mut state, taken.changed);
+        plan.stale.clone_from(&self.stale);
+        clock.lap("parse");
+        let (source, library) = loop {
+            let compiled = self.compile(&mut state, &mut plan, clock, done)?;
+            let Some((library, function)) = compiled.1.zip(compiled.0.function.clone()) else {
+                // Nothing to run: what was lost is lost without it.
+                self.forget(&lost, done);
+                self.state = state;
+                return Ok(());
+            };
+            if self.session.join(INTERRUPT_FILE).exists() {
+                return Err(Trouble::Interrupted);
+            }
+            let lines = self
+                .process
+                .run(&library, &function)
+                .map_err(|died| Trouble::Died(died.status))?;
+            let changed: Vec<String> = lines
+                .iter()
+                .filter_map(|line| line.strip_prefix(child::CHANGED).map(str::to_owned))
+                .collect();
+            if changed.is_empty() {
+                break (compiled.0, lines);
+            }
+            // Nothing of the cell ran.
+            for name in changed {
+                state.variables.remove(&name);
+                plan.uses.remove(&name);
+                lost.push(name);
+            }
+        };
+        self.stale.clear();
+        self.forget(&lost, done);
+        self.account(state, &plan, &source, &library, clock, done)
+    }
+
+    /// Compiles a cell, and again as long as what the compiler says concerns only generated lines that can be helped.
+    fn compile(
+        &mut self,
+        state: &mut State,
+        plan: &mut Plan,
+        clock: &mut Clock,
+        done: &mut Done,
+    ) -> Result<(Source, Option<PathBuf>), Trouble> {
+        plan.find_uses(&self.written(state));
+        for _ in 0..ATTEMPTS {
+            let source = plan.source(&state.items, &self.written(state), self.cells + 1);
+            self.last_source.clone_from(&source.text);
+            let goal = match source.function {
+                Some(_) => Goal::Library,
+                None => Goal::Check,
+            };
+            match self.compiler.compile(&source.text, goal) {
+                Ok(compiled) => {
+                    clock.add("rustc", compiled.rustc);
+                    if compiled.library.is_some() {
+                        clock.add("link", compiled.link);
+                    }
+                    self.cells += 1;
+                    return Ok((source, compiled.library));
+                }
+                Err(Failure::Broken(_)) if self.session.join(INTERRUPT_FILE).exists() => {
+                    return Err(Trouble::Interrupted);
+                }
+                Err(Failure::Broken(reason)) => return Err(Trouble::Refused(reason)),
+                Err(Failure::Errors(errors)) => {
+                    clock.lap("rustc");
+                    if !self.help(state, plan, &source, &errors, &mut done.notes)? {
+                        return Err(Trouble::Errors(own(errors, &source)));
+                    }
+                }
+            }
+        }
+        Err(Trouble::Refused(
+            "the compiler goes on objecting to the code around the cell".to_owned(),
+        ))
+    }
+
+    /// Changes plan or state so that errors in generated lines go away; says whether it could.
+    fn help(
+        &mut self,
+        state: &mut State,
+        plan: &mut Plan,
+        source: &Source,
+        errors: &[Diagnostic],
+        notes: &mut Vec<String>,
+    ) -> Result<bool, Trouble> {
+        let mut helped = false;
+        for error in errors {
+            let code = error.code().unwrap_or_default();
+            if code == "E0728" && !plan.is_async {
+                plan.is_async = true;
+                if !state.dependencies.contains_key("tokio") {
+                    let config = r#"{ version = "1", features = ["rt", "rt-multi-thread"] }"#;
+                    state
+                        .dependencies
+                        .insert("tokio".to_owned(), config.to_owned());
+                    self.add_dependencies(state)?;
+                }
+                helped = true;
+                continue;
+            }
+            let borrowed = error
+                .lines()
+                .find_map(|line| match source.lines.get(&line) {
+                    Some(Line::Put(name)) if BORROWED.contains(&code) => Some(name),
+                    _ => None,
+                });
+            if let Some(name) = borrowed {
+                if plan.defines(name) {
+                    plan.drop_new(name);
+                    notes.push(borrows(name));
+                    helped = true;
+                }
+                continue;
+            }
+            let line = error
+                .primary_line()
+                .and_then(|line| source.lines.get(&line));
+            match (line, code) {
+                // The value is moved, or was never there.
+                (Some(Line::PutBack(name)), "E0382" | "E0381") => {
+                    let renews = plan.uses.get(name) == Some(&Use::Borrowed) && plan.assigns(name);
+                    let how = if renews { Use::Renewed } else { Use::Consumed };
+                    helped |= plan.uses.insert(name.clone(), how) != Some(how);
+                }
+                (Some(Line::Put(name)), "E0382" | "E0381" | "E0425" | "E0423" | "E0532") => {
+                    helped |= plan.defines(name);
+                    plan.drop_new(name);
+                }
+                (Some(Line::Take(name)), _) => {
+                    let Some(variable) = self.state.variables.remove(name) else {
+                        continue;
+                    };
+                    self.names.unlearn(&variable.type_name);
+                    return Err(Trouble::Refused(unwritable(name, &variable.type_name)));
+                }
+                (Some(Line::Show), "E0599") if plan.show == Show::Best => {
+                    plan.show = Show::Debug;
+                    helped = true;
+                }
+                _ => {}
+            }
+        }
+        Ok(helped)
+    }
+
+    /// The variables whose types can be written, as generated code needs them.
+    fn written(&self, state: &State) -> BTreeMap<String, Stored> {
+        state
+            .variables
+            .iter()
+            .filter_map(|(name, variable)| {
+                let stored = Stored {
+                    ty: variable.written.clone()?,
+                    mutable: variable.mutable,
+                };
+                Some((name.clone(), stored))
+            })
+            .collect()
+    }
+
+    /// The variables whose types were made of types that the cell defines anew.
+    fn redefined(&self, state: &mut State, changed: Vec<String>) -> Vec<String> {
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let changed = state.items.users_of(changed);
+        let lost: Vec<String> = state
+            .variables
+            .iter()
+            .filter(|(_, variable)| {
+                let written = variable.written.as_deref().unwrap_or_default();
+                types::own_types(written).any(|ty| changed.contains(ty))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &lost {
+            state.variables.remove(name);
+        }
+        lost
+    }
+
+    fn forget(&mut self, lost: &[String], done: &mut Done) {
+        for name in lost {
+            self.state.variables.remove(name);
+            self.stale.push(name.clone());
+            done.notes.push(redefined(name));
+        }
+    }
+
+    /// Takes stock after a cell ran: which variables are there, and of what types.
+    fn account(
+        &mut self,
+        mut state: State,
+        plan: &Plan,
+        source: &Source,
+        lines: &[String],
+        clock: &mut Clock,
+        done: &mut Done,
+    ) -> Result<(), Trouble> {
+        if let Some(reason) = lines
+            .iter()
+            .find_map(|line| line.strip_prefix(child::NOT_LOADED))
+        {
+            return Err(Trouble::Refused(format!(
+                "the cell cannot be loaded: {reason}"
+            )));
+        }
+        let nanoseconds = |mark: &str| {
+            let line = lines.iter().find_map(|line| line.strip_prefix(mark))?;
+            line.parse().ok().map(Duration::from_nanos)
+        };
+        clock.add("load", nanoseconds(child::LOAD_TIME).unwrap_or_default());
+        clock.add("run", nanoseconds(child::RUN_TIME).unwrap_or_default());
+        for name in plan.uses.keys() {
+            state.variables.remove(name);
+        }
+        let mut unknown = false;
+        for line in lines {
+            let Some((name, type_name)) = line
+                .strip_prefix(child::STORED)
+                .and_then(|rest| rest.split_once(' '))
+            else {
+                continue;
+            };
+            let before = self.state.variables.get(name);
+            let mutable = plan
+                .mutability(name)
+                .unwrap_or_else(|| before.is_some_and(|variable| variable.mutable));
+            let written = match before {
+                Some(variable) if variable.type_name == type_name => variable.written.clone(),
+                _ => None,
+            };
+            let written = match written.map_or_else(|| self.names.resolve(type_name), Type::Named) {
+                Type::Named(written) => Some(written),
+                Type::Unknown => {
+                    unknown = true;
+                    None
+                }
+                Type::Nameless(why) => {
+                    done.notes.push(not_kept(name, why));
+                    state.variables.remove(name);
+                    continue;
+                }
+            };
+            state.variables.insert(
+                name.to_owned(),
+                Variable {
+                    type_name: type_name.to_owned(),
+                    mutable,
+                    written,
+                },
+            );
+        }
+        if unknown {
+            self.lesson = self.teach(&source.text);
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    /// Has rustc list the types of the cell while the user reads its outputs.
+    fn teach(&self, source: &str) -> Option<Lesson> {
+        let listing = self
+            .compiler
+            .folder()
+            .join(format!("cell_{}.mir", self.cells));
+        let mut compiler = self.compiler.lister(source, &listing).ok()?;
+        Some(Lesson {
+            compiler: compiler.spawn().ok()?,
+            listing,
+        })
+    }
+
+    /// Learns the types of the cell before, if they were not known.
+    ///
+    /// Returns what is to be said of variables whose types stay unknown: they are not kept.
+    fn learn(&mut self) -> Vec<String> {
+        let Some(mut lesson) = self.lesson.take() else {
+            return Vec::new();
+        };
+        // A compiler that fails leaves no listing, and the variables without a type.
+        let _ = lesson.compiler.wait();
+        let listed = types::listed_types(&lesson.listing);
+        let _ = std::fs::remove_file(&lesson.listing);
+        let _ = std::fs::remove_file(lesson.listing.with_extension("rs"));
+        for (name, variable) in &mut self.state.variables {
+            if variable.written.is_some() {
+                continue;
+            }
+            if let Some(listed) = listed.get(name) {
+                self.names.learn(&variable.type_name, listed);
+            }
+            if let Type::Named(written) = self.names.resolve(&variable.type_name) {
+                variable.written = Some(written);
+            }
+        }
+        self.names.save();
+        let (kept, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.state.variables)
+                .into_iter()
+                .partition(|(_, variable)| variable.written.is_some());
+        self.state.variables = kept;
+        let unknown = unknown.iter();
+        unknown
+            .map(|(name, variable)| unwritable(name, &variable.type_name))
+            .collect()
+    }
+
+    fn add_dependencies(&mut self, state: &State) -> Result<(), Trouble> {
+        let lines: Vec<String> = state
+            .dependencies
+            .iter()
+            .map(|(name, config)| format!("{name} = {config}"))
+            .collect();
+        let arguments = stand_in::extra_crates(
+            &self.session,
+            &self.settings,
+            self.compiler.folder(),
+            &lines.join("\n"),
+        )
+        .map_err(Trouble::Refused)?;
+        self.compiler.extra = arguments;
+        self.analyst.depend(&state.dependencies);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), Trouble> {
+        self.state.variables.clear();
+        self.process.restart().map_err(|error| {
+            Trouble::Refused(format!(
+                "the process that runs cells cannot be started: {error}"
+            ))
+        })
+    }
+
+    /// The session as rust-analyzer needs it before the code it is asked about.
+    fn analysis_prefix(&mut self) -> String {
+        self.learn();
+        let mut prefix = self.state.items.code();
+        for (name, variable) in &self.state.variables {
+            if let Some(ty) = &variable.written {
+                let mutable = if variable.mutable { "mut " } else { "" };
+                prefix += &format!("let {mutable}{name}: {ty} = loop {{}};\n");
+            }
+        }
+        prefix
+    }
+
+    /// Proposals for the cursor, with offsets into `code`.
+    pub(crate) fn complete(
+        &mut self,
+        code: &str,
+        cursor: usize,
+    ) -> Result<evcxr::Completions, String> {
+        let prefix = self.analysis_prefix();
+        self.analyst.complete(&prefix, code, cursor)
+    }
+
+    /// Text and HTML about the name that ends at `cursor`.
+    pub(crate) fn hover(&mut self, code: &str, cursor: usize) -> Result<(String, String), String> {
+        let prefix = self.analysis_prefix();
+        self.analyst.hover(&prefix, code, cursor)
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        if let Some(lesson) = &mut self.lesson {
+            let _ = lesson.compiler.kill();
+            let _ = lesson.compiler.wait();
+        }
+    }
+}
+
+/// The errors in the cell itself if there are any; else all, with what errors in generated lines mean.
+fn own(errors: Vec<Diagnostic>, source: &Source) -> Vec<Diagnostic> {
+    let generated = |error: &Diagnostic| {
+        let line = error.primary_line()?;
+        source.lines.get(&line)
+    };
+    let (inner, outer): (Vec<Diagnostic>, Vec<Diagnostic>) = errors
+        .into_iter()
+        .partition(|error| generated(error).is_some());
+    if outer.is_empty() { inner } else { outer }
+}

@@ -1,0 +1,225 @@
+//! What cells leave to later ones, whatever their types, and what a session says of what it cannot keep.
+
+mod session_support;
+
+use glassbox::session::{Event, StreamName};
+use session_support::{Run, TestSession};
+
+fn stderr(run: &Run) -> String {
+    let texts = run.events.iter().filter_map(|event| match event {
+        Event::Stream {
+            name: StreamName::Stderr,
+            text,
+        } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+fn ok(session: &mut TestSession, code: &str) -> String {
+    let run = session.run(code);
+    assert!(run.outcome.status.is_ok(), "{code}: {run:#?}");
+    stderr(&run)
+}
+
+fn names(session: &TestSession) -> Vec<String> {
+    let variables = session.session.variables();
+    variables
+        .into_iter()
+        .map(|variable| variable.name)
+        .collect()
+}
+
+#[test]
+fn variables_of_every_kind_are_kept() {
+    let mut session = TestSession::start();
+    let said = ok(
+        &mut session,
+        "use std::collections::HashMap;\n\
+         mod inner { #[derive(Debug, Clone)] pub struct Deep<T>(pub T); }\n\
+         #[derive(Debug)] struct Point { x: i32 }\n\
+         fn twice(a: i32) -> i32 { 2 * a }\n\
+         let map: HashMap<String, Vec<Option<u8>>> = HashMap::from([(\"a\".to_string(), vec![Some(1), None])]);\n\
+         let boxed: Box<dyn Fn(i32) -> i32 + Send> = Box::new(move |a| a + 1);\n\
+         let (pair, [first, .., last]) = ((1u8, 'x'), [1, 2, 3]);\n\
+         let Point { x: mut px } = Point { x: 7 };\n\
+         let deep = inner::Deep(Point { x: 1 });\n\
+         let pointer: fn(i32) -> i32 = twice;\n\
+         let lazy = vec![1, 2].into_iter().map(twice as fn(i32) -> i32);\n\
+         let text = \"static\"; let cow = std::borrow::Cow::Borrowed(\"c\");\n\
+         let shared = std::sync::Arc::new(std::sync::Mutex::new(vec![1.5f32]));\n\
+         let started = std::time::Instant::now();\n\
+         let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;\n\
+         let mut live = display_live(&MimeBundle::text(\"l\"));",
+    );
+    assert_eq!(said, "");
+    let said = ok(
+        &mut session,
+        "px += 1;\n\
+         assert_eq!(map[\"a\"].len(), 2); assert_eq!(boxed(1), 2); assert_eq!((pair.0, pair.1, first, last), (1, 'x', 1, 3));\n\
+         assert_eq!(px, 8); assert_eq!(deep.0.x, 1); assert_eq!(pointer(2), 4);\n\
+         assert_eq!(lazy.clone().collect::<Vec<_>>(), [2, 4]); assert_eq!(text.len(), 6); assert_eq!(cow.len(), 1);\n\
+         shared.lock()?.push(2.0); assert!(started.elapsed().as_secs() < 3600);\n\
+         assert_eq!(t.dims(), [2, 3]); live.update(&MimeBundle::text(\"m\"));",
+    );
+    assert_eq!(said, "");
+    assert_eq!(session.result_of("(px, shared.lock()?.len())"), "(8, 2)");
+    let variables = session.session.variables();
+    let type_of = |name: &str| {
+        let found = variables.iter().find(|variable| variable.name == name);
+        found.map(|variable| variable.type_name.as_str())
+    };
+    assert_eq!(type_of("map"), Some("HashMap<String, Vec<Option<u8>>>"));
+    assert_eq!(type_of("deep"), Some("Deep<Point>"));
+    assert_eq!(type_of("t"), Some("Tensor"));
+}
+
+#[test]
+fn what_cannot_be_kept_is_said_in_one_line_and_the_cell_runs() {
+    let mut session = TestSession::start();
+    ok(
+        &mut session,
+        "let words = vec![String::from(\"one\"), String::from(\"two\")];",
+    );
+    let run = session.run(
+        "let longest = words.iter().max_by_key(|word| word.len());\nlongest.map(|word| word.len())",
+    );
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let said = stderr(&run);
+    assert!(
+        said.contains("`longest` is not kept") && said.contains("borrows"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(names(&session), ["words"]);
+
+    let said = ok(
+        &mut session,
+        "let add = |a: i32| a + 1;\nassert_eq!(add(1), 2);",
+    );
+    assert!(
+        said.contains("`add` is not kept") && said.contains("Box<dyn Fn"),
+        "{said}"
+    );
+    assert_eq!(session.result_of("words.len()"), "2");
+}
+
+#[test]
+fn consumed_variables_are_gone_and_renewed_ones_stay() {
+    let mut session = TestSession::start();
+    ok(
+        &mut session,
+        "fn longer(mut list: Vec<i32>) -> Vec<i32> { list.push(0); list }\nlet mut list = vec![1];\nlet given = vec![2];\nlet gone = { let local = given; local.len() };",
+    );
+    assert_eq!(names(&session), ["gone", "list"]);
+    ok(&mut session, "list = longer(list);");
+    assert_eq!(session.result_of("list.len()"), "2");
+    ok(&mut session, "drop(list);");
+    assert_eq!(names(&session), ["gone"]);
+    // A new variable of the same name takes the place of the old one; a failing cell leaves the old one.
+    ok(&mut session, "let gone = format!(\"{gone}!\");");
+    let run = session.run("let gone = 1;\nlet n: u8 = \"no\".parse()?;");
+    assert!(run.outcome.status.is_err());
+    assert_eq!(session.result_of("gone"), "\"1!\"");
+}
+
+#[test]
+fn a_cell_can_be_run_again_and_a_type_defined_anew_takes_its_variables_along() {
+    let mut session = TestSession::start();
+    let cell = "#[derive(Debug)] struct Point { x: i32 }\nimpl Point { fn x(&self) -> i32 { self.x } }\nimpl Default for Point { fn default() -> Point { Point { x: 3 } } }\nlet point = Point::default();\nlet points = vec![Point { x: 1 }];\nlet other = 1;";
+    ok(&mut session, cell);
+    ok(&mut session, cell);
+    assert_eq!(session.result_of("points[0].x() + point.x()"), "4");
+    // Same names, other layout: reading the old value as the new type would be wrong.
+    let said = ok(
+        &mut session,
+        "#[derive(Debug)] struct Point { x: [u64; 4] }\nimpl Point { fn x(&self) -> u64 { self.x[3] } }\nimpl Default for Point { fn default() -> Point { Point { x: [9; 4] } } }",
+    );
+    assert!(
+        said.contains("`point` is lost") && said.contains("`points` is lost"),
+        "{said}"
+    );
+    assert_eq!(names(&session), ["other"]);
+    assert_eq!(session.result_of("Point::default().x()"), "9");
+    ok(
+        &mut session,
+        "macro_rules! square { ($x:expr) => { $x * $x } }\ntrait Area { fn area(&self) -> f64; }\nimpl Area for f64 { fn area(&self) -> f64 { square!(*self) } }",
+    );
+    assert_eq!(session.result_of("2.0f64.area()"), "4.0");
+}
+
+#[test]
+fn a_symbol_that_is_nowhere_fails_the_cell_and_nothing_else() {
+    let mut session = TestSession::start();
+    ok(&mut session, "let kept = 1;");
+    let run = session
+        .run("unsafe extern \"C\" { fn nowhere_to_be_found(); }\nunsafe { nowhere_to_be_found() }");
+    let error = run.outcome.status.expect_err("it cannot be loaded");
+    assert!(error.evalue.contains("nowhere_to_be_found"), "{error:?}");
+    assert_eq!(error.state.kept, ["kept"]);
+    assert_eq!(session.result_of("kept"), "1");
+}
+
+#[test]
+fn a_value_that_cannot_be_shown_is_the_compilers_own_error() {
+    let mut session = TestSession::start();
+    let run = session.run("struct Silent;\nSilent");
+    let error = run.outcome.status.expect_err("it has no Debug");
+    assert_eq!(error.ename, "E0277");
+    assert!(error.evalue.contains("Silent"), "{error:?}");
+    assert!(!error.traceback.concat().contains("evcxr"), "{error:?}");
+}
+
+#[test]
+fn commands_answer_and_wrong_ones_say_so() {
+    let mut session = TestSession::start();
+    ok(&mut session, "let number = 3u8;");
+    assert_eq!(session.result_of(":vars"), "number: u8");
+    assert_eq!(session.result_of(":type number"), "number: u8");
+    assert_eq!(session.result_of("!echo from the shell"), "from the shell");
+    let run = session.run(":nonsense");
+    let error = run.outcome.status.expect_err("there is no such command");
+    assert!(
+        error.evalue.contains(":nonsense") && error.evalue.contains(":help"),
+        "{error:?}"
+    );
+    assert_eq!(error.state.kept, ["number"]);
+    ok(&mut session, ":opt 2\nlet sum: u64 = (0..1000).sum();");
+    assert_eq!(session.result_of("sum"), "499500");
+    ok(&mut session, ":restart");
+    assert!(session.session.variables().is_empty());
+    assert_eq!(session.result_of("MimeBundle::text(\"there\")"), "there");
+    ok(&mut session, "fn f() {}\n");
+    ok(&mut session, ":clear");
+    assert!(session.run("f()").outcome.status.is_err());
+    assert_eq!(session.result_of("MimeBundle::text(\"there\")"), "there");
+}
+
+#[test]
+fn timing_names_every_phase() {
+    let mut session = TestSession::start();
+    assert_eq!(session.result_of(":timing"), "Timing: true");
+    let run = session.run("let a = 1;\na");
+    let phases: Vec<&str> = run
+        .outcome
+        .phases
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(phases, ["parse", "types", "rustc", "link", "load", "run"]);
+    let shown = run.events.iter().find_map(|event| match event {
+        Event::Display(display) => display.plain().map(str::to_owned),
+        _ => None,
+    });
+    let shown = shown.expect("the phases are shown");
+    assert!(phases.iter().all(|phase| shown.contains(phase)), "{shown}");
+    // A cell of items is checked, not run.
+    let run = session.run("fn f() {}");
+    let phases: Vec<&str> = run
+        .outcome
+        .phases
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(phases, ["parse", "types", "rustc"]);
+}
