@@ -190,8 +190,11 @@ mod tests {
             let key = std::str::from_utf8(KEY).unwrap_or_default();
             Connection::new(zeromq::RouterSocket::new(), key, "test")
         });
-        let frames: Vec<_> = frames.into_iter().map(Into::into).collect();
-        let message = zeromq::ZmqMessage::try_from(frames).expect("there is a frame");
+        let mut frames = frames.into_iter();
+        let mut message = zeromq::ZmqMessage::from(frames.next().unwrap_or_default());
+        for frame in frames {
+            message.push_back(frame.into());
+        }
         RawMessage::from_multipart(message, &KERNEL.mac).and_then(parse)
     }
 

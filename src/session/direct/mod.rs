@@ -180,8 +180,8 @@ impl Direct {
 
     /// Brings an import into all later cells without compiling it now.
     pub(crate) fn import(&mut self, rust: &str) {
-        Plan::new(rust, &mut self.state.items);
-        Plan::new(rust, &mut self.base);
+        Plan::take(rust, &mut self.state.items);
+        Plan::take(rust, &mut self.base);
     }
 
     /// Runs a cell.
@@ -233,7 +233,7 @@ impl Direct {
     fn run_rust(&mut self, rust: &str, clock: &mut Clock, done: &mut Done) -> Result<(), Trouble> {
         // What the cell changes of the items counts only if it compiles.
         let mut state = self.state.clone();
-        let taken = Plan::new(rust, &mut state.items);
+        let taken = Plan::take(rust, &mut state.items);
         let mut plan = taken.plan;
         for krate in taken.crates {
             let known = [

@@ -104,7 +104,7 @@ pub(crate) struct Taken {
 
 impl Plan {
     /// Takes `rust` apart; its items go to `items`.
-    pub(crate) fn new(rust: &str, items: &mut Items) -> Taken {
+    pub(crate) fn take(rust: &str, items: &mut Items) -> Taken {
         let mut plan = Plan::default();
         let mut changed = Vec::new();
         let mut crates = Vec::new();
@@ -371,7 +371,7 @@ mod tests {
             ("b".to_owned(), stored("u8", false)),
             ("unused".to_owned(), stored("u8", false)),
         ]);
-        let taken = Plan::new(
+        let taken = Plan::take(
             "fn f() {}\nlet (c, mut d) = (a, 1);\nprintln!(\"{b}\");\nc",
             &mut items,
         );
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn constants_in_patterns_are_no_variables() {
-        let taken = Plan::new(
+        let taken = Plan::take(
             "let Some(x) = y else { return };\nlet None = z else { panic!() };\nlet X = 1;",
             &mut Items::default(),
         );
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn nothing_but_comments_is_left_out() {
-        let plan = |code: &str| Plan::new(code, &mut Items::default()).plan;
+        let plan = |code: &str| Plan::take(code, &mut Items::default()).plan;
         assert!(plan("// only a comment\n/* and another */").is_empty());
         for code in ["fn broken( {", "1 } 2", "let a = 1; } fn g() {"] {
             let whole = plan(code)
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn assignments_are_told_from_comparisons() {
-        let plan = Plan::new(
+        let plan = Plan::take(
             "model = step(model);\nif tape == other {}\na.model2 = 1;",
             &mut Items::default(),
         )
