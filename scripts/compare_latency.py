@@ -14,7 +14,8 @@ Measured in one run, in turn on the same machine:
 The time of a cell is from sending `execute_request` to the arrival of `execute_reply`. CPU time, of the kernel and
 everything it started, is what can be trusted on a busy machine.
 
-The first run builds candle for evcxr (minutes; kept in ~/.cache/glassbox/latency). `--prepare` does only that.
+The first run builds candle for evcxr (minutes; kept in /var/tmp/glassbox-latency: cells of evcxr do not find the standard
+library from a folder below the home folder). `--prepare` does only that.
 """
 import argparse
 import ctypes
@@ -76,7 +77,7 @@ def main():
     arguments.add_argument("--json")
     options = arguments.parse_args()
     glassbox = os.path.abspath(options.glassbox)
-    work = os.path.expanduser("~/.cache/glassbox/latency")
+    work = "/var/tmp/glassbox-latency"
     os.makedirs(work, exist_ok=True)
     only = options.only.split(",")
     results = {}

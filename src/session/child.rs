@@ -190,7 +190,7 @@ impl Child {
     }
 
     fn not_loaded(&mut self, error: &libloading::Error) -> std::io::Result<()> {
-        let reason = error.to_string().replace('\n', " ");
+        let reason = reason(error).replace('\n', " ");
         let reply = format!("{NOT_LOADED}{reason}\n{COMPLETE_LINE}\n");
         self.replies.write_all(reply.as_bytes())
     }
@@ -258,8 +258,9 @@ impl Prelude {
     fn load(path: &Path) -> std::io::Result<Prelude> {
         let failed = |error: libloading::Error| {
             std::io::Error::other(format!(
-                "cannot load the prelude from {}: {error}",
-                path.display()
+                "cannot load the prelude from {}: {}",
+                path.display(),
+                reason(&error)
             ))
         };
         // Its symbols and those of what it needs are for all cells, which are linked against nothing.
@@ -276,6 +277,15 @@ impl Prelude {
         };
         std::mem::forget(library);
         Ok(prelude)
+    }
+}
+
+/// What the system said: the error itself names only the call.
+fn reason(error: &libloading::Error) -> String {
+    use std::error::Error;
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
     }
 }
 
