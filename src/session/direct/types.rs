@@ -84,6 +84,9 @@ const KNOWN: [(&str, &str); 42] = [
     ("std::time::SystemTime", "std::time::SystemTime"),
 ];
 
+/// The crates whose paths hold for every session with the same prelude; those of `:dep` may be of another version next time.
+const LASTING: [&str; 4] = ["alloc", "core", "glassbox_prelude", "std"];
+
 /// The crate that every cell is compiled as.
 pub(crate) const CELL_CRATE: &str = "ctx";
 
@@ -199,6 +202,7 @@ impl Names {
             .paths
             .iter()
             .filter(|(defined, _)| !KNOWN.iter().any(|(known, _)| known == defined))
+            .filter(|(_, named)| LASTING.contains(&named.split("::").next().unwrap_or_default()))
             .collect();
         let unfinished = self.file.with_extension(format!("{}", std::process::id()));
         if let Ok(bytes) = serde_json::to_vec_pretty(&learnt)
@@ -406,18 +410,15 @@ mod tests {
         assert_eq!(names.resolve(name), Type::Unknown);
         assert!(names.learn(
             name,
-            "std::vec::Vec<prelude::a::Thing<std::borrow::Cow<'_, str>>>"
+            "std::vec::Vec<glassbox_prelude::a::Thing<std::borrow::Cow<'_, str>>>"
         ));
-        assert_eq!(
-            names.resolve("a::private::Thing<u8>"),
-            named("::prelude::a::Thing<u8>")
-        );
+        assert!(names.learn("added::private::Other", "added::Other"));
+        let written = named("::glassbox_prelude::a::Thing<u8>");
+        assert_eq!(names.resolve("a::private::Thing<u8>"), written);
         names.save();
         let again = Names::open(folder.path().join("paths.json"));
-        assert_eq!(
-            again.resolve("a::private::Thing<u8>"),
-            named("::prelude::a::Thing<u8>")
-        );
+        assert_eq!(again.resolve("a::private::Thing<u8>"), written);
+        assert_eq!(again.resolve("added::private::Other"), Type::Unknown);
         assert!(!names.learn("alloc::vec::Vec<b::Other>", "std::vec::Vec<u8>"));
         assert_eq!(names.resolve("b::Other"), Type::Unknown);
     }
