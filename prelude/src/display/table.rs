@@ -146,6 +146,8 @@ pub struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<Cell>>,
     totals: Vec<Vec<Cell>>,
+    /// Rows before the fold; `None`: [`OPEN_ROWS`].
+    open_rows: Option<usize>,
 }
 
 impl Table {
@@ -197,6 +199,12 @@ impl Table {
         self
     }
 
+    /// Folds all rows but the first `rows` on a page; a long table folds by itself.
+    pub fn fold_after(mut self, rows: usize) -> Self {
+        self.open_rows = Some(rows);
+        self
+    }
+
     /// Number of rows, totals not counted.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -231,19 +239,13 @@ impl Table {
                 escape(&self.title)
             ));
         }
-        out.push_str(&self.html_rows(
-            self.rows.iter().take(OPEN_ROWS),
-            true,
-            self.rows.len() <= OPEN_ROWS,
-        ));
-        if self.rows.len() > OPEN_ROWS {
-            let folded = self.rows.len().min(MAX_ROWS) - OPEN_ROWS;
+        let open = self.open_rows.unwrap_or(OPEN_ROWS);
+        let all_open = self.rows.len() <= open;
+        out.push_str(&self.html_rows(self.rows.iter().take(open), true, all_open));
+        if !all_open {
+            let folded = self.rows.len().min(MAX_ROWS) - open.min(MAX_ROWS);
             out.push_str(&format!("<details><summary>{folded} more rows</summary>"));
-            out.push_str(&self.html_rows(
-                self.rows.iter().skip(OPEN_ROWS).take(folded),
-                true,
-                false,
-            ));
+            out.push_str(&self.html_rows(self.rows.iter().skip(open).take(folded), true, false));
             out.push_str("</details>");
             out.push_str(&self.html_rows([].iter(), false, true));
         }

@@ -9,6 +9,9 @@ use crate::display::{Cell, MimeBundle, Render, Table, number};
 use crate::error::Result;
 use crate::nn::Parameter;
 
+/// Rows before the fold; what has to be repaired comes first.
+const OPEN_ROWS: usize = 16;
+
 /// How a parameter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerState {
@@ -42,7 +45,7 @@ impl LedgerState {
         match self {
             Self::Trains => "trains",
             Self::Frozen => "frozen",
-            Self::FrozenLora => "LoRA is frozen: it will not learn",
+            Self::FrozenLora => "LoRA is frozen",
             Self::NoGradient => "no gradient: the loss does not depend on it",
             Self::ZeroGradient => "gradient is zero",
             Self::WaitsForB => "zero until B has moved",
@@ -247,11 +250,12 @@ impl Render for GradientLedger {
             .any(|entry| entry.update_ratio.is_some());
         let mut table = Table::new([
             "parameter",
-            "values",
             "state",
+            "values",
             "weight norm",
             "gradient norm",
         ])
+        .fold_after(OPEN_ROWS)
         .headings(updates.then(|| "update / weight".to_owned()));
         // What has to be repaired first, then the rest in the order of the forward pass; frozen weights are only counted.
         let shown = self
@@ -287,6 +291,15 @@ impl Render for GradientLedger {
     }
 }
 
+/// A name without what every LoRA factor's name has in PEFT's files: the state must have room beside it.
+fn short_name(name: &str) -> String {
+    let short = name.replacen("base_model.model.", "", 1);
+    match short.strip_suffix(".weight") {
+        Some(factor) if factor.contains(".lora_") => factor.to_owned(),
+        _ => short,
+    }
+}
+
 fn row(entry: &LedgerEntry) -> Vec<Cell> {
     let figure = |value: Option<f64>| Cell::figure(value.map_or("–".into(), number::float));
     let state = match entry.state {
@@ -295,9 +308,9 @@ fn row(entry: &LedgerEntry) -> Vec<Cell> {
     };
     // The last cell is cut off when no entry has an update.
     vec![
-        Cell::code(entry.name.clone()),
-        entry.count.into(),
+        Cell::code(short_name(&entry.name)),
         state,
+        entry.count.into(),
         Cell::figure(number::float(entry.weight_norm)),
         figure(entry.gradient_norm),
         figure(entry.update_ratio),

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 
 /// Vectors that are compared at once: the eigenproblem has this many rows.
 const MAX_VECTORS: usize = 400;
+/// Width of a letter and height of a line of a label, in pixels.
+const LETTER: i32 = 7;
+const LINE: i32 = 13;
 
 /// Vectors `[N, D]` as N points in a plane, with labels and groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +25,7 @@ pub struct EmbeddingPca {
 }
 
 impl EmbeddingPca {
-    /// The plane for `vectors`, `[N, D]` with N from 2 to 400. `labels` stand at the points, `groups` colour them; a missing one is
+    /// The plane for `vectors`, `[N, D]` with N from 2 to 400. `labels` stand at the points where there is room, `groups` colour them; a missing one is
     /// empty.
     ///
     /// # Errors
@@ -140,15 +143,22 @@ impl EmbeddingPca {
         chart.draw_series(
             all.map(|(point, group)| Circle::new(*point, 4, color(group).mix(0.75).filled())),
         )?;
-        let labelled = self
-            .points
-            .iter()
-            .zip(&self.labels)
-            .filter(|(_, label)| !label.is_empty());
         let small = ("sans-serif", 13).into_font().color(&BLACK);
-        chart.draw_series(labelled.map(|(point, label)| {
-            EmptyElement::at(*point) + Text::new(label.clone(), (6, -8), small.clone())
-        }))?;
+        let mut taken: Vec<(i32, i32, i32)> = Vec::new(); // left, right and top of the labels so far, in pixels
+        for (point, label) in self.points.iter().zip(&self.labels) {
+            let (x, y) = chart.backend_coord(point);
+            let (left, top) = (x + 6, y - 8);
+            let right = left + LETTER * label.chars().count() as i32;
+            let covered =
+                |&(l, r, t): &(i32, i32, i32)| left < r && l < right && (top - t).abs() < LINE;
+            // A label on top of another can't be read, and neither can the other.
+            if label.is_empty() || taken.iter().any(covered) {
+                continue;
+            }
+            taken.push((left, right, top));
+            let text = Text::new(label.clone(), (6, -8), small.clone());
+            chart.draw_series([EmptyElement::at(*point) + text])?;
+        }
         Ok(())
     }
 

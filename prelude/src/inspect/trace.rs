@@ -219,12 +219,27 @@ impl StageTrace {
             "memory",
             "ms",
             "",
-            "notes",
         ]);
         for entry in entries {
             table.push(row(entry));
         }
         table
+    }
+
+    /// Everything odd as a block of its own above the tables, where it is read first and has room.
+    fn warnings_html(&self) -> String {
+        let lines: String = self
+            .warnings()
+            .iter()
+            .map(|warning| format!("<div>⚠ {}</div>", escape(warning)))
+            .collect();
+        if lines.is_empty() {
+            return lines;
+        }
+        format!(
+            "<div style=\"background-color:{};color:#ffffff;padding:4px 9px;border-radius:4px;margin:4px 0\">{lines}</div>",
+            html::RED
+        )
     }
 }
 
@@ -244,12 +259,17 @@ fn row(entry: &Entry) -> Vec<Cell> {
             escape(&entry.name)
         )
     });
-    let notes = entry.warnings.join("; ");
+    let odd = !entry.warnings.is_empty();
+    let name = if odd {
+        warned(&entry.name)
+    } else {
+        Cell::code(entry.name.clone())
+    };
     let milliseconds = entry
         .took
         .map(|took| number::float((took.as_secs_f64() * 1e5).round() / 100.0));
     vec![
-        Cell::code(entry.name.clone()),
+        name,
         Cell::code(entry.shape.clone()),
         Cell::text(format!("{} {}", entry.dtype.as_str(), entry.device)),
         figure(entry.statistics.min),
@@ -259,22 +279,18 @@ fn row(entry: &Entry) -> Vec<Cell> {
         Cell::figure(number::bytes(entry.bytes)),
         Cell::figure(milliseconds.unwrap_or_default()),
         Cell::with_html("", picture.unwrap_or_default()),
-        if notes.is_empty() {
-            "".into()
-        } else {
-            warning_cell(&notes)
-        },
     ]
 }
 
-/// A warning that may be long: it wraps, unlike a chip.
-fn warning_cell(text: &str) -> Cell {
+/// The name of a stage that has a warning.
+fn warned(name: &str) -> Cell {
     let markup = format!(
-        "<div style=\"background-color:{};color:#ffffff;padding:2px 7px;border-radius:4px;max-width:260px;font-size:12px\">⚠ {}</div>",
+        "<code style=\"font-family:{};background-color:{};color:#ffffff;padding:2px 6px;border-radius:4px\">⚠ {}</code>",
+        html::MONO,
         html::RED,
-        escape(text)
+        escape(name)
     );
-    Cell::with_html(format!("⚠ {text}"), markup)
+    Cell::with_html(format!("⚠ {name}"), markup)
 }
 
 /// `[B 1, T 7, D 64]`
@@ -337,6 +353,7 @@ impl Render for StageTrace {
             escape(&self.title),
             escape(&summary)
         );
+        markup.push_str(&self.warnings_html());
         for (fold, entries) in self.folds() {
             let table = self.table(entries).render();
             let table = table.html().unwrap_or_default();
@@ -356,9 +373,13 @@ impl Render for StageTrace {
             }
         }
         markup.push_str("</div>");
+        let warnings = self.warnings().into_iter();
         let plain = format!(
-            "{} · {summary}\n{}",
+            "{} · {summary}\n{}{}",
             self.title,
+            warnings
+                .map(|warning| format!("⚠ {warning}\n"))
+                .collect::<String>(),
             self.table(&self.entries).render().plain()
         );
         MimeBundle::text(plain).with_html(markup)
