@@ -187,8 +187,14 @@ impl Vlm {
     /// ```
     ///
     /// # Errors
-    /// As [`Vlm::new`].
+    /// As [`Vlm::new`], and for a model with new tokens, whose tables can't be had back.
     pub fn with_settings(&self, settings: VlmSettings, seed: u64) -> Result<Self> {
+        if !self.settings.new_tokens.is_empty() {
+            return Err(Error::Input(
+                "this model has new tokens in its tables: load its parts again and use `Vlm::new`"
+                    .into(),
+            ));
+        }
         let mut parts = VlmParts {
             image_encoder: self.image_encoder.clone(),
             image_processor: self.image_processor.clone(),
