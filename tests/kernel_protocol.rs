@@ -264,6 +264,9 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
             .await?;
         assert_eq!(reply["status"], status, "{code}");
     }
+    let nested = json!({ "code": "fn f() {\n    for i in 0..3 {" });
+    let reply = kernel.ask("is_complete_request", nested).await?;
+    assert_eq!(reply["indent"], " ".repeat(8));
 
     // Positions are code points: é and 😀 are one each, though 2 and 4 bytes.
     let code = "let é = \"😀\"; é.le";
@@ -419,6 +422,81 @@ fn cells_ask_the_client_that_sent_them() -> Result<()> {
         let ran = kernel.finish(&id).await?.ok()?;
         assert_eq!(ran.text("stdout"), "first hello in time\n");
         Ok(())
+    })
+}
+
+/// What VS Code sends, in its order: it asks on shell and control at once, waits for `idle` on iopub rather than for
+/// replies, runs one cell at a time with metadata of its own, and asks for completions while a cell runs.
+#[test]
+fn vs_codes_order_of_messages() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        for _ in 0..2 {
+            let id = kernel.send("kernel_info_request", json!({})).await?;
+            kernel.wait_for_status(&id, "busy").await?;
+            kernel.wait_for_status(&id, "idle").await?;
+            assert_eq!(kernel.reply(&id, WARM).await?["status"], "ok");
+        }
+        kernel.ask_control("kernel_info_request", json!({})).await?;
+        let comms = kernel.ask("comm_info_request", json!({})).await?;
+        assert_eq!(comms["comms"], json!({}));
+
+        let cell = |code: &str| {
+            json!({
+                "code": code, "silent": false, "store_history": true, "user_expressions": {},
+                "allow_stdin": true, "stop_on_error": false,
+            })
+        };
+        let ran = kernel.run_with(cell("let x = 20;")).await?.ok()?;
+        assert_eq!(ran.reply["execution_count"], 1);
+        // Its variable view and others run silent cells of their own, which must not count.
+        let silent = json!({ "code": "x", "silent": true, "store_history": false });
+        kernel.run_with(silent).await?.ok()?;
+        let id = kernel
+            .send(
+                "execute_request",
+                cell("println!(\"begun\"); loop { check_interrupt()?; }"),
+            )
+            .await?;
+        kernel.wait_for_text(&id, "begun").await?;
+        let completion = json!({ "code": "is_complete", "cursor_pos": 11 });
+        let question = kernel
+            .send("is_complete_request", json!({ "code": "1 +" }))
+            .await?;
+        assert_eq!(kernel.reply(&question, WARM).await?["status"], "incomplete");
+        let asked = kernel.send("complete_request", completion).await?;
+        assert_eq!(
+            kernel.ask_control("interrupt_request", json!({})).await?["status"],
+            "ok"
+        );
+        let ran = kernel.finish(&id).await?;
+        assert_eq!(ran.reply["ename"], "Interrupted", "{:#}", ran.reply);
+        assert_eq!(kernel.reply(&asked, WARM).await?["status"], "ok");
+        let ran = kernel.run_with(cell("x + 22")).await?.ok()?;
+        assert_eq!(plain(ran.first("execute_result")), "42");
+        assert_eq!(ran.reply["execution_count"], 3);
+        // A restart is a shutdown on control; VS Code then starts the process anew itself.
+        let reply = kernel
+            .ask_control("shutdown_request", json!({ "restart": true }))
+            .await?;
+        assert_eq!(reply["restart"], true);
+        assert_eq!(
+            kernel.wait_for_exit(Duration::from_secs(10)).await?,
+            Some(0)
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn control_has_busy_and_idle_of_its_own() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        let message = request("kernel_info_request", json!({}));
+        let id = message.header.msg_id.clone();
+        kernel.control.send(message).await?;
+        kernel.wait_for_status(&id, "busy").await?;
+        kernel.wait_for_status(&id, "idle").await
     })
 }
 

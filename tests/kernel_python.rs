@@ -1,5 +1,5 @@
-//! The built kernels, ours and the stock one, under Python's own clients: jupyter_client with jupyter_kernel_test, and
-//! nbclient.
+//! The built kernels, ours and the stock one, under Python's own clients: jupyter_client with jupyter_kernel_test,
+//! nbclient, nbconvert, papermill and jupyter console.
 //!
 //! The test makes a virtual environment in the target folder, installs the pinned clients there and the kernelspec with
 //! them. Without Python it says so and passes; with `CI=true` that is a failure.
@@ -58,10 +58,17 @@ fn python_clients_are_content() -> Result<()> {
     Ok(())
 }
 
+/// What papermill needs to write parameters in Rust.
+const TRANSLATOR: [&str; 2] = ["pyproject.toml", "papermill_glassbox.py"];
+
 /// The Python of an environment with the clients, made on first use; `None` where there is no Python.
 fn environment() -> Result<Option<PathBuf>> {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)?;
+    let mut wanted = std::fs::read_to_string(&requirements)?;
+    for file in TRANSLATOR {
+        let papermill = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/papermill");
+        wanted += &std::fs::read_to_string(papermill.join(file))?;
+    }
     let folder = target_folder()?.join("python-clients");
     let python = folder.join("bin").join("python");
     let made_for = folder.join("made-for.txt");
@@ -91,6 +98,20 @@ fn environment() -> Result<Option<PathBuf>> {
         Command::new(&python)
             .args(["-m", "pip", "install", "--quiet", "--requirement"])
             .arg(&requirements),
+    )?;
+    // pip builds in the folder that it is given: not in the checkout.
+    let translator = folder.join("papermill-glassbox");
+    std::fs::create_dir_all(&translator)?;
+    for file in TRANSLATOR {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("clients/papermill")
+            .join(file);
+        std::fs::copy(from, translator.join(file))?;
+    }
+    succeed(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet"])
+            .arg(&translator),
     )?;
     std::fs::write(made_for, wanted)?;
     Ok(Some(python))

@@ -1,6 +1,6 @@
 //! The five sockets and who answers what.
 //!
-//! Shell: kernel_info, history and comm_info are answered here at once; execute, complete, inspect and is_complete go
+//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute, complete and inspect go
 //! to the [`worker`](super::worker) in order. Control: interrupt and shutdown, also while a cell runs.
 //! Stdin carries the questions of cells; heartbeat echoes.
 
@@ -25,6 +25,7 @@ use super::lifetime;
 use super::stdin::Stdin;
 use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
+use crate::session::{Completeness, completeness};
 
 /// How long an interrupted cell may go on before the user is told what to do.
 const GRACE: Duration = Duration::from_secs(2);
@@ -203,7 +204,16 @@ impl Desk {
             "execute_request" => self.queue(Job::Execute(request)),
             "complete_request" => self.queue(Job::Complete(request)),
             "inspect_request" => self.queue(Job::Inspect(request)),
-            "is_complete_request" => self.queue(Job::IsComplete(request)),
+            "is_complete_request" => {
+                let content = match completeness(request.text("code")) {
+                    Completeness::Complete => json!({ "status": "complete" }),
+                    Completeness::Incomplete { indent } => {
+                        json!({ "status": "incomplete", "indent": indent })
+                    }
+                    Completeness::Invalid => json!({ "status": "invalid" }),
+                };
+                self.answer(&request, content).await;
+            }
             "kernel_info_request" => self.answer(&request, kernel_info()).await,
             "history_request" => {
                 let content = self

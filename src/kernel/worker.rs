@@ -20,8 +20,8 @@ use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
-    CellError, CellErrorKind, Completeness, Display, Event, Inspection, Interrupter, Session,
-    SessionConfig, SessionError, StartEvent,
+    CellError, CellErrorKind, Display, Event, Inspection, Interrupter, Session, SessionConfig,
+    SessionError, StartEvent,
 };
 
 /// What the shell and control sockets ask of the session.
@@ -32,8 +32,6 @@ pub enum Job {
     Complete(Arc<Request>),
     /// `inspect_request`.
     Inspect(Arc<Request>),
-    /// `is_complete_request`.
-    IsComplete(Arc<Request>),
     /// Cells that wait for the session to start shall not run.
     CancelWaiting,
     /// End the session and the thread.
@@ -322,7 +320,6 @@ impl Desk {
                 self.close(cause);
             }
             Job::Complete(cause) | Job::Inspect(cause) => self.answer(cause, error_reply(failure)),
-            Job::IsComplete(cause) => self.answer(cause, json!({ "status": "unknown" })),
             Job::CancelWaiting | Job::Stop => {}
         }
     }
@@ -336,16 +333,6 @@ impl Desk {
             }
             Job::Inspect(cause) => {
                 let content = inspect(session, &cause);
-                self.answer(&cause, content);
-            }
-            Job::IsComplete(cause) => {
-                let content = match session.is_complete(cause.text("code")) {
-                    Completeness::Complete => json!({ "status": "complete" }),
-                    Completeness::Incomplete { indent } => {
-                        json!({ "status": "incomplete", "indent": indent })
-                    }
-                    Completeness::Invalid => json!({ "status": "invalid" }),
-                };
                 self.answer(&cause, content);
             }
             Job::CancelWaiting | Job::Stop => {}

@@ -166,6 +166,11 @@ pub struct Variable {
     pub type_name: String,
 }
 
+/// Whether `code` can be run as it stands; needs no session.
+pub fn completeness(code: &str) -> Completeness {
+    syntax::completeness(code)
+}
+
 /// The prelude as a shared library, for who runs cells in another way than a session does.
 pub(crate) struct SharedPrelude {
     /// Glassbox's cache folder for preludes.

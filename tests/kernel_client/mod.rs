@@ -208,6 +208,16 @@ impl Kernel {
         ))
     }
 
+    /// Waits for a status that the request `id` caused.
+    pub async fn wait_for_status(&mut self, id: &str, state: &str) -> Result<()> {
+        loop {
+            let (kind, parent, content) = self.next_output().await?;
+            if kind == "status" && parent == id && content["execution_state"] == state {
+                return Ok(());
+            }
+        }
+    }
+
     /// Waits until the cell `id` has printed `text`.
     pub async fn wait_for_text(&mut self, id: &str, text: &str) -> Result<()> {
         let mut seen = String::new();
