@@ -31,7 +31,7 @@ struct Inner {
 pub struct NewToken {
     /// Its id.
     pub id: u32,
-    /// What its text was cut into before.
+    /// What its text was cut into before; itself, if it was there already.
     pub pieces: Vec<u32>,
 }
 
@@ -162,34 +162,38 @@ impl LlmProcessor {
         })))
     }
 
-    /// The same tokenizer with further special tokens, and for each its new id and the ids that its text was cut into before.
-    /// They stand in texts like any word, and are left out by [`LlmProcessor::decode`].
+    /// The same tokenizer with further special tokens, by id: for each its id and the ids that its text was cut into before.
+    /// They stand in texts like any word, and are left out by [`LlmProcessor::decode`]. A token that is there already keeps
+    /// its id.
     ///
     /// # Errors
-    /// When a token is empty or there already.
+    /// When a token is empty or named twice.
     pub fn with_new_tokens(&self, tokens: &[String]) -> Result<(Self, Vec<NewToken>)> {
         let mut inner = (*self.0).clone();
-        let mut new = Vec::with_capacity(tokens.len());
+        let mut new: Vec<NewToken> = Vec::with_capacity(tokens.len());
         for token in tokens {
-            if token.trim().is_empty() || inner.tokenizer.token_to_id(token).is_some() {
-                return Err(Error::Tokenizer(format!(
-                    "{token:?} can't be a new token: it is {}",
-                    if token.trim().is_empty() {
-                        "empty"
-                    } else {
-                        "one already"
-                    }
-                )));
+            let refuse = |what: &str| Error::Tokenizer(format!("new token {token:?}: {what}"));
+            if token.trim().is_empty() {
+                return Err(refuse("it is empty"));
             }
-            let pieces = self.encode_plain(token)?;
-            inner
-                .tokenizer
-                .add_special_tokens([AddedToken::from(token.as_str(), true)])
-                .map_err(|e| Error::Tokenizer(format!("cannot add {token:?}: {e}")))?;
-            let id = inner.tokenizer.token_to_id(token);
-            let id = id.ok_or_else(|| Error::Tokenizer(format!("{token:?} got no id")))?;
+            let (id, pieces) = match inner.tokenizer.token_to_id(token) {
+                Some(id) => (id, vec![id]),
+                None => {
+                    inner
+                        .tokenizer
+                        .add_special_tokens([AddedToken::from(token.as_str(), true)])
+                        .map_err(|e| refuse(&e.to_string()))?;
+                    let id = inner.tokenizer.token_to_id(token);
+                    let id = id.ok_or_else(|| refuse("the tokenizer gave it no id"))?;
+                    (id, self.encode_plain(token)?)
+                }
+            };
+            if new.iter().any(|other| other.id == id) {
+                return Err(refuse("it is named twice"));
+            }
             new.push(NewToken { id, pieces });
         }
+        new.sort_by_key(|token| token.id);
         Ok((Self(Arc::new(inner)), new))
     }
 

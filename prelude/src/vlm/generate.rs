@@ -5,11 +5,11 @@
 //! [`Generate::num_beams`] keeps several texts a picture side by side: see [`super::beam`].
 
 use super::Vlm;
-use super::beam::{BeamSearch, Beams, EarlyStopping, Hypothesis};
-use super::concatenate::{Query, Sequence};
+use super::beam::{BeamSearch, EarlyStopping};
+use super::concatenate::Query;
 use super::sampling::Sampling;
+use super::steps::Steps;
 use crate::display::{MimeBundle, Render, Table};
-use crate::language::{KvCache, LogitsAt, Phi3Input};
 use crate::session::check_interrupt;
 use crate::vision::Image;
 use crate::{Error, Result};
@@ -73,16 +73,16 @@ impl Render for Generation {
 /// A generation to be set up and run. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Generate {
-    vlm: Vlm,
+    pub(super) vlm: Vlm,
     pixel_values: Tensor,
     query: Query,
-    max_new_tokens: usize,
-    sampling: Sampling,
-    beams: BeamSearch,
+    pub(super) max_new_tokens: usize,
+    pub(super) sampling: Sampling,
+    pub(super) beams: BeamSearch,
     seed: u64,
     cache: bool,
-    stop_ids: Vec<u32>,
-    keep_logits: bool,
+    pub(super) stop_ids: Vec<u32>,
+    pub(super) keep_logits: bool,
 }
 
 impl Vlm {
@@ -289,15 +289,13 @@ impl Generate {
                 self.max_new_tokens, vlm.llm.config.max_position_embeddings
             )));
         }
-        let steps = Steps {
+        let steps = Steps::new(
             vlm,
             image_tokens,
-            query: self.query.clone(),
+            &self.query,
             sequence,
-            cached: self.cache,
-            max_new_tokens: self.max_new_tokens,
-            cache: None,
-        };
+            self.cache.then_some(self.max_new_tokens),
+        );
         if self.beams.num_beams > 1 {
             self.search(steps, on_token)
         } else {
@@ -311,7 +309,7 @@ impl Generate {
         mut steps: Steps<'_>,
         on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
     ) -> Result<Vec<Generation>> {
-        let batch = steps.sequence.lengths.len();
+        let batch = steps.batch();
         let mut rngs: Vec<ChaCha8Rng> = (0..batch)
             .map(|picture| {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
@@ -360,87 +358,12 @@ impl Generate {
             .collect()
     }
 
-    /// Several texts a picture side by side: the beams of picture b are rows b·n to b·n + n − 1 of the batch.
-    fn search(
+    pub(super) fn generation(
         &self,
-        mut steps: Steps<'_>,
-        on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
-    ) -> Result<Vec<Generation>> {
-        let (batch, width) = (steps.sequence.lengths.len(), self.beams.num_beams);
-        let beams = Beams::new(
-            &self.beams,
-            &self.sampling,
-            &self.stop_ids,
-            self.max_new_tokens,
-        );
-        let mut pictures = vec![beams; batch];
-        let mut told = vec![0; batch];
-        let mut kept: Vec<Tensor> = Vec::new();
-        for step in 0..self.max_new_tokens {
-            check_interrupt()?;
-            let logits = if step == 0 {
-                // All beams of a picture begin alike: the prompt is read once for all of them.
-                let rows: Vec<usize> = (0..batch).flat_map(|b| [b].repeat(width)).collect();
-                let logits = steps.next(&vec![Vec::new(); batch])?;
-                steps.repeat(&rows)?;
-                let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-                logits.index_select(&Tensor::new(rows, logits.device())?, 0)?
-            } else {
-                let made: Vec<Vec<u32>> = pictures
-                    .iter()
-                    .flat_map(|beams| beams.running().iter().map(|text| text.ids.clone()))
-                    .collect();
-                steps.next(&made)?
-            }
-            .detach(); // [B·n, V]
-            let rows = logits.to_vec2::<f32>()?;
-            let mut order: Vec<usize> = (0..batch * width).collect();
-            for (b, beams) in pictures.iter_mut().enumerate() {
-                // The beams of a finished picture keep their places in the batch.
-                let own = b * width..(b + 1) * width;
-                let next = beams.advance(&rows[own.clone()])?;
-                for (place, row) in order[own].iter_mut().zip(next) {
-                    *place = b * width + row;
-                }
-                while let Some(&id) = beams.agreed().get(told[b]) {
-                    on_token(b, id)?;
-                    told[b] += 1;
-                }
-            }
-            if self.keep_logits {
-                kept.push(logits);
-            }
-            if pictures.iter().all(Beams::is_done) {
-                break;
-            }
-            steps.reorder(&order)?;
-        }
-        let mut all = Vec::with_capacity(batch);
-        for (b, beams) in pictures.into_iter().enumerate() {
-            let texts = beams.into_best();
-            let best = texts.first().ok_or_else(|| {
-                Error::Input("no text has a probability above 0: are the logits infinite?".into())
-            })?;
-            for &id in best.ids.iter().skip(told[b]) {
-                on_token(b, id)?;
-            }
-            let path = best.rows.iter().zip(&kept);
-            let logits = path.map(|(row, logits)| logits.get(b * width + row));
-            let logits = logits.collect::<candle_core::Result<Vec<_>>>()?;
-            let mut generation = self.generation(best.ids.clone(), best.stopped, &logits)?;
-            generation.beams = texts
-                .into_iter()
-                .map(|Hypothesis { ids, score, .. }| {
-                    let text = self.vlm.llm_processor.decode(&ids)?;
-                    Ok(Beam { ids, text, score })
-                })
-                .collect::<Result<_>>()?;
-            all.push(generation);
-        }
-        Ok(all)
-    }
-
-    fn generation(&self, ids: Vec<u32>, stopped: Stopped, kept: &[Tensor]) -> Result<Generation> {
+        ids: Vec<u32>,
+        stopped: Stopped,
+        kept: &[Tensor],
+    ) -> Result<Generation> {
         Ok(Generation {
             text: self.vlm.llm_processor.decode(&ids)?,
             stopped,
@@ -451,95 +374,5 @@ impl Generate {
             ids,
             beams: Vec::new(),
         })
-    }
-}
-
-/// The forward passes of a generation.
-struct Steps<'a> {
-    vlm: &'a Vlm,
-    image_tokens: Tensor,
-    query: Query,
-    sequence: Sequence,
-    cached: bool,
-    max_new_tokens: usize,
-    cache: Option<KvCache>,
-}
-
-impl Steps<'_> {
-    /// Goes on with these rows of the prompts, each as often as it is named.
-    fn repeat(&mut self, rows: &[usize]) -> Result<()> {
-        let wanted: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        let wanted = Tensor::new(wanted, self.image_tokens.device())?;
-        self.image_tokens = self.image_tokens.index_select(&wanted, 0)?; // [rows, P, D]
-        if let Query::Each(queries) = &mut self.query {
-            *queries = rows.iter().map(|&row| queries[row].clone()).collect();
-        }
-        let sequence = &mut self.sequence;
-        sequence.inputs_embeds = sequence.inputs_embeds.index_select(&wanted, 0)?; // [rows, T, D]
-        sequence.lengths = rows.iter().map(|&row| sequence.lengths[row]).collect();
-        self.reorder(rows)
-    }
-
-    /// Goes on with the texts of these rows; their prompts are the same.
-    fn reorder(&mut self, rows: &[usize]) -> Result<()> {
-        self.cache
-            .as_ref()
-            .map_or(Ok(()), |cache| cache.select(rows))
-    }
-
-    /// Logits of the next token of each text, `[B, V]`.
-    fn next(&mut self, made: &[Vec<u32>]) -> Result<Tensor> {
-        let vlm = self.vlm;
-        if !self.cached {
-            let sequence = vlm.concatenate(&self.image_tokens, &self.query, made)?; // [B, T + n, D]
-            return Ok(vlm.forward(&sequence)?.logits()?.clone());
-        }
-        let sequence = &self.sequence;
-        let (batch, tokens) = (sequence.lengths.len(), sequence.inputs_embeds.dim(1)?);
-        let input = match &self.cache {
-            None => {
-                let cache = vlm.llm.new_cache(batch, tokens + self.max_new_tokens)?;
-                self.cache = Some(cache);
-                Phi3Input::embeds(&sequence.inputs_embeds.detach())
-                    .logits_at(LogitsAt::Chosen(sequence.last_places()))
-            }
-            Some(_) => {
-                let last: Vec<u32> = made.iter().filter_map(|ids| ids.last().copied()).collect();
-                let ids = Tensor::from_vec(last, (batch, 1), vlm.device())?; // [B, 1]
-                Phi3Input::ids(&ids).logits_at(LogitsAt::Last)
-            }
-        };
-        let steps = made.first().map_or(0, Vec::len);
-        let input = if sequence.is_ragged() {
-            self.ragged(input, steps)?
-        } else {
-            input
-        };
-        let cache = self
-            .cache
-            .as_ref()
-            .ok_or_else(|| Error::Input("the cache is gone".into()))?;
-        Ok(vlm.llm.forward(&input.cache(cache))?.logits()?.clone())
-    }
-
-    /// Hides the padding between a short prompt and its new tokens, and numbers the new tokens behind their own prompt.
-    fn ragged(&self, input: Phi3Input, steps: usize) -> Result<Phi3Input> {
-        let prompt = self.sequence.attention_mask()?; // [B, T]
-        if steps == 0 {
-            return Ok(input);
-        }
-        let new = Tensor::ones(
-            (self.sequence.lengths.len(), steps),
-            prompt.dtype(),
-            prompt.device(),
-        )?;
-        let mask = Tensor::cat(&[prompt, new], 1)?; // [B, T + n]
-        let positions = self
-            .sequence
-            .lengths
-            .iter()
-            .map(|&length| vec![(length + steps - 1) as u32])
-            .collect();
-        Ok(input.attention_mask(&mask).position_ids(positions))
     }
 }

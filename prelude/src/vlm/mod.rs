@@ -12,9 +12,9 @@
 //! - [`image_tokens`](mod@image_tokens): picture → image tokens
 //! - [`concatenate`]: start | image | end | query | prefix
 //! - [`loss`]: random-prefix loss, and every prefix in one forward pass
-//! - [`generate`]: token by token, by re-running everything or with a cache; [`sampling`]: how a token is picked;
-//!   [`beam`]: several texts side by side
-//! - [`save`]: a folder with everything that training changed
+//! - [`generate`]: token by token, by re-running everything or with a cache (`steps`); [`sampling`]: how a token is picked;
+//!   [`beam`], `search`: several texts side by side
+//! - [`save`]: a folder with everything that training changed; `fingerprint`: which base it belongs to
 //! - [`pretrained`]: from the names of two models, or a saved fine-tune, to a whole model
 //! - [`tiny`]: the small pretrained model that is part of the program
 
@@ -29,7 +29,9 @@ pub mod pretrained;
 pub mod prompt;
 pub mod sampling;
 pub mod save;
+mod search;
 pub mod settings;
+mod steps;
 #[cfg(test)]
 mod tests;
 pub mod tiny;

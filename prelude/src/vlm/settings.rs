@@ -104,7 +104,8 @@ pub struct VlmSettings {
     /// The question or instruction.
     pub query_text: String,
     /// Special tokens that the tokenizer does not have, such as `<|imstart|>`: each becomes one token with rows of its own in
-    /// embedding table and LM head. These rows train and are saved; the tables stay frozen.
+    /// embedding table and LM head. These rows train and are saved; the tables stay frozen. Of a token that is there
+    /// already the row trains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tokens: Vec<String>,
     /// LoRA on the image encoder.

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 mod bad_input;
 mod new_tokens;
+mod other_encoder;
 
 const WIDTH: usize = 24;
 

@@ -2,8 +2,15 @@
 
 use super::*;
 
+/// The preset with words that the fixtures' tokenizer does not have.
 fn new_tokens() -> VlmSettings {
-    shrunk(VlmSettings::new_tokens())
+    let (start, end) = ("<|picture|>", "<|end of picture|>");
+    shrunk(VlmSettings {
+        start_text: start.into(),
+        end_text: end.into(),
+        new_tokens: vec![start.into(), end.into()],
+        ..VlmSettings::new_tokens()
+    })
 }
 
 /// The small parts with a table of `spare` rows more than the tokenizer has tokens.
@@ -27,13 +34,13 @@ fn new_tokens_land_on_unused_rows_or_behind_the_table() -> Result<()> {
         let rows = before.llm.config.vocab_size;
         let vlm = Vlm::new(before.clone(), new_tokens(), 3)?;
         let processor = &vlm.llm_processor;
-        assert_eq!(processor.encode_plain("<|imstart|>")?, [tokens]);
-        assert_eq!(processor.encode_plain("<|imend|>")?, [tokens + 1]);
+        assert_eq!(processor.encode_plain("<|picture|>")?, [tokens]);
+        assert_eq!(processor.encode_plain("<|end of picture|>")?, [tokens + 1]);
         assert_eq!(processor.decode(&[tokens])?, "");
         assert_eq!(vlm.llm.config.vocab_size, rows.max(tokens as usize + 2));
 
         // Each row begins as the mean of what the text was cut into before.
-        let pieces = before.llm_processor.encode_plain("<|imend|>")?;
+        let pieces = before.llm_processor.encode_plain("<|end of picture|>")?;
         assert!(pieces.len() > 1);
         let mean = before.llm.embed_ids(&pieces)?.mean(1)?.squeeze(0)?;
         let row = vlm.llm.embed_ids(&[tokens + 1])?.flatten_all()?;
@@ -133,7 +140,7 @@ fn rows_of_new_tokens_are_saved_and_loaded() -> Result<()> {
     let mut another = Vlm::new(parts_with(1, false)?, else_settings, 3)?;
     let error = another.load_fine_tune(dir.path()).unwrap_err().to_string();
     assert!(
-        error.contains("<|other|>") && error.contains("<|imstart|>"),
+        error.contains("<|other|>") && error.contains("<|picture|>"),
         "{error}"
     );
 
@@ -152,13 +159,28 @@ fn rows_of_new_tokens_are_saved_and_loaded() -> Result<()> {
 }
 
 #[test]
-fn a_token_that_is_there_already_is_refused() -> Result<()> {
-    for token in ["<|user|>", " "] {
+fn a_token_that_is_there_already_trains_its_row() -> Result<()> {
+    let before = parts_with(3, false)?;
+    let user = before.llm_processor.token_id("<|user|>");
+    let user = user.expect("the tokenizer has one");
+    let tokens = before.llm_processor.vocab_size() as u32;
+    let settings = VlmSettings {
+        new_tokens: vec!["<|picture|>".into(), "<|user|>".into()],
+        ..new_tokens()
+    };
+    let vlm = Vlm::new(before.clone(), settings.clone(), 3)?;
+    assert_eq!(vlm.llm.token_rows()[0].ids(), [user, tokens]);
+    let row = |llm: &Phi3| -> Result<Vec<f32>> {
+        Ok(llm.embed_ids(&[user])?.flatten_all()?.to_vec1::<f32>()?)
+    };
+    assert_eq!(row(&vlm.llm)?, row(&before.llm)?);
+
+    for bad in [vec![" "], vec!["<|a|>", "<|a|>"]] {
         let settings = VlmSettings {
-            new_tokens: vec![token.into()],
-            ..new_tokens()
+            new_tokens: bad.into_iter().map(String::from).collect(),
+            ..settings.clone()
         };
-        let error = Vlm::new(parts()?, settings, 3).unwrap_err();
+        let error = Vlm::new(before.clone(), settings, 3).unwrap_err();
         assert!(matches!(error, Error::Tokenizer(_)), "{error}");
     }
     Ok(())
