@@ -314,8 +314,9 @@ extern "C" fn on_sigint(_signal: libc::c_int) {
 }
 
 /// Lets the allocator keep what tensors free: a training step frees and asks for the same megabytes again, and handing them
-/// back to the system each time took a third of the CPU time of the tour as page faults.
-fn keep_freed_memory() {
+/// back to the system each time took a third of the CPU time of the tour as page faults. A session does this at its start;
+/// a program of your own may call it before its first tensor. Only Linux with glibc needs it; elsewhere nothing happens.
+pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt only sets numbers of the allocator.
     unsafe {

@@ -138,6 +138,8 @@ fn cases(config: &Config, sections: &str) -> Result<Vec<(String, Value)>, Failur
 
 /// A case's figures with the memory that it took.
 fn measured(config: &Config, section: &str, argument: &Value) -> Result<Figures, Failure> {
+    // As in a session.
+    glassbox_prelude::session::keep_freed_memory();
     let at_start = measure::peak_rss_mb();
     let mut figures = match section {
         "vit" => vit::run(config, serde_json::from_value(argument.clone())?)?,

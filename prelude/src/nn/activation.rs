@@ -2,13 +2,16 @@
 
 use super::kernels::{self, exp, for_row_blocks, normal_cdf, simd_fn};
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Shape, Tensor};
 
 /// GELU as ViT and the projector use it: `x · Φ(x)` with the exact normal distribution function, any shape.
 ///
 /// # Errors
 /// When a tensor operation fails.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if kernels::is_narrow(x) {
+        return Ok(gelu(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())?);
+    }
     if !kernels::is_fast(x) {
         return Ok(x.gelu_erf()?);
     }
@@ -25,6 +28,9 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
         return Err(Error::Input(format!(
             "swiglu needs gate and up of equal width side by side, the last dimension is {packed}"
         )));
+    }
+    if kernels::is_narrow(gate_up) {
+        return Ok(swiglu(&gate_up.to_dtype(DType::F32)?)?.to_dtype(gate_up.dtype())?);
     }
     if !kernels::is_fast(gate_up) {
         let gate = gate_up.narrow(D::Minus1, 0, packed / 2)?; // [.., I]

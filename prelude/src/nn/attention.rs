@@ -100,6 +100,10 @@ pub fn attention(
     key_mask: Option<&Tensor>,
 ) -> Result<Tensor> {
     form.check(q.dims3()?, k.dims3()?, v.dims3()?)?;
+    if kernels::is_narrow(q) {
+        let [q32, k32, v32] = [q, k, v].map(|t| t.to_dtype(DType::F32));
+        return Ok(attention(form, &q32?, &k32?, &v32?, key_mask)?.to_dtype(q.dtype())?);
+    }
     if !(kernels::is_fast(q) && kernels::is_fast(k) && kernels::is_fast(v)) {
         return composed(form, q, k, v, key_mask);
     }
@@ -141,6 +145,10 @@ pub fn rotary_attention(
         (batch, tokens, key),
     )?;
     rotary.check(batch, tokens, form.head_dim)?;
+    if kernels::is_narrow(qkv) {
+        let wide = rotary_attention(form, &qkv.to_dtype(DType::F32)?, rotary, key_mask)?;
+        return Ok(wide.to_dtype(qkv.dtype())?);
+    }
     if kernels::is_fast(qkv) {
         let geometry = Geometry::new(form, batch, tokens, tokens, key_mask)?;
         return Ok(qkv.contiguous()?.apply_op1(Packed {

@@ -5,7 +5,7 @@ use super::parameter::Weight;
 use crate::hub::weight_files;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors};
@@ -53,6 +53,20 @@ enum Bytes {
     Mapped(Mmap),
     Owned(Vec<u8>),
     Static(&'static [u8]),
+}
+
+impl Bytes {
+    /// Lets the system take back the memory behind a stretch that has been read: without this, a mapped checkpoint counts
+    /// twice while a model is loaded. Reading it again fetches it again.
+    fn done_with(&self, range: std::ops::Range<usize>) {
+        let Self::Mapped(map) = self else { return };
+        // SAFETY: the map is of a file and read-only, so its pages come back with the same contents.
+        let advice = unsafe {
+            map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+        };
+        // Only memory is at stake, and the next stretch will be asked for anyway.
+        drop(advice);
+    }
 }
 
 impl std::ops::Deref for Bytes {
@@ -273,6 +287,7 @@ impl Checkpoint {
                         message: format!("tensor {full} {what}"),
                     }
                 })?;
+                files[entry.file].done_with(entry.start..entry.end);
                 Ok(tensor.to_device(&self.device)?)
             }
             Source::Tensors(tensors) => {

@@ -2,7 +2,7 @@
 //!
 //! Everything here works on plain `f32` slices in row-major order; shapes are the callers' business.
 
-use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -55,7 +55,15 @@ pub fn with_composed_ops<R>(f: impl FnOnce() -> R) -> R {
 
 /// Whether a tensor takes the fused path: f32 on the CPU. The one place where an operation chooses its form.
 pub(crate) fn is_fast(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32 && !COMPOSED_ONLY.get()
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !COMPOSED_ONLY.get()
+}
+
+/// Whether a tensor is of a narrow dtype on the CPU, where the fused operations are worth a conversion to f32 and back: the
+/// numbers are better and the time is a fraction of candle's.
+pub(crate) fn is_narrow(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu()
+        && matches!(tensor.dtype(), DType::BF16 | DType::F16)
+        && !COMPOSED_ONLY.get()
 }
 
 /// The f32 values of a contiguous CPU storage.
@@ -72,7 +80,22 @@ pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
     }
 }
 
-fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
+/// As [`values`], to change them in place.
+pub(crate) fn values_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [f32]> {
+    let dtype = storage_dtype(storage);
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((start, end))) => Ok(&mut data[start..end]),
+        (_, None) => {
+            candle_core::bail!("in-place operation called on a tensor that is not contiguous")
+        }
+        _ => candle_core::bail!("in-place operation called on {dtype:?}, it needs f32"),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> DType {
     candle_core::backend::BackendStorage::dtype(storage)
 }
 

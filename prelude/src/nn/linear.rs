@@ -1,7 +1,10 @@
 //! The linear layer `y = x Wᵀ + b`: frozen (no weight gradient is computed), trainable, or frozen with LoRA.
 
 use super::checkpoint::{Checkpoint, Init};
-use super::kernels::{self, Matrix, lane_sum, matmul_into, simd_fn, sum_over_row_blocks};
+use super::half;
+use super::kernels::{
+    self, Matrix, for_row_blocks, lane_sum, matmul_into, simd_fn, sum_over_row_blocks,
+};
 use super::lora::{Lora, LoraConfig};
 use super::parameter::{Parameter, Weight};
 use crate::{Error, Result};
@@ -265,32 +268,43 @@ simd_fn! {
     }
 }
 
-/// `y[M, out] += x[M, in] Wᵀ`.
-fn add_product(
-    y: &mut [f32],
+/// `x[M, in] Wᵀ + b`, `[M, out]`.
+fn product(
     x: &[f32],
     weight: &[f32],
+    bias: Option<&[f32]>,
     (rows, input, output): (usize, usize, usize),
-) {
+) -> Vec<f32> {
+    let mut y = vec![0f32; rows * output];
+    if let Some(bias) = bias {
+        for_row_blocks(&mut y, output, |_, block| {
+            for row in block.chunks_exact_mut(output) {
+                row.copy_from_slice(bias);
+            }
+        });
+    }
     if rows == 1 && input > 0 {
         use rayon::prelude::*;
         if weight.len() < 64 * 1024 {
-            return matrix_vector(y, weight, x);
+            matrix_vector(&mut y, weight, x);
+            return y;
         }
         let block = output.div_ceil(rayon::current_num_threads()).max(16);
         y.par_chunks_mut(block)
             .zip(weight.par_chunks(block * input))
             .for_each(|(y, weight)| matrix_vector(y, weight, x));
-        return;
+        return y;
     }
+    let (x, weight) = (Matrix::rows(x, input), Matrix::rows(weight, input).t());
     matmul_into(
-        y,
+        &mut y,
         (rows, output, input),
-        Matrix::rows(x, input),
-        Matrix::rows(weight, input).t(),
+        x,
+        weight,
         1.0,
-        true,
+        bias.is_some(),
     );
+    y
 }
 
 /// The weights of a frozen layer.
@@ -303,16 +317,13 @@ impl Base {
     /// `x Wᵀ + b` for `rows` rows, CPU f32.
     fn product(&self, x: &[f32]) -> candle_core::Result<Vec<f32>> {
         let (output, input) = self.weight.dims2()?;
-        let rows = x.len() / input.max(1);
-        let mut y = match &self.bias {
-            Some(bias) => kernels::with_values(bias, |bias| Ok(bias.repeat(rows)))?,
-            None => vec![0f32; rows * output],
-        };
-        kernels::with_values(&self.weight, |weight| {
-            add_product(&mut y, x, weight, (rows, input, output));
-            Ok(())
-        })?;
-        Ok(y)
+        let sizes = (x.len() / input.max(1), input, output);
+        kernels::with_values(&self.weight, |weight| match &self.bias {
+            Some(bias) => {
+                kernels::with_values(bias, |bias| Ok(product(x, weight, Some(bias), sizes)))
+            }
+            None => Ok(product(x, weight, None, sizes)),
+        })
     }
 
     /// `dy W` for `rows` rows, CPU f32.
@@ -368,9 +379,20 @@ impl CustomOp1 for Frozen {
             let (output, _) = self.base.weight.dims2()?;
             return Ok(kernels::output(y, with_last(layout.dims(), output)));
         }
-        let (weight, _) = self.base.weight.storage_and_layout();
+        let (weight, weight_layout) = self.base.weight.storage_and_layout();
         match &*weight {
-            Storage::Cpu(weight) => self.general(storage, layout, weight),
+            Storage::Cpu(weight) => {
+                if let (Some(x), Some(weight)) = (
+                    half::values(storage, layout),
+                    half::values(weight, weight_layout),
+                ) {
+                    let (output, input) = self.base.weight.dims2()?;
+                    let y = half::product(x, weight, input)?;
+                    let shape = with_last(layout.dims(), output).into();
+                    return Ok((CpuStorage::BF16(y), shape));
+                }
+                self.general(storage, layout, weight)
+            }
             _ => candle_core::bail!("the input is on the CPU, the weight is not"),
         }
     }
@@ -439,9 +461,7 @@ fn bias_gradient(bias: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
 
 fn trainable_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, input: usize) -> Vec<f32> {
     let (rows, output) = (x.len() / input.max(1), weight.len() / input.max(1));
-    let mut y = bias.map_or_else(|| vec![0f32; rows * output], |bias| bias.repeat(rows));
-    add_product(&mut y, x, weight, (rows, input, output));
-    y
+    product(x, weight, bias, (rows, input, output))
 }
 
 fn trainable_input_gradient(

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
 
 use super::gradients::Gradients;
 use crate::nn::Parameter;
+use crate::nn::kernels::{self, simd_fn};
 use crate::{Error, Result};
 
 /// The settings of [`AdamW`]; the defaults are `torch.optim.AdamW`'s.
@@ -74,8 +75,179 @@ struct Moments {
     square: Tensor, // shape of the parameter, f32
 }
 
-/// The optimizer and its state.
-#[derive(Debug, Clone)]
+/// The numbers of one step for one parameter.
+struct Update {
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    /// Learning rate with the mean's correction in it.
+    rate: f64,
+    /// What weight decay leaves of a value.
+    keep: f64,
+    /// Root of the second moment's correction.
+    root: f64,
+}
+
+impl Update {
+    /// Three passes over the values, in f32 on the CPU; nothing is allocated.
+    fn in_place(&self, var: &Var, gradient: &Tensor, moments: Moments) -> Result<Moments> {
+        let gradient = gradient.contiguous()?;
+        moments.mean.inplace_op2(&gradient, &Mean(self.beta1))?;
+        moments.square.inplace_op2(&gradient, &Square(self.beta2))?;
+        let values = var.as_tensor();
+        values.inplace_op3(
+            &moments.mean,
+            &moments.square,
+            &Change {
+                rate: self.rate as f32,
+                keep: self.keep as f32,
+                root: self.root as f32,
+                eps: self.eps as f32,
+            },
+        )?;
+        Ok(moments)
+    }
+
+    /// The same in candle's own operations, for other dtypes and devices.
+    fn composed(&self, var: &Var, gradient: &Tensor, old: Moments) -> Result<Moments> {
+        let (beta1, beta2) = (self.beta1, self.beta2);
+        let mean = ((old.mean * beta1)? + (gradient * (1.0 - beta1))?)?;
+        let square = ((old.square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+        let scale = ((square.sqrt()? / self.root)? + self.eps)?;
+        let change = ((&mean / &scale)? * self.rate)?;
+        let values = var.as_tensor().detach().to_dtype(DType::F32)?;
+        let values = ((values * self.keep)? - change)?;
+        var.set(&values.to_dtype(var.dtype())?)?;
+        Ok(Moments {
+            step: old.step,
+            mean,
+            square,
+        })
+    }
+}
+
+simd_fn! {
+    fn mean_values(mean: &mut [f32], gradient: &[f32], old: f32, new: f32) {
+        for (m, &g) in mean.iter_mut().zip(gradient) {
+            *m = *m * old + g * new;
+        }
+    }
+}
+
+simd_fn! {
+    fn square_values(square: &mut [f32], gradient: &[f32], old: f32, new: f32) {
+        for (s, &g) in square.iter_mut().zip(gradient) {
+            *s = *s * old + g * g * new;
+        }
+    }
+}
+
+simd_fn! {
+    fn change_values(
+        values: &mut [f32],
+        mean: &[f32],
+        square: &[f32],
+        rate: f32,
+        keep: f32,
+        root: f32,
+        eps: f32,
+    ) {
+        for ((v, &m), &s) in values.iter_mut().zip(mean).zip(square) {
+            *v = *v * keep - m / (s.sqrt() / root + eps) * rate;
+        }
+    }
+}
+
+/// `m ← β₁ m + (1 − β₁) g`.
+struct Mean(f64);
+
+impl InplaceOp2 for Mean {
+    fn name(&self) -> &'static str {
+        "adamw_mean"
+    }
+
+    fn cpu_fwd(
+        &self,
+        mean: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        l: &Layout,
+    ) -> candle_core::Result<()> {
+        let gradient = kernels::values(gradient, l)?;
+        // 1 − β in f64: in f32 it would be 2e-5 off for β₂ = 0.999.
+        let (old, new) = (self.0 as f32, (1.0 - self.0) as f32);
+        kernels::for_row_blocks(kernels::values_mut(mean, layout)?, 1, |first, mean| {
+            mean_values(mean, &gradient[first..][..mean.len()], old, new);
+        });
+        Ok(())
+    }
+}
+
+/// `v ← β₂ v + (1 − β₂) g²`.
+struct Square(f64);
+
+impl InplaceOp2 for Square {
+    fn name(&self) -> &'static str {
+        "adamw_square"
+    }
+
+    fn cpu_fwd(
+        &self,
+        square: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        l: &Layout,
+    ) -> candle_core::Result<()> {
+        let gradient = kernels::values(gradient, l)?;
+        // 1 − β in f64: in f32 it would be 2e-5 off for β₂ = 0.999.
+        let (old, new) = (self.0 as f32, (1.0 - self.0) as f32);
+        kernels::for_row_blocks(kernels::values_mut(square, layout)?, 1, |first, square| {
+            square_values(square, &gradient[first..][..square.len()], old, new);
+        });
+        Ok(())
+    }
+}
+
+/// The parameter, from its moments.
+struct Change {
+    rate: f32,
+    keep: f32,
+    root: f32,
+    eps: f32,
+}
+
+impl InplaceOp3 for Change {
+    fn name(&self) -> &'static str {
+        "adamw_change"
+    }
+
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        layout: &Layout,
+        mean: &CpuStorage,
+        l1: &Layout,
+        square: &CpuStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<()> {
+        let (mean, square) = (kernels::values(mean, l1)?, kernels::values(square, l2)?);
+        kernels::for_row_blocks(kernels::values_mut(values, layout)?, 1, |first, values| {
+            let range = first..first + values.len();
+            let (mean, square) = (&mean[range.clone()], &square[range]);
+            let Self {
+                rate,
+                keep,
+                root,
+                eps,
+            } = *self;
+            change_values(values, mean, square, rate, keep, root, eps);
+        });
+        Ok(())
+    }
+}
+
+/// The optimizer and its state. Not `Clone`: a step changes the moments in place.
+#[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
     moments: BTreeMap<String, Moments>,
@@ -147,18 +319,24 @@ impl AdamW {
                     gradient.dims()
                 )));
             }
-            let step = old.step + 1;
-            let mean = ((old.mean * beta1)? + (&gradient * (1.0 - beta1))?)?;
-            let square = ((old.square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
-            let correction1 = 1.0 - beta1.powf(step as f64);
-            let correction2 = 1.0 - beta2.powf(step as f64);
-            let scale = ((square.sqrt()? / correction2.sqrt())? + eps)?;
-            let change = ((&mean / &scale)? * (rate / correction1))?;
-            let values = var.as_tensor().detach();
-            let values = ((values.to_dtype(DType::F32)? * (1.0 - rate * weight_decay))? - change)?;
-            var.set(&values.to_dtype(var.dtype())?)?;
-            self.moments
-                .insert(parameter.name.clone(), Moments { step, mean, square });
+            let moments = Moments {
+                step: old.step + 1,
+                ..old
+            };
+            let update = Update {
+                beta1,
+                beta2,
+                eps,
+                rate: rate / (1.0 - beta1.powf(moments.step as f64)),
+                keep: 1.0 - rate * weight_decay,
+                root: (1.0 - beta2.powf(moments.step as f64)).sqrt(),
+            };
+            let moments = if kernels::is_fast(var) {
+                update.in_place(var, &gradient, moments)?
+            } else {
+                update.composed(var, &gradient, moments)?
+            };
+            self.moments.insert(parameter.name.clone(), moments);
         }
         Ok(())
     }
@@ -170,8 +348,9 @@ impl AdamW {
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
         for (name, moments) in &self.moments {
-            state.insert(format!("{name}.exp_avg"), moments.mean.clone());
-            state.insert(format!("{name}.exp_avg_sq"), moments.square.clone());
+            // Copies: the next step changes the moments in place.
+            state.insert(format!("{name}.exp_avg"), moments.mean.copy()?);
+            state.insert(format!("{name}.exp_avg_sq"), moments.square.copy()?);
             state.insert(
                 format!("{name}.step"),
                 Tensor::new(moments.step as f64, &Device::Cpu)?,
@@ -197,8 +376,8 @@ impl AdamW {
                     .ok_or_else(|| Error::Input(format!("optimizer state: {full} is missing")))
             };
             let step = find("step")?.to_dtype(DType::F64)?.to_scalar::<f64>()? as u64;
-            let mean = find("exp_avg")?.to_device(device)?;
-            let square = find("exp_avg_sq")?.to_device(device)?;
+            let mean = find("exp_avg")?.to_device(device)?.copy()?;
+            let square = find("exp_avg_sq")?.to_device(device)?.copy()?;
             moments.insert(name.to_string(), Moments { step, mean, square });
         }
         self.moments = moments;

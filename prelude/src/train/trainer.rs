@@ -383,7 +383,7 @@ impl Trainer {
             )));
         }
         let parameters = vlm.trainable_parameters();
-        let mut optimizer = self.optimizer.clone();
+        let mut optimizer = AdamW::new(self.optimizer.config())?;
         optimizer.load_state(&checkpoint::read_optimizer(folder)?, vlm.device())?;
         checkpoint::load_parameters(folder, &parameters)?;
         self.optimizer = optimizer;
