@@ -122,8 +122,7 @@ impl LlmProcessor {
     /// # Errors
     /// A damaged file, or a special token that the tokenizer does not know.
     pub fn from_bytes(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self> {
-        let tokenizer = Tokenizer::from_bytes(tokenizer)
-            .map_err(|e| Error::Tokenizer(format!("tokenizer.json cannot be read: {e}")))?;
+        let tokenizer = read_tokenizer(tokenizer)?;
         let config: TokenizerConfig = match config {
             Some(bytes) => parse(bytes, "tokenizer_config.json".into())?,
             None => TokenizerConfig::default(),
@@ -214,10 +213,7 @@ impl LlmProcessor {
     }
 
     fn run(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = self
-            .0
-            .tokenizer
-            .encode(text, special)
+        let encoding = caught(|| self.0.tokenizer.encode(text, special))
             .map_err(|e| Error::Tokenizer(format!("cannot encode {text:?}: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -227,9 +223,7 @@ impl LlmProcessor {
     /// # Errors
     /// When the tokenizer refuses.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.0
-            .tokenizer
-            .decode(ids, true)
+        caught(|| self.0.tokenizer.decode(ids, true))
             .map_err(|e| Error::Tokenizer(format!("cannot decode {ids:?}: {e}")))
     }
 
@@ -238,9 +232,7 @@ impl LlmProcessor {
     /// # Errors
     /// When the tokenizer refuses.
     pub fn decode_with_special(&self, ids: &[u32]) -> Result<String> {
-        self.0
-            .tokenizer
-            .decode(ids, false)
+        caught(|| self.0.tokenizer.decode(ids, false))
             .map_err(|e| Error::Tokenizer(format!("cannot decode {ids:?}: {e}")))
     }
 
@@ -348,4 +340,58 @@ fn content(value: &Value) -> Option<String> {
         .as_str()
         .or_else(|| value["content"].as_str())
         .map(ToString::to_string)
+}
+
+/// Parses a `tokenizer.json`.
+fn read_tokenizer(bytes: &[u8]) -> Result<Tokenizer> {
+    let refuse = |why: String| Error::Tokenizer(format!("tokenizer.json cannot be read: {why}"));
+    let _: serde::de::IgnoredAny =
+        serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
+    caught(|| Tokenizer::from_bytes(bytes)).map_err(refuse)
+}
+
+/// Runs a call of the tokenizers library, which panics on some damaged `tokenizer.json`s, when it reads them or only when
+/// it first uses a part of them; that becomes an error.
+fn caught<T, E: std::fmt::Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
+        .map_err(|_| "the tokenizer contradicts itself; download tokenizer.json again".to_owned())?
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKENIZER: &str = r#"{"version": "1.0",
+        "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<unk>": 0, "<s>": 1, "a": 2}}}"#;
+
+    #[test]
+    fn a_decoder_that_is_cut_off_is_an_error_and_no_panic_of_the_library() {
+        let whole = TOKENIZER.replacen(
+            r#""model""#,
+            r#""decoder": {"type": "Fuse", 7}, "model""#,
+            1,
+        );
+        let error = LlmProcessor::from_bytes(whole.as_bytes(), None).unwrap_err();
+        assert!(error.to_string().contains("cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_names_an_unknown_token_is_an_error_and_no_panic_of_the_library() -> Result<()>
+    {
+        let good = LlmProcessor::from_bytes(TOKENIZER.as_bytes(), None)?;
+        assert_eq!(good.encode("a")?, [1, 2]);
+        let bad = TOKENIZER.replacen(r#"{"<s>": {"id": "<s>""#, r#"{"<x>": {"id": "<x>""#, 1);
+        let failed = LlmProcessor::from_bytes(bad.as_bytes(), None)
+            .and_then(|processor| processor.encode("a"));
+        assert!(matches!(failed, Err(Error::Tokenizer(_))));
+        Ok(())
+    }
 }

@@ -7,8 +7,10 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
+use image::error::{DecodingError, ImageFormatHint};
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Rgb, RgbImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb,
+    RgbImage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +215,14 @@ impl std::fmt::Debug for Image {
 fn decode(bytes: &[u8], options: DecodeOptions) -> std::result::Result<Image, ImageError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        let complaint = format!("it is {width}×{height} pixels large, there is nothing in it");
+        let error = DecodingError::new(ImageFormatHint::Unknown, complaint);
+        return Err(ImageError::Decoding(error));
+    }
+    // `into_decoder` checks what the decoder itself allocates; the picture is allocated behind its back.
+    Limits::default().reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut picture = DynamicImage::from_decoder(decoder)?;
     if options.exif == ExifPolicy::Apply {
@@ -268,6 +278,44 @@ mod tests {
         );
         let again = Image::from_bytes(&first.to_png()?, DecodeOptions::default())?;
         assert!(first == again);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_of_a_picture_without_pixels_is_refused() -> Result<()> {
+        let mut gif = Vec::new();
+        DynamicImage::from(Image::filled(1, 1, [9; 3])?.rgb().clone())
+            .write_to(&mut Cursor::new(&mut gif), ImageFormat::Gif)
+            .map_err(|source| Error::Image {
+                what: "test".into(),
+                source,
+            })?;
+        gif[8..10].copy_from_slice(&0u16.to_le_bytes());
+        let error = Image::from_bytes(&gif, DecodeOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("1×0"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_header_that_claims_gigabytes_is_refused_before_they_are_allocated() -> Result<()> {
+        let mut bmp = Vec::new();
+        Image::filled(1, 1, [9; 3])?
+            .rgb()
+            .write_to(&mut Cursor::new(&mut bmp), ImageFormat::Bmp)
+            .map_err(|source| Error::Image {
+                what: "test".into(),
+                source,
+            })?;
+        bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&60_000u32.to_le_bytes());
+        let error = Image::from_bytes(&bmp, DecodeOptions::default()).unwrap_err();
+        let Error::Image {
+            source: ImageError::Limits(_),
+            ..
+        } = error
+        else {
+            panic!("{error}");
+        };
         Ok(())
     }
 
