@@ -304,6 +304,26 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
         .await?;
     assert_eq!(reply["found"], true, "{reply:#}");
     assert!(plain(&reply).contains("from_utf8"), "{reply:#}");
+    // On a method's name, behind it, and inside the arguments of a call. (`|` is the cursor.)
+    for (marked, mark) in [
+        ("vec![1].pu|sh(2)", "fn push"),
+        ("vec![1].push|", "fn push"),
+        ("vec![1].push(|", "fn push"),
+        ("vec![1].insert(0, |2)", "fn insert"),
+        ("String::from_utf8(|vec![])", "fn from_utf8"),
+        ("Tensor::zeros((2, 3), |", "fn zeros"),
+    ] {
+        let at = marked.find('|').context("no cursor")?;
+        let question = json!({ "code": marked.replacen('|', "", 1), "cursor_pos": at });
+        let reply = kernel.ask("inspect_request", question).await?;
+        assert!(plain(&reply).contains(mark), "{marked}: {reply:#}");
+        assert!(
+            reply["data"]["text/html"]
+                .as_str()
+                .is_some_and(|html| html.contains("<code")),
+            "{marked}: {reply:#}"
+        );
+    }
     let reply = kernel
         .ask("inspect_request", json!({ "code": "   ", "cursor_pos": 1 }))
         .await?;
@@ -459,19 +479,25 @@ fn vs_codes_order_of_messages() -> Result<()> {
             )
             .await?;
         kernel.wait_for_text(&id, "begun").await?;
-        let completion = json!({ "code": "is_complete", "cursor_pos": 11 });
-        let question = kernel
-            .send("is_complete_request", json!({ "code": "1 +" }))
-            .await?;
-        assert_eq!(kernel.reply(&question, WARM).await?["status"], "incomplete");
-        let asked = kernel.send("complete_request", completion).await?;
+        // All of these are answered while the cell runs, and know what was there before it.
+        let question = json!({ "code": "1 +" });
+        let reply = kernel.ask("is_complete_request", question).await?;
+        assert_eq!(reply["status"], "incomplete");
+        let question = json!({ "code": "x.leading_z", "cursor_pos": 11 });
+        let reply = kernel.ask("complete_request", question).await?;
+        assert!(
+            reply["matches"].to_string().contains("leading_zeros"),
+            "{reply:#}"
+        );
+        let question = json!({ "code": "x.pow(2)", "cursor_pos": 6, "detail_level": 0 });
+        let reply = kernel.ask("inspect_request", question).await?;
+        assert!(plain(&reply).contains("fn pow"), "{reply:#}");
         assert_eq!(
             kernel.ask_control("interrupt_request", json!({})).await?["status"],
             "ok"
         );
         let ran = kernel.finish(&id).await?;
         assert_eq!(ran.reply["ename"], "Interrupted", "{:#}", ran.reply);
-        assert_eq!(kernel.reply(&asked, WARM).await?["status"], "ok");
         let ran = kernel.run_with(cell("x + 22")).await?.ok()?;
         assert_eq!(plain(ran.first("execute_result")), "42");
         assert_eq!(ran.reply["execution_count"], 3);

@@ -1,10 +1,10 @@
 //! The five sockets and who answers what.
 //!
-//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute, complete and inspect go
-//! to the [`worker`](super::worker) in order. Control: interrupt and shutdown, also while a cell runs.
+//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute goes
+//! to the [`worker`](super::worker) in order, and so do complete and inspect unless they would wait for a cell. Control: interrupt and shutdown, also while a cell runs.
 //! Stdin carries the questions of cells; heartbeat echoes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ use jupyter_zmq_client::{
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::aids::{self, AidsSlot};
 use super::history::History;
 use super::iopub::{self, Outbox};
 use super::lifetime;
 use super::stdin::Stdin;
 use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
-use crate::session::{Completeness, completeness};
+use crate::session::{Aids, Completeness, completeness};
 
 /// How long an interrupted cell may go on before the user is told what to do.
 const GRACE: Duration = Duration::from_secs(2);
@@ -79,6 +80,9 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
     let dropped = Arc::new(Dropped::default());
     let (stop, mut stopped) = mpsc::unbounded_channel();
     let (worker_done, worker_gone) = oneshot::channel::<()>();
+    let (cells, aids) = (Arc::default(), AidsSlot::default());
+    let (past_the_worker, questions) = mpsc::unbounded_channel();
+    tokio::spawn(answer_past_the_worker(questions));
     let (typed, answers) = crossbeam_channel::unbounded();
 
     let worker = Worker {
@@ -90,6 +94,8 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
             answers,
         },
         running: running.clone(),
+        cells: Arc::clone(&cells),
+        aids: aids.clone(),
         history: history.clone(),
         ending: ending.clone(),
     };
@@ -98,6 +104,9 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         outbox: outbox.clone(),
         jobs: jobs.clone(),
         running: running.clone(),
+        cells,
+        aids,
+        past_the_worker,
         history,
         stop: stop.clone(),
     };
@@ -186,6 +195,19 @@ fn lock(running: &RunningCell) -> std::sync::MutexGuard<'_, Option<Running>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A question about code, who asked it and who knows.
+type Question = (Desk, Arc<Request>, Aids);
+
+/// Answers questions one after the other while cells run.
+async fn answer_past_the_worker(mut questions: mpsc::UnboundedReceiver<Question>) {
+    while let Some((desk, request, aids)) = questions.recv().await {
+        let asked = request.clone();
+        let content = tokio::task::spawn_blocking(move || aids::reply(&aids, &asked)).await;
+        let content = content.unwrap_or_else(|_| json!({ "status": "error" }));
+        desk.answer(&request, content).await;
+    }
+}
+
 /// What answers requests on one socket.
 #[derive(Clone)]
 struct Desk {
@@ -193,6 +215,9 @@ struct Desk {
     outbox: Outbox,
     jobs: Sender<Job>,
     running: RunningCell,
+    cells: Arc<AtomicUsize>,
+    aids: AidsSlot,
+    past_the_worker: mpsc::UnboundedSender<Question>,
     history: Arc<Mutex<History>>,
     stop: mpsc::UnboundedSender<&'static str>,
 }
@@ -201,9 +226,11 @@ impl Desk {
     async fn handle(&self, request: Request) {
         let request = Arc::new(request);
         match request.kind() {
-            "execute_request" => self.queue(Job::Execute(request)),
-            "complete_request" => self.queue(Job::Complete(request)),
-            "inspect_request" => self.queue(Job::Inspect(request)),
+            "execute_request" => {
+                self.cells.fetch_add(1, Ordering::AcqRel);
+                self.queue(Job::Execute(request));
+            }
+            "complete_request" | "inspect_request" => self.aid(request),
             "is_complete_request" => {
                 let content = match completeness(request.text("code")) {
                     Completeness::Complete => json!({ "status": "complete" }),
@@ -252,6 +279,21 @@ impl Desk {
                 log(&format!("no answer to {kind}: it is not known here"));
                 self.enclose(&request, None).await;
             }
+        }
+    }
+
+    /// Has a question about code answered: by the worker, or past it if that has a cell to run.
+    fn aid(&self, request: Arc<Request>) {
+        let aids = self.aids.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cells.load(Ordering::Acquire) > 0
+            && let Some(aids) = aids.clone()
+        {
+            // The task ends only with the process.
+            let _ = self.past_the_worker.send((self.clone(), request, aids));
+        } else if request.kind() == "complete_request" {
+            self.queue(Job::Complete(request));
+        } else {
+            self.queue(Job::Inspect(request));
         }
     }
 

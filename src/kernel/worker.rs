@@ -5,7 +5,7 @@
 //! A job's answer is: `busy`, the outputs, the reply on shell, `idle`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ use jupyter_protocol::JupyterMessage;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::cursor;
+use super::aids::{self, AidsSlot};
 use super::history::History;
 use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
-    CellError, CellErrorKind, Display, Event, Inspection, Interrupter, Session, SessionConfig,
-    SessionError, StartEvent,
+    CellError, CellErrorKind, Display, Event, Interrupter, Session, SessionConfig, SessionError,
+    StartEvent,
 };
 
 /// What the shell and control sockets ask of the session.
@@ -63,6 +63,10 @@ pub struct Worker {
     pub stdin: Stdin,
     /// Filled while a cell runs.
     pub running: RunningCell,
+    /// How many cells run or wait to.
+    pub cells: Arc<AtomicUsize>,
+    /// Filled while there is a session that can be asked beside its cells.
+    pub aids: AidsSlot,
     /// Cells that were run.
     pub history: Arc<Mutex<History>>,
     /// Set when the kernel ends: what still waits is not begun.
@@ -132,14 +136,14 @@ enum News {
 
 /// The error triple of Jupyter.
 #[derive(Debug, Clone)]
-struct Failure {
+pub(super) struct Failure {
     ename: String,
     evalue: String,
     traceback: Vec<String>,
 }
 
 impl Failure {
-    fn plain(ename: &str, evalue: String) -> Failure {
+    pub(super) fn plain(ename: &str, evalue: String) -> Failure {
         let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {evalue}")];
         Failure {
             ename: ename.to_owned(),
@@ -250,6 +254,11 @@ impl Desk {
                         Some(format!("prelude ready after {}", seconds(took))),
                     );
                 }
+                *self
+                    .worker
+                    .aids
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = session.aids();
                 Engine::Ready(Box::new(session))
             }
             Err(error) => {
@@ -318,6 +327,7 @@ impl Desk {
                 self.open(cause);
                 self.fail(cause, failure, count);
                 self.close(cause);
+                self.cell_done();
             }
             Job::Complete(cause) | Job::Inspect(cause) => self.answer(cause, error_reply(failure)),
             Job::CancelWaiting | Job::Stop => {}
@@ -326,13 +336,16 @@ impl Desk {
 
     fn work(&mut self, session: &mut Session, job: Job) {
         match job {
-            Job::Execute(cause) => self.execute(session, &cause),
+            Job::Execute(cause) => {
+                self.execute(session, &cause);
+                self.cell_done();
+            }
             Job::Complete(cause) => {
-                let content = complete(session, &cause);
+                let content = aids::complete(&cause, |code, at| session.complete(code, at));
                 self.answer(&cause, content);
             }
             Job::Inspect(cause) => {
-                let content = inspect(session, &cause);
+                let content = aids::inspect(&cause, |code, at| session.inspect(code, at));
                 self.answer(&cause, content);
             }
             Job::CancelWaiting | Job::Stop => {}
@@ -402,7 +415,8 @@ impl Desk {
     fn explain(&mut self, session: &mut Session, cause: &Arc<Request>, name: &str, count: usize) {
         match session.inspect(name, name.len()) {
             Ok(Some(found)) => {
-                let page = json!({ "source": "page", "data": documentation(found), "start": 0 });
+                let page =
+                    json!({ "source": "page", "data": aids::documentation(found), "start": 0 });
                 self.reply(cause, json!({
                     "status": "ok", "execution_count": count, "payload": [page], "user_expressions": {},
                 }));
@@ -478,8 +492,14 @@ impl Desk {
         for job in cells {
             if let Job::Execute(cause) = job {
                 self.answer(&cause, json!({ "status": "aborted" }));
+                self.cell_done();
             }
         }
+    }
+
+    /// One cell less that a question about code would have to wait for.
+    fn cell_done(&self) {
+        self.worker.cells.fetch_sub(1, Ordering::AcqRel);
     }
 
     fn answer(&self, cause: &Request, content: Value) {
@@ -571,61 +591,13 @@ fn user_expressions(session: &mut Session, cause: &Request) -> Value {
     Value::Object(answers)
 }
 
-fn cursor_byte(cause: &Request, code: &str) -> usize {
-    let end = code.chars().count();
-    let points = cause
-        .integer("cursor_pos")
-        .and_then(|at| usize::try_from(at).ok())
-        .unwrap_or(end);
-    cursor::to_bytes(code, points)
-}
-
-fn complete(session: &mut Session, cause: &Request) -> Value {
-    let code = cause.text("code");
-    let at = cursor_byte(cause, code);
-    let found = match session.complete(code, at) {
-        Ok(found) => found,
-        Err(error) => return error_reply(&Failure::plain("CompletionError", error.to_string())),
-    };
-    let (start, end) = (
-        cursor::to_points(code, found.start),
-        cursor::to_points(code, found.end),
-    );
-    let matches: Vec<&str> = found.items.iter().map(|item| item.text.as_str()).collect();
-    let types: Vec<Value> = found
-        .items
-        .iter()
-        .map(|item| json!({ "text": item.text, "type": item.kind, "signature": item.label, "start": start, "end": end }))
-        .collect();
-    json!({
-        "status": "ok", "matches": matches, "cursor_start": start, "cursor_end": end,
-        "metadata": { "_jupyter_types_experimental": types },
-    })
-}
-
-fn inspect(session: &mut Session, cause: &Request) -> Value {
-    let code = cause.text("code");
-    let at = cursor_byte(cause, code);
-    match session.inspect(code, at) {
-        Ok(Some(found)) => {
-            json!({ "status": "ok", "found": true, "data": documentation(found), "metadata": {} })
-        }
-        Ok(None) => json!({ "status": "ok", "found": false, "data": {}, "metadata": {} }),
-        Err(error) => error_reply(&Failure::plain("InspectError", error.to_string())),
-    }
-}
-
-fn documentation(found: Inspection) -> Value {
-    json!({ "text/plain": found.plain, "text/html": found.html })
-}
-
 /// The name in a cell that is `?name` and nothing else: no Rust code begins with `?`.
 fn asked_about(code: &str) -> Option<&str> {
     let name = code.trim().strip_prefix('?')?.trim();
     (!name.is_empty() && !name.contains('\n')).then_some(name)
 }
 
-fn error_reply(failure: &Failure) -> Value {
+pub(super) fn error_reply(failure: &Failure) -> Value {
     let mut content = failure.content();
     content["status"] = json!("error");
     content

@@ -13,6 +13,7 @@ use crossbeam_channel::Receiver;
 use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
 use serde_json::Value;
 
+use super::aids::{self, Aids};
 use super::direct::{Analysis, Direct, Done, Setting, Trouble};
 use super::error::SessionError;
 use super::event::{Display, Event, StreamName};
@@ -25,9 +26,7 @@ use super::prelude_source::PreludeSource;
 use super::report::{self, CellSource, Diagnostic};
 use super::streams::{Message, Streams};
 use super::toolchain::{self, Toolchain};
-use super::{
-    Completeness, Completion, Completions, Inspection, SessionConfig, StartEvent, Variable,
-};
+use super::{Completeness, Completions, Inspection, SessionConfig, StartEvent, Variable};
 use super::{analysis, child, stand_in, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
@@ -391,28 +390,16 @@ impl Session {
     ) -> Result<Completions, SessionError> {
         let cursor = floor_char(code, cursor_byte);
         let found = self.analyse(|engine| match engine {
-            Engine::Direct(direct) => direct.complete(code, cursor),
+            Engine::Direct(direct) => direct.questions().complete(code, cursor),
             Engine::Evcxr(context) => context
                 .completions(code, cursor)
                 .map_err(|error| error.to_string()),
         })?;
-        let items = found
-            .completions
-            .into_iter()
-            .map(|item| Completion {
-                text: item.code,
-                label: item.label,
-                kind: item.kind,
-            })
-            .collect();
-        Ok(Completions {
-            start: found.start_offset,
-            end: found.end_offset,
-            items,
-        })
+        Ok(aids::proposals(found))
     }
 
-    /// What is known of the name at the cursor, which is a byte offset into `code`; `None` if nothing is.
+    /// What is known of the name at the cursor, which is a byte offset into `code`, or of the function in whose arguments
+    /// the cursor stands; `None` if nothing is.
     ///
     /// # Errors
     /// [`SessionError::Engine`] if rust-analyzer refuses.
@@ -421,17 +408,23 @@ impl Session {
         code: &str,
         cursor_byte: usize,
     ) -> Result<Option<Inspection>, SessionError> {
-        let end = end_of_name(code, floor_char(code, cursor_byte));
-        if code[..end].trim().is_empty() {
-            return Ok(None); // evcxr calls it an error to ask about nothing
+        aids::inspection(code, cursor_byte, |end| {
+            self.analyse(|engine| match engine {
+                Engine::Direct(direct) => direct.questions().hover(code, end),
+                Engine::Evcxr(context) => context
+                    .hover_at(code, end)
+                    .map_err(|error| error.to_string()),
+            })
+            .map_err(|error| error.to_string())
+        })
+    }
+
+    /// The same from other threads, also while a cell runs; `None` if the engine can't.
+    pub fn aids(&self) -> Option<Aids> {
+        match &self.engine {
+            Engine::Direct(direct) => Some(Aids::new(direct.questions_later())),
+            Engine::Evcxr(_) => None,
         }
-        let (plain, html) = self.analyse(|engine| match engine {
-            Engine::Direct(direct) => direct.hover(code, end),
-            Engine::Evcxr(context) => context
-                .hover_at(code, end)
-                .map_err(|error| error.to_string()),
-        })?;
-        Ok((plain != "No documentation found").then_some(Inspection { plain, html }))
     }
 
     fn analyse<T>(
@@ -749,12 +742,4 @@ fn floor_char(text: &str, byte: usize) -> usize {
         at -= 1;
     }
     at
-}
-
-/// One past the end of the name that `byte` lies in or follows.
-fn end_of_name(code: &str, byte: usize) -> usize {
-    let rest = &code[byte..];
-    byte + rest
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(rest.len())
 }

@@ -15,9 +15,10 @@
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
-//! - `analysis`: what of the prelude rust-analyzer is shown
+//! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
 //! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
 
+mod aids;
 mod analysis;
 mod child;
 mod direct;
@@ -38,10 +39,12 @@ mod source_map;
 mod stand_in;
 mod streams;
 mod syntax;
+mod targets;
 mod toolchain;
 
 use std::path::PathBuf;
 
+pub use aids::Aids;
 pub use engine::Session;
 pub use error::SessionError;
 pub use event::{Display, Event, StreamName};

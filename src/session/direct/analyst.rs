@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -48,12 +49,21 @@ enum Ask {
         cursor: usize,
         reply: Sender<Result<(String, String), String>>,
     },
+    End,
 }
 
 /// The thread that owns evcxr.
 pub(crate) struct Analyst {
-    asks: Option<Sender<Ask>>,
+    questions: Questions,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The way to that thread, from any other. What the session knew when its last cell began stands before the code that is
+/// asked about.
+#[derive(Clone)]
+pub(crate) struct Questions {
+    asks: Sender<Ask>,
+    known: Arc<Mutex<String>>,
 }
 
 impl Analyst {
@@ -63,36 +73,53 @@ impl Analyst {
             .name("analysis".to_owned())
             .spawn(move || Desk::new(analysis).work(&inbox));
         Analyst {
-            asks: Some(asks),
+            questions: Questions {
+                asks,
+                known: Arc::default(),
+            },
             thread: thread.ok(),
         }
     }
 
-    fn ask(&self, ask: Ask) {
-        if let Some(asks) = &self.asks {
-            // Without a thread the reply's sender is dropped, and the question answered by that.
-            let _ = asks.send(ask);
-        }
+    /// For other threads.
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// Says whether a cell runs.
     pub(crate) fn busy(&self, busy: bool) {
-        self.ask(Ask::Busy(busy));
+        self.questions.ask(Ask::Busy(busy));
     }
 
     /// Says which crates the session has added.
     pub(crate) fn depend(&self, dependencies: &BTreeMap<String, String>) {
-        self.ask(Ask::Depend(dependencies.clone()));
+        self.questions.ask(Ask::Depend(dependencies.clone()));
     }
 
-    /// Proposals for the cursor in `code`, with offsets into it. `prefix` is what the session knows.
-    pub(crate) fn complete(
-        &self,
-        prefix: &str,
-        code: &str,
-        cursor: usize,
-    ) -> Result<Completions, String> {
-        let whole = Prefixed::new(prefix, code, cursor);
+    /// Says what the session knows: items and variables as code.
+    pub(crate) fn know(&self, prefix: String) {
+        *self
+            .questions
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = prefix;
+    }
+}
+
+impl Questions {
+    fn ask(&self, ask: Ask) {
+        // Without a thread the reply's sender is dropped, and the question answered by that.
+        let _ = self.asks.send(ask);
+    }
+
+    fn prefixed(&self, code: &str, cursor: usize) -> Prefixed {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Prefixed::new(&known, code, cursor)
+    }
+
+    /// Proposals for the cursor in `code`, with offsets into it.
+    pub(crate) fn complete(&self, code: &str, cursor: usize) -> Result<Completions, String> {
+        let whole = self.prefixed(code, cursor);
         let (reply, answer) = bounded(1);
         self.ask(Ask::Complete {
             code: whole.code,
@@ -106,13 +133,8 @@ impl Analyst {
     }
 
     /// Text and HTML about the name that ends at the cursor.
-    pub(crate) fn hover(
-        &self,
-        prefix: &str,
-        code: &str,
-        cursor: usize,
-    ) -> Result<(String, String), String> {
-        let whole = Prefixed::new(prefix, code, cursor);
+    pub(crate) fn hover(&self, code: &str, cursor: usize) -> Result<(String, String), String> {
+        let whole = self.prefixed(code, cursor);
         let (reply, answer) = bounded(1);
         self.ask(Ask::Hover {
             code: whole.code,
@@ -125,7 +147,8 @@ impl Analyst {
 
 impl Drop for Analyst {
     fn drop(&mut self) {
-        drop(self.asks.take());
+        // Others may still hold the way to the thread.
+        self.questions.ask(Ask::End);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -214,7 +237,7 @@ impl Desk {
                         busy = true;
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Ask::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

@@ -51,7 +51,7 @@ use super::stand_in::{self, Settings};
 use super::syntax;
 use super::toolchain::Toolchain;
 
-pub(crate) use analyst::Analysis;
+pub(crate) use analyst::{Analysis, Questions};
 
 /// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
 const BORROWED: [&str; 8] = [
@@ -220,6 +220,7 @@ impl Direct {
         if syntax::has_code(rust) {
             clock.lap("parse");
             done.notes.extend(self.learn());
+            self.analyst.know(self.known());
             clock.lap("types");
             self.run_rust(rust, &mut clock, &mut done)?;
         }
@@ -588,8 +589,7 @@ impl Direct {
     }
 
     /// The session as rust-analyzer needs it before the code it is asked about.
-    fn analysis_prefix(&mut self) -> String {
-        self.learn();
+    fn known(&self) -> String {
         let mut prefix = self.state.items.code();
         for (name, variable) in &self.state.variables {
             if let Some(ty) = &variable.written {
@@ -600,20 +600,16 @@ impl Direct {
         prefix
     }
 
-    /// Proposals for the cursor, with offsets into `code`.
-    pub(crate) fn complete(
-        &mut self,
-        code: &str,
-        cursor: usize,
-    ) -> Result<evcxr::Completions, String> {
-        let prefix = self.analysis_prefix();
-        self.analyst.complete(&prefix, code, cursor)
+    /// The way to rust-analyzer, told of all cells so far.
+    pub(crate) fn questions(&mut self) -> &Questions {
+        self.learn();
+        self.analyst.know(self.known());
+        self.analyst.questions()
     }
 
-    /// Text and HTML about the name that ends at `cursor`.
-    pub(crate) fn hover(&mut self, code: &str, cursor: usize) -> Result<(String, String), String> {
-        let prefix = self.analysis_prefix();
-        self.analyst.hover(&prefix, code, cursor)
+    /// The same for other threads, also while a cell runs.
+    pub(crate) fn questions_later(&self) -> Questions {
+        self.analyst.questions().clone()
     }
 }
 

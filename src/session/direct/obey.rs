@@ -100,10 +100,9 @@ impl Direct {
             }
             "last_compile_dir" => say(self.compiler.folder().display().to_string()),
             "doc" => {
-                let analysis = self.analysis_prefix();
                 let (plain, html) = self
-                    .analyst
-                    .hover(&analysis, arguments, arguments.len())
+                    .questions()
+                    .hover(arguments, arguments.len())
                     .map_err(refused)?;
                 let mut display = Display::text(plain);
                 display.data.insert("text/html".to_owned(), html.into());
