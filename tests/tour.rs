@@ -3,68 +3,28 @@
 
 #![allow(clippy::print_stdout)] // figures for whoever reads the log
 
+mod notebook_support;
 mod session_support;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use glassbox::session::{CellErrorKind, Event};
-use serde_json::Value;
+use notebook_support::Executed;
 use session_support::TestSession;
 
 /// What the README promises of the captions of held-out pictures, all attributes together.
-const GOAL_PERCENT: u32 = 90;
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
-        _ => String::new(),
-    }
-}
-
-/// Every output of the notebook under this MIME type, in order.
-fn shown(notebook: &Value, mime: &str) -> Vec<String> {
-    notebook["cells"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|cell| cell["outputs"].as_array())
-        .flatten()
-        .filter_map(|output| output["data"].get(mime))
-        .map(text_of)
-        .collect()
-}
+const GOAL_PERCENT: f64 = 90.0;
 
 #[test]
 fn the_tour_trains_and_captions() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let folder = tempfile::tempdir().unwrap();
     let begin = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_glassbox"))
-        .current_dir(root)
-        .args([
-            "run",
-            "notebooks/00_tour.ipynb",
-            "--html",
-            "--timeout",
-            "900",
-            "--output",
-        ])
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "the tour failed:\n{said}");
+    let tour = Executed::of("00_tour.ipynb", &[]);
     println!(
         "the tour took {:.0} s in all",
         begin.elapsed().as_secs_f64()
     );
 
-    let text = std::fs::read_to_string(folder.path().join("00_tour.ipynb")).unwrap();
-    let notebook: Value = serde_json::from_str(&text).unwrap();
-    let pages = shown(&notebook, "text/html");
+    let pages = tour.shown("text/html");
     let has = |what: &str| pages.iter().any(|page| page.contains(what));
     assert!(
         has("trainable") && has("image_encoder"),
@@ -89,40 +49,20 @@ fn the_tour_trains_and_captions() {
     );
 
     // The last line with a figure says how good it is now; the notebook itself has checked it.
-    let streams: String = notebook["cells"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|cell| cell["outputs"].as_array())
-        .flatten()
-        .map(|output| text_of(&output["text"]))
-        .collect();
-    let line = streams
-        .lines()
-        .find(|line| line.starts_with("all attributes right:"))
-        .expect(&streams);
-    let figures: Vec<u32> = line
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok())
-        .collect();
+    let line = tour.line("all attributes right:");
+    let figures = tour.numbers("all attributes right:");
     println!("{line}");
     let [before, after] = figures[..] else {
         panic!("{line}")
     };
     assert!(
-        before < 30,
+        before < 30.0,
         "the untrained model is too good to be untrained: {line}"
     );
     assert!(after >= GOAL_PERCENT, "{line}");
 
-    let page = std::fs::read_to_string(folder.path().join("00_tour.html")).unwrap();
-    assert!(page.contains("data:image/png;base64,"));
-    for outside in ["src=\"http", "href=\"http://", "<script src", "@import"] {
-        assert!(
-            !page.contains(outside),
-            "the page is not self-contained: {outside}"
-        );
-    }
+    assert!(tour.page().contains("data:image/png;base64,"));
+    tour.assert_self_contained();
 }
 
 #[test]

@@ -25,6 +25,11 @@ pub fn short(value: f64) -> String {
     significant(value, 3)
 }
 
+/// The label of an axis' tick: as [`float`], with zero where adding steps up left a rest of rounding.
+pub fn tick(value: f64) -> String {
+    float(if value.abs() < 1e-14 { 0.0 } else { value })
+}
+
 fn significant(value: f64, digits: i32) -> String {
     let size = value.abs();
     if value.is_nan() {
@@ -110,6 +115,11 @@ mod tests {
             [0, 12, 123, 1234, 62_914_560].map(count),
             ["0", "12", "123", "1,234", "62,914,560"]
         );
+    }
+
+    #[test]
+    fn a_tick_at_zero_shows_no_rest_of_rounding() {
+        assert_eq!([-1.11e-16, 0.2, 1e-8].map(tick), ["0", "0.2", "1.00e−8"]);
     }
 
     #[test]

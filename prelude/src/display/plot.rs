@@ -324,8 +324,8 @@ impl LinePlot {
             .axis_desc_style(font)
             .x_labels(8)
             .y_labels(6);
-        mesh.x_label_formatter(&|value| number::float(*value))
-            .y_label_formatter(&|value| number::float(*value));
+        mesh.x_label_formatter(&|value| number::tick(*value))
+            .y_label_formatter(&|value| number::tick(*value));
         mesh.x_desc(self.x_label.as_str())
             .y_desc(self.y_label.as_str())
             .draw()?;

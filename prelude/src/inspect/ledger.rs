@@ -291,13 +291,19 @@ impl Render for GradientLedger {
     }
 }
 
-/// A name without what every LoRA factor's name has in PEFT's files: the state must have room beside it.
-fn short_name(name: &str) -> String {
+/// A name, small and without what every LoRA factor's name has in PEFT's files: state and norms must have room beside it.
+fn small_name(name: &str) -> Cell {
     let short = name.replacen("base_model.model.", "", 1);
-    match short.strip_suffix(".weight") {
-        Some(factor) if factor.contains(".lora_") => factor.to_owned(),
-        _ => short,
-    }
+    let short = match short.strip_suffix(".weight") {
+        Some(factor) if factor.contains(".lora_") => factor,
+        _ => &short,
+    };
+    let markup = format!(
+        "<code style=\"font-family:{};font-size:11px;white-space:pre\">{}</code>",
+        html::MONO,
+        escape(short)
+    );
+    Cell::with_html(short, markup)
 }
 
 fn row(entry: &LedgerEntry) -> Vec<Cell> {
@@ -308,7 +314,7 @@ fn row(entry: &LedgerEntry) -> Vec<Cell> {
     };
     // The last cell is cut off when no entry has an update.
     vec![
-        Cell::code(short_name(&entry.name)),
+        small_name(&entry.name),
         state,
         entry.count.into(),
         Cell::figure(number::float(entry.weight_norm)),

@@ -129,8 +129,8 @@ impl EmbeddingPca {
             .axis_desc_style(font.clone())
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|value| number::float(*value))
-            .y_label_formatter(&|value| number::float(*value))
+            .x_label_formatter(&|value| number::tick(*value))
+            .y_label_formatter(&|value| number::tick(*value))
             .x_desc(format!("component 1 · {}", number::percent(self.shares.0)))
             .y_desc(format!("component 2 · {}", number::percent(self.shares.1)))
             .draw()?;
