@@ -12,7 +12,7 @@
 //! # Layout
 //! - [`commands`], [`obey`]: the lines of a cell that are not Rust, and what they do
 //! - [`items`], [`source`]: from a cell to a crate
-//! - [`compiler`], [`process`]: from a crate to a library that runs
+//! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
 //! - [`clock`]: where the time goes
 //! - [`analyst`]: evcxr, for what it is asked while nothing runs
@@ -25,6 +25,7 @@ mod items;
 mod notes;
 mod obey;
 mod process;
+mod repair;
 mod source;
 mod types;
 
@@ -36,11 +37,11 @@ use std::time::Duration;
 
 use analyst::Analyst;
 use clock::Clock;
-use compiler::{Compiler, Failure, Goal};
+use compiler::Compiler;
 use items::Items;
-use notes::{borrows, not_kept, redefined, unwritable};
+use notes::{not_kept, redefined, unwritable};
 use process::Process;
-use source::{Line, Plan, Show, Source, Stored, Use};
+use source::{Plan, Source, Stored};
 use types::{Names, Type};
 
 use super::child::{self, INTERRUPT_FILE};
@@ -52,13 +53,6 @@ use super::syntax;
 use super::toolchain::Toolchain;
 
 pub(crate) use analyst::{Analysis, Questions};
-
-/// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
-const BORROWED: [&str; 8] = [
-    "E0373", "E0499", "E0502", "E0505", "E0506", "E0521", "E0597", "E0716",
-];
-/// So often is a cell compiled again because of what the compiler said of generated lines.
-const ATTEMPTS: usize = 12;
 
 /// Runs the cells of one session.
 pub(crate) struct Direct {
@@ -287,117 +281,6 @@ impl Direct {
         self.account(state, &plan, &source, &library, clock, done)
     }
 
-    /// Compiles a cell, and again as long as what the compiler says concerns only generated lines that can be helped.
-    fn compile(
-        &mut self,
-        state: &mut State,
-        plan: &mut Plan,
-        clock: &mut Clock,
-        done: &mut Done,
-    ) -> Result<(Source, Option<PathBuf>), Trouble> {
-        plan.find_uses(&self.written(state));
-        for _ in 0..ATTEMPTS {
-            let source = plan.source(&state.items, &self.written(state), self.cells + 1);
-            self.last_source.clone_from(&source.text);
-            let goal = match source.function {
-                Some(_) => Goal::Library,
-                None => Goal::Check,
-            };
-            match self.compiler.compile(&source.text, goal) {
-                Ok(compiled) => {
-                    clock.add("rustc", compiled.rustc);
-                    if compiled.library.is_some() {
-                        clock.add("link", compiled.link);
-                    }
-                    self.cells += 1;
-                    return Ok((source, compiled.library));
-                }
-                Err(Failure::Broken(_)) if self.session.join(INTERRUPT_FILE).exists() => {
-                    return Err(Trouble::Interrupted);
-                }
-                Err(Failure::Broken(reason)) => return Err(Trouble::Refused(reason)),
-                Err(Failure::Errors(errors)) => {
-                    clock.lap("rustc");
-                    if !self.help(state, plan, &source, &errors, &mut done.notes)? {
-                        return Err(Trouble::Errors(own(errors, &source)));
-                    }
-                }
-            }
-        }
-        Err(Trouble::Refused(
-            "the compiler goes on objecting to the code around the cell".to_owned(),
-        ))
-    }
-
-    /// Changes plan or state so that errors in generated lines go away; says whether it could.
-    fn help(
-        &mut self,
-        state: &mut State,
-        plan: &mut Plan,
-        source: &Source,
-        errors: &[Diagnostic],
-        notes: &mut Vec<String>,
-    ) -> Result<bool, Trouble> {
-        let mut helped = false;
-        for error in errors {
-            let code = error.code().unwrap_or_default();
-            if code == "E0728" && !plan.is_async {
-                plan.is_async = true;
-                if !state.dependencies.contains_key("tokio") {
-                    let config = r#"{ version = "1", features = ["rt", "rt-multi-thread"] }"#;
-                    state
-                        .dependencies
-                        .insert("tokio".to_owned(), config.to_owned());
-                    self.add_dependencies(state)?;
-                }
-                helped = true;
-                continue;
-            }
-            let borrowed = error
-                .lines()
-                .find_map(|line| match source.lines.get(&line) {
-                    Some(Line::Put(name)) if BORROWED.contains(&code) => Some(name),
-                    _ => None,
-                });
-            if let Some(name) = borrowed {
-                if plan.defines(name) {
-                    plan.drop_new(name);
-                    notes.push(borrows(name));
-                    helped = true;
-                }
-                continue;
-            }
-            let line = error
-                .primary_line()
-                .and_then(|line| source.lines.get(&line));
-            match (line, code) {
-                // The value is moved, or was never there.
-                (Some(Line::PutBack(name)), "E0382" | "E0381") => {
-                    let renews = plan.uses.get(name) == Some(&Use::Borrowed) && plan.assigns(name);
-                    let how = if renews { Use::Renewed } else { Use::Consumed };
-                    helped |= plan.uses.insert(name.clone(), how) != Some(how);
-                }
-                (Some(Line::Put(name)), "E0382" | "E0381" | "E0425" | "E0423" | "E0532") => {
-                    helped |= plan.defines(name);
-                    plan.drop_new(name);
-                }
-                (Some(Line::Take(name)), _) => {
-                    let Some(variable) = self.state.variables.remove(name) else {
-                        continue;
-                    };
-                    self.names.unlearn(&variable.type_name);
-                    return Err(Trouble::Refused(unwritable(name, &variable.type_name)));
-                }
-                (Some(Line::Show), "E0599") if plan.show == Show::Best => {
-                    plan.show = Show::Debug;
-                    helped = true;
-                }
-                _ => {}
-            }
-        }
-        Ok(helped)
-    }
-
     /// The variables whose types can be written, as generated code needs them.
     fn written(&self, state: &State) -> BTreeMap<String, Stored> {
         state
@@ -620,16 +503,4 @@ impl Drop for Direct {
             let _ = lesson.compiler.wait();
         }
     }
-}
-
-/// The errors in the cell itself if there are any; else all, with what errors in generated lines mean.
-fn own(errors: Vec<Diagnostic>, source: &Source) -> Vec<Diagnostic> {
-    let generated = |error: &Diagnostic| {
-        let line = error.primary_line()?;
-        source.lines.get(&line)
-    };
-    let (inner, outer): (Vec<Diagnostic>, Vec<Diagnostic>) = errors
-        .into_iter()
-        .partition(|error| generated(error).is_some());
-    if outer.is_empty() { inner } else { outer }
 }

@@ -114,7 +114,7 @@ impl Plan {
             let node = &statement.node;
             if let Some(binding) = ast::LetStmt::cast(node.clone()) {
                 if let Some(pattern) = binding.pat() {
-                    plan.bind(&pattern);
+                    plan.bind(&pattern, binding.let_else().is_some());
                 }
             } else if ast::Attr::can_cast(node.kind()) {
                 items.add_attribute(statement.code);
@@ -151,8 +151,9 @@ impl Plan {
         }
     }
 
-    fn bind(&mut self, pattern: &ast::Pat) {
-        let whole = matches!(pattern, ast::Pat::IdentPat(_));
+    /// Notes the variables of a pattern, which need not match if it is `refutable`.
+    fn bind(&mut self, pattern: &ast::Pat, refutable: bool) {
+        let whole = matches!(pattern, ast::Pat::IdentPat(_)) && !refutable;
         for name in pattern
             .syntax()
             .descendants()
@@ -161,7 +162,7 @@ impl Plan {
             let mutable = name.mut_token().is_some();
             let Some(name) = name.name() else { continue };
             let name = name.text().to_string();
-            // Inside a pattern `None` is a constant, not a new variable.
+            // `None` in a pattern that need not match is a constant, not a new variable.
             let constant = !whole && name.chars().next().is_some_and(char::is_uppercase);
             if !constant {
                 self.new.insert(name, mutable);
@@ -406,12 +407,12 @@ mod tests {
 
     #[test]
     fn nothing_but_comments_is_left_out() {
-        let plan = |code: &str| Plan::take(code, &mut Items::default()).plan;
-        assert!(plan("// only a comment\n/* and another */").is_empty());
+        let comments = "// only a comment\n/* and another */";
+        assert!(Plan::take(comments, &mut Items::default()).plan.is_empty());
         for code in ["fn broken( {", "1 } 2", "let a = 1; } fn g() {"] {
-            let whole = plan(code)
-                .source(&Items::default(), &BTreeMap::new(), 1)
-                .text;
+            let mut items = Items::default();
+            let plan = Plan::take(code, &mut items).plan;
+            let whole = plan.source(&items, &BTreeMap::new(), 1).text;
             let squeezed = |text: &str| text.split_whitespace().collect::<String>();
             let last = code.split_whitespace().next_back().unwrap_or_default();
             assert!(squeezed(&whole).contains(&squeezed(last)), "{whole}");
