@@ -94,10 +94,10 @@ impl<'a> Tokens<'a> {
         loop {
             let at = before.next()?;
             match self.lexed.kind(at) {
-                kind if kind == T![>] => depth += 1,
-                kind if kind == T![<] => depth -= 1,
+                T![>] => depth += 1,
+                T![<] => depth -= 1,
                 _ if depth > 0 => {}
-                kind if kind == T![:] || kind == T![!] => {}
+                T![:] | T![!] => {}
                 SyntaxKind::IDENT => return Some(at),
                 _ => return None,
             }
