@@ -236,6 +236,20 @@ class Stricter(jkt.KernelTests):
         )
         self.assertEqual([m["msg_type"] for m in outputs], ["display_data", "update_display_data"])
 
+    def test_a_cell_asks_for_input(self):
+        self.flush_channels()
+        message_id = self.kc.execute('let name = input("who? ")?; println!("got {name}");', allow_stdin=True)
+        question = self.kc.get_stdin_msg(timeout=90)
+        validate_message(question, "input_request", message_id)
+        self.assertEqual(question["content"], {"prompt": "who? ", "password": False})
+        self.kc.input("ferris")
+        _, outputs = self.collect(message_id)
+        self.assertEqual(self.text(outputs), "got ferris\n")
+
+    def test_input_without_anyone_to_ask_is_an_error(self):
+        reply, _ = self.run_cell('let name = input("who? ")?;', allow_stdin=False)
+        self.assertEqual(reply["status"], "error")
+
     def test_interrupt_stops_a_loop_that_looks_and_keeps_variables(self):
         self.run_cell("let survivor = 41;")
         self.flush_channels()
