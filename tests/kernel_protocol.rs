@@ -310,7 +310,7 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
         ("vec![1].push|", "fn push"),
         ("vec![1].push(|", "fn push"),
         ("vec![1].insert(0, |2)", "fn insert"),
-        ("String::from_utf8(|vec![])", "fn from_utf8"),
+        ("String::from_utf8(|)", "fn from_utf8"),
         ("Tensor::zeros((2, 3), |", "fn zeros"),
     ] {
         let at = marked.find('|').context("no cursor")?;
