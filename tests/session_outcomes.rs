@@ -289,6 +289,8 @@ fn after_the_process_died_the_next_cell_runs() {
     assert_eq!(failure.kind, CellErrorKind::Aborted { signal: 6 });
     assert_eq!(failure.state.lost, ["lost"]);
     assert!(failure.state.restarted && failure.state.to_string().contains("`lost`"));
+    assert_eq!(failure.state.replayable, 1);
+    assert!(traceback(&run).contains("`:replay`"), "{}", traceback(&run));
     assert_eq!(session.result_of("add(1)"), "2");
 
     let run =
@@ -299,12 +301,87 @@ fn after_the_process_died_the_next_cell_runs() {
     let run = session.run(
         "fn deep(n: u64) -> u64 { let block = [n; 1000]; if n == u64::MAX { 0 } else { deep(n + 1) + block[7] } }\ndeep(0)",
     );
-    assert!(
-        matches!(error(&run).kind, CellErrorKind::Aborted { .. }),
-        "{run:#?}"
+    assert_eq!(error(&run).ename, "StackOverflow", "{run:#?}");
+    assert_eq!(error(&run).kind, CellErrorKind::Aborted { signal: 6 });
+    // More than any address space holds, past the check for it in `Vec`.
+    let run = session.run(
+        "unsafe { let layout = std::alloc::Layout::from_size_align(1 << 62, 8)?; \
+         if std::alloc::alloc(layout).is_null() { std::alloc::handle_alloc_error(layout) } }",
     );
+    assert_eq!(error(&run).ename, "OutOfMemory", "{run:#?}");
+    assert!(error(&run).evalue.contains("4611"), "{run:#?}");
+    let run = session.run(
+        "struct Bomb; impl Drop for Bomb { fn drop(&mut self) { panic!(\"second\") } }\nlet _bomb = Bomb;\npanic!(\"first\");",
+    );
+    assert_eq!(error(&run).ename, "Aborted", "{run:#?}");
+    assert!(error(&run).evalue.contains("destructor"), "{run:#?}");
     // The prelude is loaded in the new process: its names and its displays work.
     assert_eq!(session.result_of("MimeBundle::text(\"back\")"), "back");
+}
+
+#[test]
+fn replay_runs_the_cells_again_that_defined_what_was_lost() {
+    let mut session = TestSession::start();
+    for cell in [
+        "fn half(x: f32) -> f32 { x / 2.0 }",
+        "let unrelated = { println!(\"not again\"); 1 };",
+        "let base = 8.0_f32;",
+        "let mut values = vec![half(base)];",
+        "values.push(1.5);\nprintln!(\"pushed to {}\", values.len());",
+        "let shared = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));",
+        "shared.store(7, std::sync::atomic::Ordering::Relaxed);",
+        "let broken: i32 = \"x\";",
+    ] {
+        session.run(cell);
+    }
+    assert_eq!(error(&session.run(":replay")).ename, "CommandError");
+    let run = session.run("std::process::abort();");
+    assert_eq!(
+        error(&run).state.lost,
+        ["base", "shared", "unrelated", "values"]
+    );
+    assert_eq!(error(&run).state.replayable, 5);
+
+    let listed = session.result_of(":replay values list");
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(
+        listed.contains("let base") && listed.contains("values.push"),
+        "{listed}"
+    );
+    let run = session.run(":replay values");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let told = short(&run).join("\n");
+    assert!(told.contains("replay 1 of 3: let base"), "{told}");
+    assert!(
+        told.contains("pushed to 2") && !told.contains("not again"),
+        "{told}"
+    );
+    assert_eq!(session.result_of("values"), "[4.0, 1.5]");
+
+    let run = session.run(":replay");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let told = short(&run).join("\n");
+    assert!(
+        told.contains("not again") && told.contains("`:replay all shared unrelated`"),
+        "{told}"
+    );
+    let number = "shared.load(std::sync::atomic::Ordering::Relaxed)";
+    assert_eq!(session.result_of(number), "1");
+    session.run(":replay all shared");
+    assert_eq!(session.result_of(number), "7");
+    assert_eq!(error(&session.run(":replay nowhere")).ename, "CommandError");
+}
+
+#[test]
+fn what_a_cell_consumed_before_the_process_died_is_made_again_when_it_is_needed() {
+    let mut session = TestSession::start();
+    session.run("let parts = vec![1, 2, 3];");
+    session.run("let total: i32 = parts.into_iter().sum();");
+    let run = session.run("std::process::exit(1)");
+    assert_eq!(error(&run).state.lost, ["total"]);
+    assert_eq!(error(&run).state.replayable, 2);
+    session.run(":replay");
+    assert_eq!(session.result_of("total"), "6");
 }
 
 /// Runs a cell and interrupts it `times` times, half a second apart, from when its first output arrives.
@@ -458,6 +535,11 @@ fn latency_of_simple_cells() {
             let run = session.run(code);
             assert!(run.outcome.status.is_ok(), "{code}: {run:#?}");
         }
+    }
+    // With the new process that the session starts when one has died.
+    for _ in 0..2 {
+        session.run("std::process::abort();");
+        session.run("1 + 1");
     }
     println!("{}", session.latency());
 }

@@ -20,6 +20,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::session;
@@ -157,12 +158,7 @@ fn show_debug(value: &dyn fmt::Debug) {
 /// Reports the error of a `?` that ended the cell: where, its message, and those of its sources if its type is known.
 #[track_caller]
 pub fn failed<T: fmt::Display>(error: &T) {
-    let erased = Erased {
-        identity: identity_of::<T>(),
-        value: std::ptr::from_ref(error).cast(),
-        life: PhantomData,
-    };
-    report(error, &erased, std::panic::Location::caller());
+    report(error, &Erased::of(error), std::panic::Location::caller());
 }
 
 fn report(
@@ -171,13 +167,83 @@ fn report(
     place: &'static std::panic::Location<'static>,
 ) {
     session::control(&format!("{FAILED_AT}{} {}", place.line(), place.column()));
-    if let Some(Error::Interrupted) = erased.get::<Error>() {
+    let known = as_error(erased).or_else(|| registered(erased));
+    if let Some(Error::Interrupted) = known.and_then(|error| error.downcast_ref()) {
         session::control(INTERRUPTED_LINE);
     }
-    match as_error(erased) {
+    match known {
         Some(error) => session::cell_error_with_sources(error),
-        None => session::cell_error(&error.to_string()),
+        None => {
+            // `anyhow` and its kind write the whole chain in the alternate form.
+            let message = error.to_string();
+            let chain = format!("{error:#}");
+            let causes = chain
+                .strip_prefix(message.as_str())
+                .and_then(|rest| rest.strip_prefix(": "))
+                .map(str::to_owned);
+            session::cell_error_with_chain(&message, causes.into_iter().collect());
+        }
     }
+}
+
+// ---- error types that cells define -------------------------------------------------------------------------------
+
+/// Turns a pointer to a value of the registered type into the error that it is.
+type Upcast = unsafe fn(*const ()) -> *const (dyn StdError + 'static);
+
+static REGISTERED: Mutex<Vec<(TypeId, Upcast)>> = Mutex::new(Vec::new());
+
+/// A type of which a cell says that it may be an error: `(&Candidate::<E>::new()).register()` compiles for any type and
+/// registers those that are, through [`IsError`] or [`IsNoError`].
+pub struct Candidate<E>(PhantomData<E>);
+
+impl<E> Candidate<E> {
+    /// The type, without a value of it.
+    #[allow(clippy::new_without_default)] // generated code writes it in full
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// Of types that are errors.
+pub trait IsError {
+    /// From now on [`failed`] shows the sources of such an error.
+    fn register(&self);
+}
+
+impl<E: StdError + 'static> IsError for Candidate<E> {
+    fn register(&self) {
+        unsafe fn upcast<E: StdError + 'static>(
+            value: *const (),
+        ) -> *const (dyn StdError + 'static) {
+            value.cast::<E>() as *const (dyn StdError + 'static)
+        }
+        let id = TypeId::of::<E>();
+        let mut all = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+        // A type that was defined anew may have the identity of the old one, but not its code.
+        all.retain(|(other, _)| *other != id);
+        all.push((id, upcast::<E>));
+    }
+}
+
+/// Of types that are not.
+pub trait IsNoError {
+    /// Does nothing.
+    fn register(&self);
+}
+
+impl<E> IsNoError for &Candidate<E> {
+    fn register(&self) {}
+}
+
+/// The error of a type that the cell registered.
+fn registered<'a>(error: &Erased<'a>) -> Option<&'a (dyn StdError + 'static)> {
+    let id = error.identity;
+    let all = REGISTERED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, upcast) = all.iter().find(|(other, _)| *other == id)?;
+    // SAFETY: the value has the identity of the registered type, which holds no reference of a shorter life than 'static; the
+    // result lives as long as `error`, from which it comes.
+    Some(unsafe { &*upcast(error.value) })
 }
 
 /// The error as [`std::error::Error`], for the types that cells meet most.
@@ -200,6 +266,11 @@ fn as_error<'a>(error: &Erased<'a>) -> Option<&'a (dyn StdError + 'static)> {
         })
 }
 
+/// `value` as an `E` if that is its type.
+pub(crate) fn as_type<T, E: 'static>(value: &T) -> Option<&E> {
+    Erased::of(value).get()
+}
+
 /// A reference whose type is known only at run time, and may be one that holds references.
 struct Erased<'a> {
     identity: TypeId,
@@ -208,6 +279,14 @@ struct Erased<'a> {
 }
 
 impl<'a> Erased<'a> {
+    fn of<T>(value: &'a T) -> Erased<'a> {
+        Erased {
+            identity: identity_of::<T>(),
+            value: std::ptr::from_ref(value).cast(),
+            life: PhantomData,
+        }
+    }
+
     /// The value as an `E` if that is its type.
     fn get<E: 'static>(&self) -> Option<&'a E> {
         // SAFETY: both types have the same identity, and `E` holds no reference of a shorter life than 'static, so the
@@ -240,27 +319,19 @@ fn identity_of<T>() -> TypeId {
 mod tests {
     use super::*;
 
-    fn erased<T>(value: &T) -> Erased<'_> {
-        Erased {
-            identity: identity_of::<T>(),
-            value: std::ptr::from_ref(value).cast(),
-            life: PhantomData,
-        }
-    }
-
     #[test]
     fn known_errors_are_recognised_and_borrowing_ones_are_not() {
-        assert!(as_error(&erased(&Error::Interrupted)).is_some());
+        assert!(as_error(&Erased::of(&Error::Interrupted)).is_some());
         let boxed: Box<dyn StdError + Send + Sync> = "boxed".into();
         assert_eq!(
-            as_error(&erased(&boxed))
+            as_error(&Erased::of(&boxed))
                 .map(ToString::to_string)
                 .as_deref(),
             Some("boxed")
         );
         let text = String::from("borrowed");
-        assert!(as_error(&erased(&text.as_str())).is_none());
-        assert!(erased(&text).get::<Error>().is_none());
+        assert!(as_error(&Erased::of(&text.as_str())).is_none());
+        assert!(Erased::of(&text).get::<Error>().is_none());
     }
 
     #[test]
@@ -290,6 +361,26 @@ mod tests {
         put("last", Last);
         forget("last");
         assert_eq!(take::<u8>("farewell"), 1);
+    }
+
+    #[test]
+    fn errors_of_cells_are_known_once_they_are_registered() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+        struct NoError;
+        assert!(registered(&Erased::of(&Outer(std::fmt::Error))).is_none());
+        // The references are what generated code writes; they order the two traits.
+        #[allow(clippy::needless_borrow)]
+        {
+            (&Candidate::<Outer>::new()).register();
+            (&Candidate::<NoError>::new()).register();
+        }
+        let error = Outer(std::fmt::Error);
+        let found = registered(&Erased::of(&error)).unwrap();
+        assert_eq!(found.to_string(), "outer");
+        assert!(found.source().is_some());
+        assert!(registered(&Erased::of(&NoError)).is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! # Layout
 //! One module per stage of the work; `prelude` is what `use glassbox_prelude::prelude::*;` brings into a cell.
 
+pub mod bench;
 pub mod cell;
 pub mod data;
 pub mod device;
@@ -17,6 +18,7 @@ pub mod nn;
 pub mod projector;
 pub mod session;
 pub mod train;
+pub mod variables;
 pub mod vision;
 pub mod vlm;
 

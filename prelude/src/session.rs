@@ -206,24 +206,7 @@ pub fn send_result(text: &str) {
     crate::display::show_result(MimeBundle::text(text));
 }
 
-/// Reports that a `?` in the cell met an error with this message.
-///
-/// In a session it becomes an `error` event; elsewhere it goes to stderr.
-#[allow(clippy::print_stderr)] // outside a session stderr is where an error belongs
-pub fn cell_error(message: &str) {
-    match surroundings() {
-        Surroundings::Glassbox { .. } => {
-            send(&Event::Error {
-                message: message.to_owned(),
-                chain: Vec::new(),
-            });
-        }
-        _ => eprintln!("{message}"),
-    }
-}
-
-/// Like [`cell_error`], with the messages of the error's sources.
-#[allow(clippy::print_stderr)] // as above
+/// Reports that a `?` in the cell met this error, with the messages of its sources.
 pub fn cell_error_with_sources(error: &dyn std::error::Error) {
     let mut chain = Vec::new();
     let mut source = error.source();
@@ -231,13 +214,21 @@ pub fn cell_error_with_sources(error: &dyn std::error::Error) {
         chain.push(inner.to_string());
         source = inner.source();
     }
+    cell_error_with_chain(&error.to_string(), chain);
+}
+
+/// Reports that a `?` in the cell met an error with this message and, outermost first, those of its causes.
+///
+/// In a session it becomes an `error` event; elsewhere it goes to stderr.
+#[allow(clippy::print_stderr)] // outside a session stderr is where an error belongs
+pub fn cell_error_with_chain(message: &str, chain: Vec<String>) {
     match surroundings() {
         Surroundings::Glassbox { .. } => send(&Event::Error {
-            message: error.to_string(),
+            message: message.to_owned(),
             chain,
         }),
         _ => {
-            eprintln!("{error}");
+            eprintln!("{message}");
             for inner in chain {
                 eprintln!("  because: {inner}");
             }

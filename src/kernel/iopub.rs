@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const ENOUGH: usize = 64 * 1024;
 /// A listener that takes nothing for this long loses the message.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The messages after it are lost this soon, until one is taken again: a listener that hangs holds up a cell only once.
+const NO_PATIENCE: Duration = Duration::from_millis(1);
 /// Messages waiting to be sent before writers have to wait.
 const QUEUE: usize = 1024;
 
@@ -104,7 +106,14 @@ struct Pending {
     due: Instant,
 }
 
-async fn run(mut socket: KernelIoPubXPubConnection, mut queue: mpsc::Receiver<Item>) {
+/// The socket, and whether its listeners take what is sent.
+struct Listeners {
+    socket: KernelIoPubXPubConnection,
+    skipped: usize,
+}
+
+async fn run(socket: KernelIoPubXPubConnection, mut queue: mpsc::Receiver<Item>) {
+    let mut socket = Listeners { socket, skipped: 0 };
     let mut pending: Option<Pending> = None;
     loop {
         let due = pending.as_ref().map_or_else(Instant::now, |p| p.due);
@@ -125,7 +134,7 @@ async fn run(mut socket: KernelIoPubXPubConnection, mut queue: mpsc::Receiver<It
                     let _ = done.send(());
                 }
             },
-            event = socket.recv_subscription() => match event {
+            event = socket.socket.recv_subscription() => match event {
                 // JEP 65: a client that waits for this cannot miss the first outputs.
                 Ok(SubscriptionEvent::Subscribe(topic)) => {
                     send(&mut socket, announce("iopub_welcome", json!({ "subscription": topic }))).await;
@@ -139,7 +148,7 @@ async fn run(mut socket: KernelIoPubXPubConnection, mut queue: mpsc::Receiver<It
 }
 
 async fn gather(
-    socket: &mut KernelIoPubXPubConnection,
+    socket: &mut Listeners,
     pending: &mut Option<Pending>,
     cause: Arc<Request>,
     stream: &'static str,
@@ -164,7 +173,7 @@ async fn gather(
     }
 }
 
-async fn send_pending(socket: &mut KernelIoPubXPubConnection, pending: &mut Option<Pending>) {
+async fn send_pending(socket: &mut Listeners, pending: &mut Option<Pending>) {
     if let Some(Pending {
         cause,
         stream,
@@ -180,10 +189,28 @@ async fn send_pending(socket: &mut KernelIoPubXPubConnection, pending: &mut Opti
     }
 }
 
-async fn send(socket: &mut KernelIoPubXPubConnection, message: JupyterMessage) {
-    match timeout(PATIENCE, socket.send(message)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log(&format!("an output could not be sent: {error}")),
-        Err(_) => log("a listener takes no outputs: one was skipped"),
+async fn send(listeners: &mut Listeners, message: JupyterMessage) {
+    let patience = match listeners.skipped {
+        0 => PATIENCE,
+        _ => NO_PATIENCE,
+    };
+    match timeout(patience, listeners.socket.send(message)).await {
+        Ok(sent) => {
+            if let Err(error) = sent {
+                log(&format!("an output could not be sent: {error}"));
+            }
+            let skipped = std::mem::take(&mut listeners.skipped);
+            if skipped > 0 {
+                log(&format!(
+                    "a listener takes outputs again: {skipped} were skipped"
+                ));
+            }
+        }
+        Err(_) => {
+            if listeners.skipped == 0 {
+                log("a listener takes no outputs: they are skipped until it does");
+            }
+            listeners.skipped += 1;
+        }
     }
 }

@@ -577,7 +577,7 @@ fn user_expressions(session: &mut Session, cause: &Request) -> Value {
     let mut answers = Map::new();
     for (name, code) in expressions {
         let mut value = json!({ "status": "ok", "data": {}, "metadata": {} });
-        let outcome = session.evaluate(code.as_str().unwrap_or(""), &mut |event| {
+        let outcome = session.evaluate_aside(code.as_str().unwrap_or(""), &mut |event| {
             if let Event::Result(display) = event {
                 value =
                     json!({ "status": "ok", "data": display.data, "metadata": display.metadata });

@@ -28,6 +28,27 @@ pub fn to_html(text: &str) -> String {
     screen.finish()
 }
 
+/// Where rustc's error codes are explained; a report names the page in plain text.
+const EXPLAINED: &str = "https://doc.rust-lang.org/error_codes/";
+
+/// Makes links of the addresses of error codes in HTML that [`to_html`] made.
+pub fn link_error_codes(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(at) = rest.find(EXPLAINED) {
+        let after = &rest[at + EXPLAINED.len()..];
+        let page = after
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
+            .map_or(after, |end| &after[..end]);
+        let address = &rest[at..at + EXPLAINED.len() + page.len()];
+        out.push_str(&rest[..at]);
+        out.push_str(&format!("<a href=\"{address}\">{address}</a>"));
+        rest = &rest[at + address.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
     /// One of the sixteen named colours, which the page's style sheet defines.
@@ -251,6 +272,19 @@ fn close(look: Look, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn error_codes_become_links() {
+        let html =
+            to_html("\u{1b}[2mmore: https://doc.rust-lang.org/error_codes/E0308.html\u{1b}[0m <b>");
+        let link = "<a href=\"https://doc.rust-lang.org/error_codes/E0308.html\">https://doc.rust-lang.org/error_codes/E0308.html</a>";
+        let linked = link_error_codes(&html);
+        assert!(
+            linked.contains(link) && linked.ends_with("&lt;b&gt;"),
+            "{linked}"
+        );
+        assert_eq!(link_error_codes("none"), "none");
+    }
 
     #[test]
     fn text_is_escaped() {

@@ -147,7 +147,7 @@ fn output_html(output: &Value) -> String {
             };
             format!(
                 "<pre class=\"out error\">{}</pre>\n",
-                ansi::to_html(&report)
+                ansi::link_error_codes(&ansi::to_html(&report))
             )
         }
         _ => String::new(),

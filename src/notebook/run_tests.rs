@@ -36,6 +36,7 @@ impl Evaluate for Scripted {
             status,
             duration: Duration::from_millis(1500),
             phases: Vec::new(),
+            ran: None,
         }
     }
 }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use reedline::{
-    Color, ColumnarMenu, Completer, CompletionResult, EditCommand, Emacs, FileBackedHistory,
-    Highlighter, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
+    Color, Completer, CompletionResult, EditCommand, Emacs, FileBackedHistory, Highlighter,
+    IdeMenu, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch,
     Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, StyledText, Suggestion, ValidationResult,
     Validator, default_emacs_keybindings,
 };
 
 use super::{Shared, command, lock};
 use crate::notebook::highlight::{Kind, tokens};
-use crate::session::{Completeness, Session};
+use crate::session::{Completeness, Completion, Session};
 
 /// How many cells are remembered.
 const HISTORY: usize = 5000;
@@ -52,7 +52,12 @@ impl Editor {
             KeyCode::Enter,
             ReedlineEvent::Edit(vec![EditCommand::InsertNewline]),
         );
-        let menu = ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name(MENU)));
+        let menu = IdeMenu::default()
+            .with_name(MENU)
+            .with_max_completion_height(12)
+            .with_min_description_width(24)
+            .with_max_description_width(72);
+        let menu = ReedlineMenu::EngineCompleter(Box::new(menu));
         let colours = console::colors_enabled();
         let mut line = Reedline::create()
             .with_completer(Box::new(Names(Arc::clone(session))))
@@ -140,12 +145,23 @@ impl Completer for Names {
             .items
             .into_iter()
             .map(|item| Suggestion {
+                description: description(&item),
                 value: item.text,
                 span: Span::new(start, end),
                 ..Suggestion::default()
             })
             .collect();
         CompletionResult::fresh(suggestions)
+    }
+}
+
+/// What the menu says beside a proposal: its type or signature if that is known, else what kind of thing it is.
+fn description(item: &Completion) -> Option<String> {
+    let label = item.label.trim();
+    if label != item.text.trim() && !label.is_empty() {
+        Some(label.to_owned())
+    } else {
+        (!item.kind.is_empty()).then(|| item.kind.to_owned())
     }
 }
 

@@ -6,9 +6,11 @@
 //! - [`run`] the loop, and the commands that begin with a colon
 //! - `editor` typing: prompt, completion, history, several lines
 //! - `pipe` cells from standard input that is not a terminal
+//! - `picture` pictures of displays in the terminal
 //! - `screen` what cells show: text, live lines, errors
 
 mod editor;
+mod picture;
 mod pipe;
 mod screen;
 
@@ -33,12 +35,10 @@ The last expression shows itself; variables stay for the next cell.
   ctrl-c        clear the line; while a cell runs: interrupt it (twice: end it, variables are lost)
   ctrl-d        leave
   ctrl-r        search what was typed before
-  :vars         list the variables and their types
-  :doc NAME     what is known of a name
+  ?NAME         what is known of a name (also :doc NAME)
   :restart      start the session's process anew: variables go, the prelude stays
   :quit         leave
-  :help         this text
-Any other line that begins with a colon goes to evcxr (such as `:dep serde = \"1\"`).";
+  :help         this text, and the session's commands";
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,6 @@ fn piped(session: &Shared, cells: &mut Cells<'_>) -> Result<Left, ReplError> {
 #[derive(Debug, PartialEq, Eq)]
 enum Command<'a> {
     Help,
-    Variables,
     Doc(&'a str),
     Restart,
     Quit,
@@ -145,11 +144,14 @@ fn command(line: &str) -> Option<Command<'_>> {
         .unwrap_or((line.trim(), ""));
     match word {
         ":help" | ":h" | ":?" => Some(Command::Help),
-        ":vars" => Some(Command::Variables),
         ":doc" => Some(Command::Doc(rest.trim())),
         ":restart" => Some(Command::Restart),
         ":quit" | ":q" | ":exit" => Some(Command::Quit),
-        _ => None,
+        // No Rust code begins with a question mark.
+        _ => line
+            .trim()
+            .strip_prefix('?')
+            .map(|name| Command::Doc(name.trim())),
     }
 }
 
@@ -195,26 +197,15 @@ impl Cells<'_> {
     fn obey(&mut self, command: Command<'_>) -> Result<(), ReplError> {
         let mut session = lock(&self.session);
         match command {
-            Command::Help => screen::line(HELP),
-            Command::Variables => {
-                let variables = session.variables();
-                let width = variables
-                    .iter()
-                    .map(|v| console::measure_text_width(&v.name))
-                    .max()
-                    .unwrap_or(0);
-                for variable in &variables {
-                    let padding = " ".repeat(width - console::measure_text_width(&variable.name));
-                    screen::line(&format!(
-                        "{}{padding}  {}",
-                        variable.name, variable.type_name
-                    ));
-                }
-                if variables.is_empty() {
-                    screen::line("no variables yet");
-                }
+            Command::Help => {
+                screen::line(HELP);
+                screen::line("\nCommands of the session:");
+                let mut screen = Screen::new();
+                // Its only output is the table.
+                let _ = session.evaluate(":help", &mut |event| screen.event(&event));
+                screen.end();
             }
-            Command::Doc("") => screen::line("write `:doc NAME`"),
+            Command::Doc("") => screen::line("write `?NAME`"),
             Command::Doc(name) => match session.inspect(name, name.len()) {
                 Ok(Some(found)) => screen::line(&found.plain),
                 Ok(None) => screen::line(&format!("nothing is known of `{name}`")),
@@ -247,9 +238,11 @@ mod tests {
         assert_eq!(command(" :help\n"), Some(Command::Help));
         assert_eq!(command(":doc  Tensor "), Some(Command::Doc("Tensor")));
         assert_eq!(command(":q"), Some(Command::Quit));
+        assert_eq!(command("? vlm.llm"), Some(Command::Doc("vlm.llm")));
         for other in [
             "let x = 1;",
             ":dep serde = \"1\"",
+            ":vars",
             "::std::mem::drop(1)",
             "",
         ] {

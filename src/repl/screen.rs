@@ -1,10 +1,11 @@
 //! What cells show, as text: streams as they come, `text/plain` of displays, updates in place, errors in colour.
 //!
-//! On a terminal an updated display is redrawn while it is the last thing on the screen; otherwise, and in a pipe, only
+//! On a terminal a display with a picture shows it above its text, links can be followed, and an updated display is redrawn while it is the last thing on the screen; otherwise, and in a pipe, only
 //! its last state is printed, when the cell has ended.
 
 use std::io::{IsTerminal as _, Write};
 
+use super::picture;
 use crate::session::{CellError, Display, Event, StreamName};
 
 /// Writes a line to standard output. A reader that has gone away is no error.
@@ -85,6 +86,13 @@ impl Screen {
         if std::mem::take(&mut self.within_line) {
             drop(writeln!(out));
         }
+        // A display that will change is redrawn as text; a picture of it would have to be drawn again each time.
+        if let Some((columns, rows)) = self.size.filter(|_| display.display_id.is_none()) {
+            drop(out.flush());
+            for picture in picture::pictures(display) {
+                picture::print(&picture, columns, rows);
+            }
+        }
         drop(writeln!(out, "{text}").and_then(|()| out.flush()));
         let rows = self.rows(&text);
         self.live = display
@@ -144,10 +152,10 @@ impl Screen {
         } else {
             error.traceback.join("\n")
         };
-        let report = if coloured {
-            report.into()
-        } else {
-            console::strip_ansi_codes(&report)
+        let report = match (coloured, self.size) {
+            (true, Some(_)) => linked(&report).into(),
+            (true, None) => report.into(),
+            (false, _) => console::strip_ansi_codes(&report),
         };
         drop(writeln!(err, "{report}"));
     }
@@ -178,9 +186,34 @@ fn plain(display: &Display) -> String {
     }
 }
 
+/// Web addresses made into links by the escape sequence that terminals know (OSC 8); those that don't skip it.
+fn linked(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("https://") {
+        let end = rest[at..]
+            .find(|c: char| c.is_whitespace() || c.is_control())
+            .map_or(rest.len(), |end| at + end);
+        let address = &rest[at..end];
+        out += &rest[..at];
+        out += &format!("\u{1b}]8;;{address}\u{1b}\\{address}\u{1b}]8;;\u{1b}\\");
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_become_links() {
+        assert_eq!(
+            linked("see https://a.b/c.html\u{1b}[0m end"),
+            "see \u{1b}]8;;https://a.b/c.html\u{1b}\\https://a.b/c.html\u{1b}]8;;\u{1b}\\\u{1b}[0m end"
+        );
+        assert_eq!(linked("none"), "none");
+    }
 
     fn shown(text: &str, id: &str) -> Display {
         Display {

@@ -7,7 +7,7 @@
 use super::direct::Questions;
 use super::error::SessionError;
 use super::targets::targets;
-use super::{Completion, Completions, Inspection};
+use super::{Completion, Completions, Inspection, magic};
 
 /// Answers questions about code from any thread. Knows the cells before the one that runs. Cheap to clone.
 #[derive(Clone)]
@@ -25,9 +25,9 @@ impl Aids {
     /// # Errors
     /// [`SessionError::Engine`] if rust-analyzer refuses.
     pub fn complete(&self, code: &str, cursor_byte: usize) -> Result<Completions, SessionError> {
-        let cursor = code.floor_char_boundary(cursor_byte);
-        let found = self.questions.complete(code, cursor);
-        found.map(proposals).map_err(SessionError::Engine)
+        completions(code, cursor_byte, |code, cursor| {
+            self.questions.complete(code, cursor)
+        })
     }
 
     /// What is known of the name at the cursor, or of the function in whose arguments it stands; `None` if nothing is.
@@ -43,17 +43,26 @@ impl Aids {
     }
 }
 
-pub(crate) fn proposals(found: evcxr::Completions) -> Completions {
+/// Asks `propose` what can stand at a byte, and adds the commands of the session.
+pub(crate) fn completions(
+    code: &str,
+    cursor_byte: usize,
+    propose: impl FnOnce(&str, usize) -> Result<evcxr::Completions, String>,
+) -> Result<Completions, SessionError> {
+    let cursor = code.floor_char_boundary(cursor_byte);
+    let found = propose(&magic::code_of(code), cursor).map_err(SessionError::Engine)?;
     let items = found.completions.into_iter().map(|item| Completion {
         text: item.code,
         label: item.label,
         kind: item.kind,
     });
-    Completions {
+    let mut completions = Completions {
         start: found.start_offset,
         end: found.end_offset,
         items: items.collect(),
-    }
+    };
+    magic::complete(code, cursor, &mut completions);
+    Ok(completions)
 }
 
 /// Asks `hover` for text and HTML about what ends at a byte, until it knows something.
@@ -62,6 +71,7 @@ pub(crate) fn inspection(
     cursor_byte: usize,
     mut hover: impl FnMut(usize) -> Result<(String, String), String>,
 ) -> Result<Option<Inspection>, SessionError> {
+    let code = &*magic::code_of(code);
     let mut refused = None;
     for end in targets(code, code.floor_char_boundary(cursor_byte)) {
         match hover(end) {

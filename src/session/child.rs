@@ -103,6 +103,8 @@ struct Child {
     cells: u64,
     /// The session wants the prelude's own lines.
     direct: bool,
+    /// The file of the last cell's library.
+    last_library: Option<PathBuf>,
 }
 
 impl Child {
@@ -136,6 +138,7 @@ impl Child {
             variables: std::ptr::null_mut(),
             cells: 0,
             direct: std::env::var_os(DIRECT_VARIABLE).is_some(),
+            last_library: None,
         })
     }
 
@@ -157,11 +160,11 @@ impl Child {
         }
     }
 
-    fn run(&mut self, library: &str, function: &str) -> std::io::Result<()> {
+    fn run(&mut self, path: &str, function: &str) -> std::io::Result<()> {
         let begin = Instant::now();
         // All symbols now: one that is missing is an error of this cell, not the death of the process in its middle.
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
-        let library = match unsafe { unix::Library::open(Some(library), RTLD_NOW | RTLD_LOCAL) } {
+        let library = match unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) } {
             Ok(library) => library,
             Err(error) if self.direct => return self.not_loaded(&error),
             Err(error) => return Err(std::io::Error::other(error)),
@@ -170,6 +173,7 @@ impl Child {
         let function = unsafe { library.get::<UserFunction>(function.as_bytes()) }
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
+        self.forget_file(PathBuf::from(path));
         self.cells += 1;
         self.send_frame(r#"{"event":"began"}"#);
         // SAFETY: the signatures are the prelude's.
@@ -187,6 +191,17 @@ impl Child {
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
         self.report(loaded, ran)
+    }
+
+    /// Removes the file of the library before this one: what is loaded stays, its file only names functions in a backtrace of
+    /// the cell that runs.
+    fn forget_file(&mut self, path: PathBuf) {
+        if let Some(last) = self.last_library.replace(path)
+            && Some(&last) != self.last_library.as_ref()
+        {
+            // A file that can't be removed goes with the session's folder.
+            let _ = std::fs::remove_file(last);
+        }
     }
 
     fn not_loaded(&mut self, error: &libloading::Error) -> std::io::Result<()> {
@@ -343,6 +358,8 @@ fn restore_environment() {
             None => std::env::remove_var("LD_LIBRARY_PATH"),
         }
         std::env::remove_var(LIBRARY_PATH_BEFORE);
+        // Set by evcxr. Errors of candle would carry a backtrace in their message; panics get theirs in any case.
+        std::env::remove_var("RUST_BACKTRACE");
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
@@ -20,6 +20,7 @@ use super::event::{Display, Event, StreamName};
 use super::frames::{Incoming, PanicReport};
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
+use super::last_words::LastWords;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::prelude_cache::{self, CachedPrelude};
 use super::prelude_source::PreludeSource;
@@ -27,7 +28,7 @@ use super::report::{self, CellSource, Diagnostic};
 use super::streams::{Message, Streams};
 use super::toolchain::{self, Toolchain};
 use super::{Completeness, Completions, Inspection, SessionConfig, StartEvent, Variable};
-use super::{analysis, child, stand_in, syntax};
+use super::{analysis, cell_log::CellLog, child, last_words, magic, stand_in, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
@@ -53,6 +54,9 @@ pub struct Session {
     interrupter: Interrupter,
     config: SessionConfig,
     prelude: CachedPrelude,
+    /// The folder of the prelude's package.
+    prelude_package: PathBuf,
+    log: CellLog,
     folder: tempfile::TempDir,
 }
 
@@ -71,6 +75,11 @@ struct Facts {
     failed_at: Option<(usize, usize)>,
     panic: Option<PanicReport>,
     error: Option<(String, Vec<String>)>,
+    /// When the cell's code began, and how long it ran.
+    began: Option<Instant>,
+    ran: Option<Duration>,
+    /// The end of what was written to stderr.
+    last_words: LastWords,
 }
 
 impl Session {
@@ -93,7 +102,7 @@ impl Session {
             .prefix(FOLDER_PREFIX)
             .tempdir()
             .map_err(SessionError::io(format!(
-                "create a folder in {}",
+                "create a folder in {} (set TMPDIR to a folder on a disk with space that you may write to)",
                 std::env::temp_dir().display()
             )))?;
         note_owner(folder.path());
@@ -115,16 +124,13 @@ impl Session {
             dependencies: prelude.dependencies.clone(),
             idle: false,
         };
+        // The stand-in reads it, and so can who wants to compile as the session does.
+        settings
+            .save(folder.path())
+            .map_err(SessionError::io("write the session's settings"))?;
         let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
         let engine = if std::env::var_os(ENGINE_VARIABLE).is_some_and(|name| name == "evcxr") {
-            start_evcxr(
-                folder.path(),
-                &settings,
-                &toolchain,
-                &prelude,
-                &program,
-                command,
-            )?
+            start_evcxr(folder.path(), &toolchain, &prelude, &program, command)?
         } else {
             let analysis = Analysis {
                 program,
@@ -159,6 +165,8 @@ impl Session {
             interrupter,
             config,
             prelude,
+            prelude_package: source.dir().to_owned(),
+            log: CellLog::default(),
             folder,
         };
         progress(StartEvent::LoadingPrelude);
@@ -197,13 +205,68 @@ impl Session {
     }
 
     fn first_cell(&mut self, code: &str) -> Result<(), SessionError> {
-        self.evaluate(code, &mut |_| {})
+        self.evaluate_aside(code, &mut |_| {})
             .status
             .map_err(|error| SessionError::Init(Box::new(error)))
     }
 
     /// Runs a cell. `sink` receives what it prints and shows while it runs, from another thread.
+    ///
+    /// A cell that begins with a command of the session (`:help` lists them) does what the command says.
     pub fn evaluate(&mut self, code: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
+        magic::run(self, code, sink).unwrap_or_else(|| self.evaluate_logged(code, sink))
+    }
+
+    /// Runs a cell of Rust and remembers it for `:replay` and `:export`.
+    pub(crate) fn evaluate_logged(
+        &mut self,
+        code: &str,
+        sink: &mut (dyn FnMut(Event) + Send),
+    ) -> CellOutcome {
+        let before = self.variable_types();
+        let outcome = self.evaluate_aside(code, sink);
+        match &outcome.status {
+            Ok(()) => self.log.ran(code),
+            Err(error) => self.log.lost(&error.state.lost),
+        }
+        let after = self.variable_types();
+        match syntax::command(code) {
+            Some(("clear", _)) => self.log.clear(),
+            Some(("restart", _)) => {
+                let gone = before.into_keys().filter(|name| !after.contains_key(name));
+                self.log.lost(&gone.collect::<Vec<_>>());
+            }
+            _ => {}
+        }
+        self.log.found(after.into_keys());
+        outcome
+    }
+
+    /// Runs a remembered cell once more.
+    pub(crate) fn evaluate_again(
+        &mut self,
+        code: &str,
+        sink: &mut (dyn FnMut(Event) + Send),
+    ) -> CellOutcome {
+        let outcome = self.evaluate_aside(code, sink);
+        if let Err(error) = &outcome.status {
+            self.log.lost(&error.state.lost);
+        }
+        self.log.found(self.variable_types().into_keys());
+        outcome
+    }
+
+    /// The cells that ran.
+    pub(crate) fn log(&self) -> &CellLog {
+        &self.log
+    }
+
+    /// Runs code that is no cell of the user's: it is not remembered, and commands of the session are not looked for.
+    pub fn evaluate_aside(
+        &mut self,
+        code: &str,
+        sink: &mut (dyn FnMut(Event) + Send),
+    ) -> CellOutcome {
         let begin = Instant::now();
         let before = self.variable_types();
         self.interrupter.begin_cell();
@@ -247,7 +310,7 @@ impl Session {
                 }
                 error
             }
-            Ok(Err(trouble)) => Some(self.refusal(code, trouble, asked, killed)),
+            Ok(Err(trouble)) => Some(self.refusal(code, trouble, &facts, asked, killed)),
             Err(_) => Some(report::plain(
                 CellErrorKind::Internal,
                 "InternalError",
@@ -268,6 +331,7 @@ impl Session {
             status,
             duration: begin.elapsed(),
             phases,
+            ran: facts.ran,
         }
     }
 
@@ -295,10 +359,17 @@ impl Session {
     }
 
     /// Why the engine did not run a cell to its end.
-    fn refusal(&mut self, code: &str, trouble: Trouble, asked: bool, killed: bool) -> CellError {
+    fn refusal(
+        &mut self,
+        code: &str,
+        trouble: Trouble,
+        facts: &Facts,
+        asked: bool,
+        killed: bool,
+    ) -> CellError {
         match trouble {
             Trouble::Died(message) => {
-                let ended = ended(&message);
+                let ended = last_words::ended(&message, &facts.last_words, facts.panic.as_ref());
                 // Code that replaced or never had the prelude's handler dies of the first request already.
                 let by_request = asked
                     && ended.kind
@@ -350,7 +421,9 @@ impl Session {
             .into_iter()
             .filter(|name| !after.contains_key(name) && !lost.contains(name))
             .collect();
+        let present = after.into_keys().collect();
         StateKept {
+            replayable: self.log.plan(&lost, &present).cells.len(),
             kept,
             lost,
             not_stored,
@@ -388,14 +461,15 @@ impl Session {
         code: &str,
         cursor_byte: usize,
     ) -> Result<Completions, SessionError> {
-        let cursor = floor_char(code, cursor_byte);
-        let found = self.analyse(|engine| match engine {
-            Engine::Direct(direct) => direct.questions().complete(code, cursor),
-            Engine::Evcxr(context) => context
-                .completions(code, cursor)
-                .map_err(|error| error.to_string()),
-        })?;
-        Ok(aids::proposals(found))
+        aids::completions(code, cursor_byte, |code, cursor| {
+            self.analyse(|engine| match engine {
+                Engine::Direct(direct) => direct.questions().complete(code, cursor),
+                Engine::Evcxr(context) => context
+                    .completions(code, cursor)
+                    .map_err(|error| error.to_string()),
+            })
+            .map_err(|error| error.to_string())
+        })
     }
 
     /// What is known of the name at the cursor, which is a byte offset into `code`, or of the function in whose arguments
@@ -439,7 +513,7 @@ impl Session {
 
     /// Whether `code` can be run as it stands.
     pub fn is_complete(&self, code: &str) -> Completeness {
-        syntax::completeness(code)
+        syntax::completeness(&magic::code_of(code))
     }
 
     /// The variables that later cells can use, sorted by name.
@@ -466,8 +540,19 @@ impl Session {
     /// [`SessionError`] if the process does not start or the first cells fail.
     pub fn restart(&mut self) -> Result<(), SessionError> {
         self.first_cell(":clear")?;
+        self.log.clear();
         self.add_prelude()?;
         self.first_cells()
+    }
+
+    /// The folder of the prelude's package, for programs that use it.
+    pub(crate) fn prelude_package(&self) -> PathBuf {
+        self.prelude_package.clone()
+    }
+
+    /// The features that the prelude was built with.
+    pub(crate) fn features(&self) -> &[String] {
+        &self.config.features
     }
 
     /// The session's private folder.
@@ -505,15 +590,11 @@ impl Engine {
 /// Starts evcxr as the engine that runs cells.
 fn start_evcxr(
     folder: &Path,
-    settings: &stand_in::Settings,
     toolchain: &Toolchain,
     prelude: &CachedPrelude,
     program: &Path,
     mut command: Command,
 ) -> Result<Engine, SessionError> {
-    settings
-        .save(folder)
-        .map_err(SessionError::io("write the session's settings"))?;
     toolchain::install_stand_ins(folder, toolchain, program)?;
     command.env_remove(child::DIRECT_VARIABLE);
     let library = analysis::library(&prelude.analysis);
@@ -571,6 +652,9 @@ fn pump(
                         Err(_) => break,
                     }
                 }
+                if name == StreamName::Stderr {
+                    facts.last_words.heard(&text);
+                }
                 sink(Event::Stream { name, text });
             }
             Ok(Message::Incoming(Incoming::Input { id, request })) => input.answer(id, &request),
@@ -585,7 +669,12 @@ impl Facts {
             Incoming::Event(event) => sink(event),
             Incoming::Input { .. } => {} // answered by the pump
             // evcxr runs a cell again when a type changed; only the last run counts.
-            Incoming::Began => *self = Facts::default(),
+            Incoming::Began => {
+                *self = Facts {
+                    began: Some(Instant::now()),
+                    ..Facts::default()
+                }
+            }
             Incoming::Panic(report) => self.panic = Some(report),
             Incoming::Error { message, chain } => self.error = Some((message, chain)),
             Incoming::Ended {
@@ -594,6 +683,7 @@ impl Facts {
                 interrupted,
                 failed_at,
             } => {
+                self.ran = self.began.map(|began| began.elapsed());
                 self.panicked = panicked;
                 self.failed = failed;
                 self.interrupted = interrupted;
@@ -616,57 +706,6 @@ fn shown(outputs: EvalOutputs) -> Vec<Display> {
         );
     }
     vec![display]
-}
-
-/// The report of a process that ended while a cell ran, from evcxr's words.
-fn ended(message: &str) -> CellError {
-    let number_after = |mark: &str| {
-        let (_, rest) = message.rsplit_once(mark)?;
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse::<i32>().ok()
-    };
-    if let Some(signal) = number_after("signal: ") {
-        let (name, what) = describe_signal(signal);
-        return report::plain(CellErrorKind::Aborted { signal }, name, what);
-    }
-    match number_after("exit status: ").or_else(|| number_after("exit code: ")) {
-        Some(code) => report::plain(
-            CellErrorKind::Exited { code },
-            "Exited",
-            &format!("the cell ended its process with exit code {code}"),
-        ),
-        None => report::plain(CellErrorKind::Internal, "InternalError", message),
-    }
-}
-
-fn describe_signal(signal: i32) -> (&'static str, &'static str) {
-    match signal {
-        libc::SIGSEGV => (
-            "SegmentationFault",
-            "the cell used memory that is not its own (signal 11, SIGSEGV)",
-        ),
-        libc::SIGABRT => (
-            "Aborted",
-            "the cell aborted its process (signal 6, SIGABRT)",
-        ),
-        libc::SIGKILL => (
-            "Killed",
-            "the cell's process was killed, perhaps for want of memory (signal 9, SIGKILL)",
-        ),
-        libc::SIGBUS => (
-            "BusError",
-            "the cell used memory that does not exist (signal 7, SIGBUS)",
-        ),
-        libc::SIGILL => (
-            "IllegalInstruction",
-            "the cell ran an instruction that the processor lacks (signal 4, SIGILL)",
-        ),
-        libc::SIGFPE => (
-            "ArithmeticFault",
-            "the cell made an arithmetic fault (signal 8, SIGFPE)",
-        ),
-        _ => ("Signalled", "the cell's process was ended by a signal"),
-    }
 }
 
 /// Says to later sessions whose folder this is.
@@ -733,13 +772,4 @@ fn child_command(
         None => command.env_remove(child::LIBRARY_PATH_BEFORE),
     };
     command
-}
-
-/// The nearest character boundary at `byte` or before.
-fn floor_char(text: &str, byte: usize) -> usize {
-    let mut at = byte.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::child::INTERRUPT_FILE;
 use super::stand_in::PROCESS_FILE;
@@ -90,6 +91,34 @@ impl Interrupter {
             .child
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(child);
+    }
+
+    /// The id of the process that runs cells, while it is there.
+    pub(crate) fn child_id(&self) -> Option<u32> {
+        let child = self
+            .shared
+            .child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()?;
+        // Held only while a process that has ended is waited for.
+        let child = child.try_lock().ok()?;
+        Some(child.id())
+    }
+
+    /// The processor time that the process that runs cells has used so far.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child_id()?)).ok()?;
+        // pid (name) state …; the name may hold spaces. User and system time are the 14th and 15th field.
+        let fields: Vec<&str> = stat
+            .get(stat.rfind(')')? + 1..)?
+            .split_whitespace()
+            .collect();
+        let ticks: u64 =
+            fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        // SAFETY: sysconf has no preconditions.
+        let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+        Some(Duration::from_millis(ticks * 1000 / per_second.max(1)))
     }
 
     pub(crate) fn begin_cell(&self) {

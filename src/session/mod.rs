@@ -12,22 +12,28 @@
 //! - [`input`]: lines of text that cells ask for
 //! - [`syntax`]: what can be said of a cell without compiling it
 //! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
+//! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
+//! - `last_words`: why a process that ended did so
 //! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
 
 mod aids;
 mod analysis;
+mod cell_log;
 mod child;
 mod direct;
 mod engine;
 pub mod error;
 pub mod event;
+mod figures;
 mod frames;
 pub mod input;
 pub mod interrupt;
+mod last_words;
+mod magic;
 mod metadata;
 pub mod outcome;
 mod prelude_cache;

@@ -12,6 +12,8 @@ pub struct CellOutcome {
     pub duration: Duration,
     /// Where the time went, in order. Empty for a cell that failed to compile.
     pub phases: Vec<(String, Duration)>,
+    /// How long the cell's own code ran; `None` if nothing ran to its end.
+    pub ran: Option<Duration>,
 }
 
 /// Why a cell failed.
@@ -60,6 +62,8 @@ pub enum CellErrorKind {
     },
     /// The front end's time limit was reached.
     Timeout,
+    /// A command (`:time`, `:load` …) was used in a wrong way or could not do its work.
+    Command,
     /// Something in Glassbox or evcxr went wrong.
     Internal,
 }
@@ -75,6 +79,8 @@ pub struct StateKept {
     pub not_stored: Vec<String>,
     /// Whether the process that holds the variables was started anew.
     pub restarted: bool,
+    /// How many earlier cells `:replay` would run to bring the lost variables back.
+    pub replayable: usize,
 }
 
 impl fmt::Display for StateKept {
@@ -86,13 +92,10 @@ impl fmt::Display for StateKept {
             )?;
             match self.lost.as_slice() {
                 [] => write!(f, "no variables were lost.")?,
-                lost => write!(
-                    f,
-                    "lost: {}. Run the cells that define them again.",
-                    list(lost)
-                )?,
+                lost => write!(f, "lost: {}.", list(lost))?,
             }
-            return write!(f, " Functions, types and imports are kept.");
+            write!(f, " Functions, types and imports are kept.")?;
+            return self.offer(f);
         }
         match (self.lost.as_slice(), self.kept.as_slice()) {
             ([], []) => write!(f, "No variables were lost.")?,
@@ -114,7 +117,18 @@ impl fmt::Display for StateKept {
                 list(&self.not_stored)
             )?;
         }
-        Ok(())
+        self.offer(f)
+    }
+}
+
+impl StateKept {
+    /// How to get back what was lost.
+    fn offer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.replayable {
+            0 => Ok(()),
+            1 => write!(f, " `:replay` runs the cell again that defined it."),
+            n => write!(f, " `:replay` runs the {n} cells again that defined them."),
+        }
     }
 }
 

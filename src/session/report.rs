@@ -11,7 +11,7 @@ use super::source_map::{Place, SourceMap, byte_of};
 use super::syntax;
 
 /// What the cell is called in reports.
-const CELL: &str = "cell";
+pub(crate) const CELL: &str = "cell";
 /// The file that generated sources are compiled from, as rustc names it.
 pub(crate) const GENERATED: &str = "glassbox/lib.rs";
 /// So many errors of one cell are shown in full.
@@ -139,9 +139,10 @@ pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> 
     {
         return unfinished(source, at, &message);
     }
+    let errors = main_errors(errors);
     let mut reports: Vec<String> = Vec::new();
     let mut hidden = 0;
-    for error in errors {
+    for error in &errors {
         let report = compile_error(source, error);
         if reports.contains(&report) {
             continue;
@@ -154,7 +155,7 @@ pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> 
     }
     let first = errors.first();
     let ename = first
-        .and_then(|error| error.code())
+        .and_then(|&error| error.code())
         .unwrap_or("CompileError")
         .to_owned();
     let evalue = first.map(|error| error.message.clone()).unwrap_or_default();
@@ -173,6 +174,29 @@ pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> 
         traceback,
         state: StateKept::default(),
     }
+}
+
+/// The errors worth a report of their own: neither the notes that evcxr makes errors of, nor a name that is missed again.
+fn main_errors(errors: &[Diagnostic]) -> Vec<&Diagnostic> {
+    let note = |error: &Diagnostic| {
+        matches!(
+            error.json["level"].as_str(),
+            Some("help" | "note" | "failure-note")
+        )
+    };
+    let only_notes = errors.iter().all(note);
+    let mut missed: Vec<String> = Vec::new();
+    errors
+        .iter()
+        .filter(|error| only_notes || !note(error))
+        .filter(|error| {
+            let again = missed.contains(&error.message);
+            if error.message.starts_with("cannot find ") {
+                missed.push(error.message.clone());
+            }
+            !again
+        })
+        .collect()
 }
 
 /// The report of a cell whose syntax is wrong in such a way that rustc finds the fault in the code around it.
@@ -236,7 +260,17 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
         let text = child["message"].as_str().unwrap_or_default().to_owned();
         let patches = patches(source, child);
         if patches.is_empty() {
-            notes.push(text);
+            // What would stand outside of the cell, such as an import, is said in words.
+            let elsewhere = child["spans"].as_array().into_iter().flatten();
+            let elsewhere: Vec<String> = elsewhere
+                .filter_map(|span| Some(span["suggested_replacement"].as_str()?.trim().to_owned()))
+                .filter(|replacement| !replacement.is_empty())
+                .map(|replacement| format!("`{replacement}`"))
+                .collect();
+            notes.push(match elsewhere.as_slice() {
+                [] => text,
+                some => format!("{text}: {}", some.join(" or ")),
+            });
         } else {
             suggestions.push((text, patches));
         }
@@ -278,7 +312,7 @@ fn message_of(error: &Diagnostic) -> String {
         .map_or(kept.clone(), str::to_owned)
 }
 
-fn renderer() -> Renderer {
+pub(crate) fn renderer() -> Renderer {
     Renderer::styled().term_width(WIDTH)
 }
 
@@ -343,6 +377,9 @@ fn advice(error: &Diagnostic) -> Option<&'static str> {
         "E0384" | "E0596" => {
             Some("a variable of an earlier cell becomes mutable by `let mut x = x;`")
         }
+        "E0373" => Some(
+            "a closure can't be kept for later cells: make it a function, box it (`Box<dyn Fn(…) -> …>`) or put the code that needs it in `{ … }`",
+        ),
         "E0597" => {
             Some("variables that a later cell may use cannot hold references, except to statics")
         }
@@ -360,11 +397,16 @@ pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError 
         report.line,
         report.column,
     );
-    if !report.backtrace.is_empty() {
+    let frames: Vec<String> = report
+        .backtrace
+        .iter()
+        .filter_map(|frame| user_frame(frame))
+        .collect();
+    // A panic in the cell itself was called from nowhere else.
+    if frames.iter().any(|frame| frame != THE_CELL) {
         traceback.push("\u{1b}[2mcalled from (innermost first):\u{1b}[0m".to_owned());
         traceback.extend(
-            report
-                .backtrace
+            frames
                 .iter()
                 .map(|frame| format!("\u{1b}[2m  {frame}\u{1b}[0m")),
         );
@@ -376,6 +418,22 @@ pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError 
         traceback,
         state: StateKept::default(),
     }
+}
+
+/// What the function around a cell is called in backtraces.
+const THE_CELL: &str = "the cell";
+
+/// A frame as the user knows it; `None` for one of the standard library.
+fn user_frame(frame: &str) -> Option<String> {
+    if frame.contains("run_user_code") {
+        return Some(THE_CELL.to_owned());
+    }
+    let path = frame.trim_start_matches(['<', '&', '[', '(']);
+    let standard = ["core::", "std::", "alloc::"];
+    if standard.iter().any(|krate| path.starts_with(krate)) {
+        return None;
+    }
+    Some(frame.strip_prefix("ctx::").unwrap_or(frame).to_owned())
 }
 
 /// The report of a `?` that met an error.

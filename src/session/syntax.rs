@@ -103,6 +103,16 @@ pub(crate) fn has_code(rust: &str) -> bool {
     (0..tokens.len()).any(|index| !tokens.kind(index).is_trivia())
 }
 
+/// The command that a cell begins with, as its word without the colon and the rest of its line.
+pub(crate) fn command(code: &str) -> Option<(&str, &str)> {
+    let line = code.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let line = line.strip_prefix(':')?;
+    let end = line
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(line.len());
+    (end > 0).then(|| (&line[..end], line[end..].trim()))
+}
+
 /// The names that a cell's statements bind at its top level, sorted.
 pub(crate) fn defined_names(code: &str) -> Vec<String> {
     let mut names: Vec<String> = statements(skip_commands(code))

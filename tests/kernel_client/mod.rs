@@ -1,5 +1,8 @@
 //! A Jupyter client for tests: starts the built `glassbox kernel` and talks to it over its sockets.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -123,7 +123,7 @@ fn play(scene: &str) {
         "panic" => {
             glassbox_session_start(-1);
             let _ = std::panic::catch_unwind(|| panic!("fell over {}", 1 + 1));
-            cell_error("question mark");
+            cell_error_with_chain("question mark", Vec::new());
         }
         "sigint" => {
             glassbox_session_start(-1);

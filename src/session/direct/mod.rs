@@ -53,6 +53,7 @@ use super::syntax;
 use super::toolchain::Toolchain;
 
 pub(crate) use analyst::{Analysis, Questions};
+pub(crate) use commands::COMMANDS;
 
 /// Runs the cells of one session.
 pub(crate) struct Direct {

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasName};
 
+use super::super::rewrite::{error_types, register};
 use super::super::syntax;
 use super::items::{Items, words};
 
@@ -221,13 +222,20 @@ impl Plan {
         number: u64,
     ) -> Source {
         let mut text = Writer::default();
-        text.push(&items.code());
+        let code = items.code();
+        text.push(&code);
         if self.is_empty() {
             return text.finish(None);
         }
         let function = format!("run_user_code_{number}");
         text.push("#[unsafe(no_mangle)]\n#[allow(improper_ctypes_definitions)]\n");
         text.push(&format!("pub extern \"C\" fn {function}() {{\n"));
+        if self.body.iter().any(|statement| statement.contains('?')) {
+            for name in error_types(&code) {
+                text.push(&register(&name));
+                text.push("\n");
+            }
+        }
         for name in &self.stale {
             text.push(&format!("{CELL}forget(\"{name}\");\n"));
         }

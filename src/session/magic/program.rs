@@ -1,0 +1,225 @@
+//! Cells → the source of a program that does the same.
+//!
+//! Items (functions, types, imports) stand once at the top of the file: when cells define a name again, the last definition
+//! serves all, as it does in a session for all cells that run afterwards. Statements follow each other in `main`, and a
+//! cell's last expression is shown as the session shows it. `:dep` lines become dependencies.
+
+use std::collections::BTreeMap;
+
+use ra_ap_syntax::AstNode;
+use ra_ap_syntax::ast::{self, HasName};
+
+use crate::session::syntax;
+
+/// A program and what it needs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Program {
+    /// The text of `main.rs`.
+    pub source: String,
+    /// The lines for `[dependencies]`, without the prelude.
+    pub dependencies: Vec<String>,
+    /// What the program does otherwise than the session, for the user.
+    pub notes: Vec<String>,
+}
+
+/// What stands at the top of the file.
+const HEAD: &str = "\
+#![allow(unused)]
+
+use glassbox_prelude::cell::ShowDebug as _;
+use glassbox_prelude::display::EvcxrDisplay as _;
+use glassbox_prelude::prelude::*;
+";
+const MAIN: &str = "\nfn main() -> std::result::Result<(), Box<dyn std::error::Error>> {\n";
+
+#[derive(Default)]
+struct Items {
+    /// Text of each item in the order of the first definition.
+    texts: Vec<String>,
+    /// Where the item of a name stands in `texts`.
+    places: BTreeMap<String, usize>,
+    redefined: Vec<String>,
+}
+
+/// Puts the program together.
+pub(super) fn program(cells: &[&str]) -> Result<Program, String> {
+    let mut items = Items::default();
+    let mut main = String::new();
+    let mut dependencies: BTreeMap<String, String> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for (number, cell) in cells.iter().enumerate() {
+        let rust = syntax::skip_commands(cell);
+        for line in cell[..cell.len() - rust.len()].lines().map(str::trim) {
+            match line.strip_prefix(":dep ").map(dependency) {
+                Some(Some((name, line))) => drop(dependencies.insert(name, line)),
+                Some(None) => notes.push(format!("`{line}` was left out")),
+                None if line.starts_with([':', '!']) => {
+                    notes.push(format!("`{line}` was left out: it is for the session"));
+                }
+                None => {}
+            }
+        }
+        let mut body = String::new();
+        let statements = syntax::statements(rust);
+        let last = statements.len().saturating_sub(1);
+        for (place, statement) in statements.iter().enumerate() {
+            let text = statement.code;
+            match ast::Item::cast(statement.node.clone()) {
+                Some(item) if !matches!(item, ast::Item::MacroCall(_)) => items.add(&item, text)?,
+                _ if place == last && ast::Expr::can_cast(statement.node.kind()) => {
+                    body += &shown(text);
+                }
+                _ => body += text,
+            }
+        }
+        if !body.trim().is_empty() {
+            main += &format!("// cell {}\n{}\n\n", number + 1, body.trim_end());
+        }
+    }
+    if items.places.contains_key("main") {
+        return Err(
+            "a cell defines `main`, and the program needs that name for itself; rename it"
+                .to_owned(),
+        );
+    }
+    if main.contains(".await") {
+        notes.push(
+            "`.await` in a cell needs a runtime, which the program does not start".to_owned(),
+        );
+    }
+    for name in &items.redefined {
+        notes.push(format!(
+            "`{name}` was defined more than once: its last definition serves the whole program"
+        ));
+    }
+    let mut source = HEAD.to_owned();
+    for item in &items.texts {
+        source += &format!("\n{}\n", item.trim());
+    }
+    source += MAIN;
+    source += &main;
+    source += "Ok(())\n}\n";
+    Ok(Program {
+        source,
+        dependencies: dependencies.into_values().collect(),
+        notes,
+    })
+}
+
+impl Items {
+    fn add(&mut self, item: &ast::Item, text: &str) -> Result<(), String> {
+        let name = match item {
+            ast::Item::Fn(item) => item.name(),
+            ast::Item::Struct(item) => item.name(),
+            ast::Item::Enum(item) => item.name(),
+            ast::Item::Union(item) => item.name(),
+            ast::Item::Trait(item) => item.name(),
+            ast::Item::TypeAlias(item) => item.name(),
+            ast::Item::Const(item) => item.name(),
+            ast::Item::Static(item) => item.name(),
+            ast::Item::Module(item) => item.name(),
+            ast::Item::MacroRules(item) => item.name(),
+            _ => None,
+        };
+        // Imports and implementations have no name: what makes them the same is their head or their text.
+        let key = match (item, name) {
+            (_, Some(name)) => name.text().to_string(),
+            (ast::Item::Impl(item), _) => {
+                let head = item.syntax().text().to_string();
+                head.split('{').next().unwrap_or_default().trim().to_owned()
+                    + inherent_mark(item, &head)
+            }
+            _ => item.syntax().text().to_string(),
+        };
+        match self
+            .places
+            .get(&key)
+            .and_then(|&place| self.texts.get_mut(place))
+        {
+            Some(before) if before.trim() == text.trim() => {}
+            Some(before) => {
+                *before = text.to_owned();
+                self.redefined.push(key);
+            }
+            None => {
+                self.places.insert(key, self.texts.len());
+                self.texts.push(text.to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Two inherent implementations of a type may stand side by side: their text tells them apart.
+fn inherent_mark<'a>(item: &ast::Impl, text: &'a str) -> &'a str {
+    if item.trait_().is_some() { "" } else { text }
+}
+
+/// The value of a last expression, shown as a session shows it.
+fn shown(text: &str) -> String {
+    let end = text.trim_end().len();
+    // A comment after the value must not swallow the closing brackets.
+    format!("(&(\n{}\n)).evcxr_display();", &text[..end])
+}
+
+/// Name and manifest line of `:dep regex = "1"`.
+fn dependency(text: &str) -> Option<(String, String)> {
+    let (name, config) = match text.split_once('=') {
+        Some((name, config)) => (name.trim(), config.trim().to_owned()),
+        None => (text.trim(), "\"*\"".to_owned()),
+    };
+    let named = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_-".contains(c));
+    named.then(|| (name.to_owned(), format!("{name} = {config}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_go_to_the_top_and_statements_to_main() {
+        let cells = [
+            ":dep regex = \"1\"\nuse std::fmt::Write as _;\nlet a = 1;",
+            "fn twice(x: i32) -> i32 { x * 2 }\nlet b = twice(a);\nb // the value",
+            "println!(\"{b}\");",
+        ];
+        let found = program(&cells).unwrap();
+        assert_eq!(found.dependencies, ["regex = \"1\""]);
+        assert_eq!(found.notes, [""; 0]);
+        let main = found.source.find("fn main()").unwrap();
+        let at = |text: &str| found.source.find(text).unwrap();
+        assert!(at("fn twice") < main && at("use std::fmt::Write") < main);
+        assert!(main < at("let a = 1;") && at("let a = 1;") < at("let b = twice(a);"));
+        assert!(
+            found
+                .source
+                .contains("(&(\nb // the value\n)).evcxr_display();"),
+            "{}",
+            found.source
+        );
+        assert!(at("evcxr_display();\n\n// cell 3") > main);
+    }
+
+    #[test]
+    fn the_last_definition_serves_all_and_is_told() {
+        let cells = [
+            "fn f() -> i32 { 1 }\nuse std::fmt;\nimpl A { fn a() {} }",
+            "fn f() -> i32 { 2 }\nuse std::fmt;\nimpl A { fn b() {} }",
+        ];
+        let found = program(&cells).unwrap();
+        assert!(!found.source.contains("{ 1 }") && found.source.contains("{ 2 }"));
+        assert_eq!(found.source.matches("use std::fmt;").count(), 1);
+        assert!(found.source.contains("fn a()") && found.source.contains("fn b()"));
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+    }
+
+    #[test]
+    fn what_is_for_the_session_is_told() {
+        let found = program(&[":opt 2\n!ls\nlet a = 1;"]).unwrap();
+        assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+        assert!(program(&["fn main() {}"]).is_err());
+    }
+}

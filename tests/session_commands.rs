@@ -1,0 +1,304 @@
+//! The commands that begin with a colon, in a real session.
+
+mod session_support;
+
+use std::path::Path;
+use std::process::Command;
+
+use glassbox::session::{CellErrorKind, Event};
+use session_support::{Run, TestSession};
+
+/// What a cell printed.
+fn printed(run: &Run) -> String {
+    run.events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Stream { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn refused(run: &Run) -> String {
+    let error = run.outcome.status.as_ref().expect_err("it is refused");
+    assert_eq!(error.kind, CellErrorKind::Command, "{run:#?}");
+    error.evalue.clone()
+}
+
+#[test]
+fn help_lists_our_commands_and_the_engine_s_and_they_complete() {
+    let mut session = TestSession::start();
+    let help = session.result_of(":help");
+    for word in [
+        ":help",
+        ":vars",
+        ":mem",
+        ":time CODE",
+        ":bench",
+        ":load FILE",
+        ":replay",
+        ":export DIR",
+        ":dep",
+        ":opt",
+        "?NAME",
+    ] {
+        assert!(help.contains(word), "{word} is not in\n{help}");
+    }
+    for word in [":sccache", ":linker"] {
+        assert!(
+            !help.contains(word),
+            "{word} has no effect but is in\n{help}"
+        );
+    }
+    let found = session.session.complete(":", 1).unwrap();
+    let texts: Vec<&str> = found.items.iter().map(|item| item.text.as_str()).collect();
+    for word in [":time", ":replay", ":dep"] {
+        assert!(texts.contains(&word), "{word} is not in {texts:?}");
+    }
+    // Code after a command completes as it does without it.
+    session.run("let words = vec![String::from(\"a\")];");
+    let code = ":time words.first_ch";
+    let found = session.session.complete(code, code.len()).unwrap();
+    assert_eq!(&code[found.start..found.end], "first_ch");
+    assert!(
+        found
+            .items
+            .iter()
+            .any(|item| item.text.starts_with("first_chunk")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn variables_are_shown_with_type_shape_size_and_value() {
+    let mut session = TestSession::start();
+    assert_eq!(session.result_of(":vars"), "no variables yet");
+    session.run(
+        "let pixels = Tensor::zeros((1, 3, 80, 80), DType::F32, &Device::Cpu)?;\n\
+         let projector = Vlm::tiny(&Device::Cpu)?.projector;\n\
+         let words = vec![String::from(\"a\"), String::from(\"b\")];\nlet answer = 42;\nlet nothing: Option<u8> = None;",
+    );
+    let table = session.result_of(":vars");
+    let line = |name: &str| {
+        table
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name))
+            .unwrap_or_else(|| panic!("{name} is not in\n{table}"))
+            .to_owned()
+    };
+    assert!(line("pixels").contains("[1, 3, 80, 80] f32"), "{table}");
+    assert!(line("pixels").contains("76.8 kB"), "{table}");
+    assert!(line("projector").contains("parameters"), "{table}");
+    assert!(
+        line("words").contains("Vec<String>") && line("words").contains("2 items"),
+        "{table}"
+    );
+    assert!(line("answer").ends_with("42"), "{table}");
+    assert!(line("nothing").contains("None"), "{table}");
+    // Looking takes nothing away.
+    assert_eq!(session.result_of("words.len() + answer as usize"), "44");
+}
+
+#[test]
+fn time_tells_running_from_compiling() {
+    let mut session = TestSession::start();
+    let run = session
+        .run(":time std::thread::sleep(std::time::Duration::from_millis(1500)); let kept = 1;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let ran = run.outcome.ran.expect("it ran");
+    assert!(
+        ran.as_millis() >= 1500 && ran < run.outcome.duration,
+        "{run:#?}"
+    );
+    assert!(
+        printed(&run).starts_with("ran 1.5") && printed(&run).contains("compiled"),
+        "{run:#?}"
+    );
+    assert_eq!(session.result_of(":time kept + 1"), "2");
+    let run = session.run(":time let x: i32 = \"é\";");
+    let report = run
+        .outcome
+        .status
+        .expect_err("it does not compile")
+        .traceback
+        .join("\n");
+    assert!(
+        report.contains("cell:1:20") || report.contains(":20"),
+        "{report}"
+    );
+    assert!(refused(&session.run(":time")).contains(":time CODE"));
+}
+
+#[test]
+fn bench_shows_median_and_spread() {
+    let mut session = TestSession::start();
+    session.run("let numbers: Vec<f64> = (0..1000).map(f64::from).collect();");
+    let shown = session.result_of(":bench numbers.iter().sum::<f64>()");
+    assert!(
+        shown.contains("a run (median of") && shown.contains("slowest"),
+        "{shown}"
+    );
+    let shown = session.result_of(":bench\nlet text = \"12\";\ntext.parse::<i32>()?");
+    assert!(shown.contains("median"), "{shown}");
+    assert!(
+        session
+            .run(":bench \"x\".parse::<i32>()?")
+            .outcome
+            .status
+            .is_err()
+    );
+    assert!(refused(&session.run(":bench")).contains(":bench EXPRESSION"));
+    assert_eq!(session.result_of("numbers.len()"), "1000");
+}
+
+#[test]
+fn memory_is_told_without_running_anything() {
+    let mut session = TestSession::start();
+    let told = session.result_of(":mem");
+    assert!(
+        told.contains("cells, now") && told.contains("machine"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_file_runs_as_if_it_stood_in_the_cell() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cells of mine.rs");
+    std::fs::write(
+        &file,
+        "#!/usr/bin/env glassbox\nfn three() -> i32 { 3 }\nlet loaded = three();\nloaded\n",
+    )
+    .unwrap();
+    let mut session = TestSession::start();
+    let load = format!(":load {}", file.display());
+    assert_eq!(session.result_of(&load), "3");
+    assert_eq!(session.result_of("loaded + three()"), "6");
+    std::fs::write(&file, "let x = 1;\nlet y: u8 = \"text\";\n").unwrap();
+    let run = session.run(&load);
+    let report = run
+        .outcome
+        .status
+        .expect_err("it does not compile")
+        .traceback
+        .join("\n");
+    assert!(
+        report.contains("cells of mine.rs") && report.contains("2:"),
+        "{report}"
+    );
+    assert!(refused(&session.run(":load /nowhere.rs")).contains("/nowhere.rs"));
+    assert!(
+        refused(&session.run(&format!(":load {}", folder.path().display()))).contains("folder")
+    );
+}
+
+#[test]
+fn an_exported_session_builds_and_gives_the_same_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("My notebook");
+    let mut session = TestSession::start();
+    let mut expected = String::new();
+    for cell in [
+        "use std::collections::BTreeMap;\nlet device = Device::Cpu;\nlet x = Tensor::arange(0f32, 6., &device)?.reshape((2, 3))?;",
+        "fn total(t: &Tensor) -> Result<f32> { Ok(t.sum_all()?.to_scalar()?) }\nprintln!(\"total {}\", total(&x)?);",
+        "let broken: u8 = \"not in the program\";",
+        "let mut counts = BTreeMap::new();\nfor word in \"a b a\".split(' ') { *counts.entry(word.to_owned()).or_insert(0) += 1; }\ncounts",
+        ":time let y = (&x * 2.0)?;",
+        "total(&y)? // the value",
+        "Table::new([\"name\", \"value\"]).row([\"é\".into(), 1.5_f64.into()])",
+        "y.t()?",
+    ] {
+        for event in session.run(cell).events {
+            match event {
+                Event::Stream { text, .. } if !text.starts_with("ran ") => expected += &text,
+                Event::Display(display) | Event::Result(display) => {
+                    expected += display.plain().unwrap_or_default();
+                    expected.push('\n');
+                }
+                _ => {}
+            }
+        }
+    }
+    let told = session.result_of(&format!(":export {}", dir.display()));
+    assert!(
+        told.contains("7 cells") && !told.contains("note:"),
+        "{told}"
+    );
+    let again = session.run(&format!(":export {}", folder.path().display()));
+    assert!(refused(&again).contains("something else"), "{again:#?}");
+    assert_eq!(compile_and_run(&dir, session.session.folder()), expected);
+    if std::env::var_os("GLASSBOX_TEST_CARGO").is_some() {
+        assert_eq!(build_and_run(&dir), expected);
+    }
+}
+
+/// Compiles the project's source as the session compiles cells, against the library that is there, and runs it.
+fn compile_and_run(dir: &Path, session: &Path) -> String {
+    let settings = std::fs::read(session.join("stand-in.json")).expect("the session has settings");
+    let settings: serde_json::Value = serde_json::from_slice(&settings).expect("they are JSON");
+    let path = |name: &str| settings[name].as_str().expect("a path").to_owned();
+    let program = dir.join("program");
+    let compiled = Command::new(path("rustc"))
+        .args([
+            "--edition",
+            "2024",
+            "-Cprefer-dynamic",
+            "-Crpath",
+            "--extern",
+        ])
+        .arg(format!("glassbox_prelude={}", path("prelude")))
+        .arg("-L")
+        .arg(format!("dependency={}", path("dependencies")))
+        .arg(dir.join("src/main.rs"))
+        .arg("-o")
+        .arg(&program)
+        .output()
+        .expect("rustc runs");
+    let complaint = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "{complaint}");
+    let resolved = Command::new("cargo")
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(dir.join("Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    assert!(
+        resolved.status.success(),
+        "{}",
+        String::from_utf8_lossy(&resolved.stderr)
+    );
+    let output = Command::new(&program).output().expect("the program runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("the output is text")
+}
+
+/// The same with cargo, which builds the prelude and everything below it: many minutes the first time.
+fn build_and_run(dir: &Path) -> String {
+    let target = Path::new(env!("CARGO_BIN_EXE_glassbox"))
+        .ancestors()
+        .nth(2)
+        .expect("the binary lies in target/PROFILE");
+    let output = Command::new("cargo")
+        .args([
+            "run",
+            "--release",
+            "--quiet",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(dir.join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", target)
+        .output()
+        .expect("cargo runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    String::from_utf8(output.stdout).expect("the output is text")
+}

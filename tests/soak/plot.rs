@@ -1,0 +1,136 @@
+//! The soak as a picture: latency, memory and files against the number of the cell.
+
+use std::fmt::Write as _;
+
+use super::Sample;
+
+const WIDTH: f64 = 860.0;
+const PANEL: f64 = 190.0;
+const LEFT: f64 = 70.0;
+const GAP: f64 = 46.0;
+
+/// A curve or cloud of one panel.
+struct Series<'a> {
+    name: &'a str,
+    colour: &'a str,
+    dots: bool,
+    values: Vec<f64>,
+}
+
+/// Three panels one below the other.
+pub fn svg(samples: &[Sample]) -> String {
+    let series = |name, colour, dots, value: &dyn Fn(&Sample) -> f64| Series {
+        name,
+        colour,
+        dots,
+        values: samples.iter().map(value).collect(),
+    };
+    let panels = [
+        (
+            "milliseconds for a cell (those above the 99th percentile lie on the edge)",
+            vec![series("latency", "#1f5fa8", true, &|s| s.milliseconds)],
+        ),
+        (
+            "resident memory, MB",
+            vec![
+                series("kernel with rust-analyzer", "#8a4fb0", false, &|s| {
+                    s.kernel_mb
+                }),
+                series("process that runs cells", "#1a7f37", false, &|s| s.cells_mb),
+            ],
+        ),
+        (
+            "session's folder, MB",
+            vec![series("files", "#b35900", false, &|s| s.files_mb)],
+        ),
+    ];
+    let height = panels.len() as f64 * (PANEL + GAP) + 20.0;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" \
+         font-size=\"12\"><rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
+    );
+    for (number, (title, series)) in panels.iter().enumerate() {
+        panel(
+            &mut out,
+            title,
+            series,
+            30.0 + number as f64 * (PANEL + GAP),
+        );
+    }
+    out + "</svg>\n"
+}
+
+// Writing to a string cannot fail.
+fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
+    let mut all: Vec<f64> = series.iter().flat_map(|s| s.values.clone()).collect();
+    all.sort_by(f64::total_cmp);
+    let highest = all
+        .get(all.len() * 99 / 100)
+        .copied()
+        .unwrap_or(1.0)
+        .max(1e-9)
+        * 1.1;
+    let count = series.iter().map(|s| s.values.len()).max().unwrap_or(1);
+    let right = WIDTH - 20.0;
+    let x = |cell: usize| LEFT + (right - LEFT) * cell as f64 / (count.max(2) - 1) as f64;
+    let y = |value: f64| top + PANEL * (1.0 - value.min(highest) / highest);
+    let _ = write!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{:.0}\" font-weight=\"bold\">{title}</text>",
+        top - 10.0
+    );
+    for step in 0..=4 {
+        let value = highest * f64::from(step) / 4.0;
+        let _ = write!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{1:.0}\" y=\"{2:.1}\" text-anchor=\"end\">{value:.0}</text>",
+            y(value),
+            LEFT - 8.0,
+            y(value) + 4.0
+        );
+    }
+    for step in 0..=4 {
+        let cell = (count - 1) * step / 4;
+        let _ = write!(
+            out,
+            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{cell}</text>",
+            x(cell),
+            top + PANEL + 16.0
+        );
+    }
+    for (number, line) in series.iter().enumerate() {
+        let colour = line.colour;
+        if line.dots {
+            for (cell, &value) in line.values.iter().enumerate() {
+                let _ = write!(
+                    out,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.6\" fill=\"{colour}\" fill-opacity=\"0.6\"/>",
+                    x(cell),
+                    y(value)
+                );
+            }
+        } else {
+            let points: Vec<String> = line
+                .values
+                .iter()
+                .enumerate()
+                .map(|(cell, &value)| format!("{:.1},{:.1}", x(cell), y(value)))
+                .collect();
+            let _ = write!(
+                out,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                points.join(" ")
+            );
+        }
+        if series.len() > 1 {
+            let _ = write!(
+                out,
+                "<text x=\"{}\" y=\"{:.0}\" fill=\"{colour}\">{}</text>",
+                LEFT + 10.0,
+                top + 16.0 + 16.0 * number as f64,
+                line.name
+            );
+        }
+    }
+}
