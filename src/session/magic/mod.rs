@@ -284,13 +284,13 @@ mod tests {
     #[test]
     fn commands_complete_beside_the_engine_s() {
         let mut found = Completions {
-            items: vec![item(":type"), item(":help"), item("unrelated")],
+            items: vec![item("unrelated")],
             ..Completions::default()
         };
         complete(" :t", 3, &mut found);
         let texts: Vec<&str> = found.items.iter().map(|item| item.text.as_str()).collect();
         assert_eq!((found.start, found.end), (1, 3));
-        assert_eq!(texts, [":time", ":type"]);
+        assert_eq!(texts, [":t", ":time", ":timing", ":type"]);
         let mut found = Completions::default();
         complete("x:t", 3, &mut found);
         complete(":time x", 7, &mut found);
