@@ -240,7 +240,9 @@ class Stricter(jkt.KernelTests):
         self.flush_channels()
         message_id = self.kc.execute('let name = input("who? ")?; println!("got {name}");', allow_stdin=True)
         question = self.kc.get_stdin_msg(timeout=90)
-        validate_message(question, "input_request", message_id)
+        # Not validate_message: its schema wants a number where the protocol (and ipykernel) has a boolean.
+        self.assertEqual(question["msg_type"], "input_request")
+        self.assertEqual(question["parent_header"]["msg_id"], message_id)
         self.assertEqual(question["content"], {"prompt": "who? ", "password": False})
         self.kc.input("ferris")
         _, outputs = self.collect(message_id)
