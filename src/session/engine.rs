@@ -672,6 +672,8 @@ impl Facts {
             Incoming::Began => {
                 *self = Facts {
                     began: Some(Instant::now()),
+                    // stderr comes by another pipe: what the cell wrote there may have arrived before this.
+                    last_words: std::mem::take(&mut self.last_words),
                     ..Facts::default()
                 }
             }
