@@ -5,9 +5,11 @@ use super::parameter::Weight;
 use crate::hub::weight_files;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use half::vec::HalfBitsVecExt;
 use memmap2::{Mmap, UncheckedAdvice};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -432,57 +434,62 @@ fn decode(
 ) -> std::result::Result<Tensor, String> {
     let tensor = match (stored, wanted) {
         (Dtype::BF16, DType::BF16) => {
-            let values: Vec<half::bf16> = bytes
-                .chunks_exact(2)
-                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]))
-                .collect();
-            finite(values.iter().all(|v| v.is_finite()))?;
-            Tensor::from_vec(values, shape, &Device::Cpu)
+            let bits = read(bytes, u16::from_le_bytes, |bits| bits & 0x7F80 != 0x7F80)?;
+            Tensor::from_vec(bits.reinterpret_into::<half::bf16>(), shape, &Device::Cpu)
         }
         (Dtype::F16, DType::F16) => {
-            let values: Vec<half::f16> = bytes
-                .chunks_exact(2)
-                .map(|b| half::f16::from_le_bytes([b[0], b[1]]))
-                .collect();
-            finite(values.iter().all(|v| v.is_finite()))?;
-            Tensor::from_vec(values, shape, &Device::Cpu)
+            let bits = read(bytes, u16::from_le_bytes, |bits| bits & 0x7C00 != 0x7C00)?;
+            Tensor::from_vec(bits.reinterpret_into::<half::f16>(), shape, &Device::Cpu)
         }
         _ => {
             let values: Vec<f32> = match stored {
-                Dtype::F32 => bytes
-                    .chunks_exact(4)
-                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                    .collect(),
-                Dtype::F64 => bytes
-                    .chunks_exact(8)
-                    .map(|b| {
-                        f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
-                    })
-                    .collect(),
-                Dtype::BF16 => bytes
-                    .chunks_exact(2)
-                    .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32())
-                    .collect(),
-                Dtype::F16 => bytes
-                    .chunks_exact(2)
-                    .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
-                    .collect(),
+                Dtype::F32 => read(bytes, f32::from_le_bytes, f32::is_finite)?,
+                Dtype::F64 => read(bytes, |b| f64::from_le_bytes(b) as f32, f32::is_finite)?,
+                Dtype::BF16 => read(
+                    bytes,
+                    |b| half::bf16::from_le_bytes(b).to_f32(),
+                    f32::is_finite,
+                )?,
+                Dtype::F16 => read(
+                    bytes,
+                    |b| half::f16::from_le_bytes(b).to_f32(),
+                    f32::is_finite,
+                )?,
                 other => {
                     return Err(format!(
                         "has dtype {other:?}, weights must be F32, F64, BF16 or F16"
                     ));
                 }
             };
-            finite(values.iter().all(|v| v.is_finite()))?;
             Tensor::from_vec(values, shape, &Device::Cpu).and_then(|t| t.to_dtype(wanted))
         }
     };
     tensor.map_err(|e| format!("cannot be read: {e}"))
 }
 
-fn finite(all: bool) -> std::result::Result<(), String> {
-    if all {
-        Ok(())
+/// Values of `N` bytes each, on all threads; every one must be finite.
+fn read<T: Copy + Default + Send, const N: usize>(
+    bytes: &[u8],
+    value: impl Fn([u8; N]) -> T + Sync,
+    finite: impl Fn(T) -> bool + Sync,
+) -> std::result::Result<Vec<T>, String> {
+    const BLOCK: usize = 1 << 16;
+    let mut values = vec![T::default(); bytes.len() / N];
+    let all_finite = values
+        .par_chunks_mut(BLOCK)
+        .zip(bytes.par_chunks(BLOCK * N))
+        .map(|(values, bytes)| {
+            let (whole, _) = bytes.as_chunks::<N>();
+            let mut all = true;
+            for (place, bytes) in values.iter_mut().zip(whole) {
+                *place = value(*bytes);
+                all &= finite(*place);
+            }
+            all
+        })
+        .reduce(|| true, |a, b| a && b);
+    if all_finite {
+        Ok(values)
     } else {
         Err("holds NaN or infinite values: the checkpoint is damaged".into())
     }

@@ -3,7 +3,7 @@
 //! candle widens the whole weight on one thread before each product. Here a single row (a token being generated) reads
 //! the weight once, at the speed of memory; more rows widen it block by block into a buffer that stays in the cache.
 
-use super::kernels::{Matrix, Shared, gemm, lane_sum, simd_fn};
+use super::kernels::{Matrix, Shared, gemm, simd_fn};
 use candle_core::{CpuStorage, Layout, Result};
 use half::bf16;
 use rayon::prelude::*;
@@ -72,7 +72,7 @@ pub(super) fn product(x: &[bf16], weight: &[bf16], input: usize) -> Result<Vec<b
 simd_fn! {
     fn widen(floats: &mut [f32], narrow: &[bf16]) {
         for (float, narrow) in floats.iter_mut().zip(narrow) {
-            *float = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+            *float = wide_of(*narrow);
         }
     }
 }
@@ -92,11 +92,30 @@ simd_fn! {
 simd_fn! {
     /// `y[i] = W[i] · x` for the rows of `y`.
     fn matrix_vector(y: &mut [f32], weight: &[bf16], x: &[f32]) {
-        let k = x.len();
-        for (y, row) in y.iter_mut().zip(weight.chunks_exact(k)) {
-            *y = lane_sum(k, |i| f32::from_bits(u32::from(row[i].to_bits()) << 16) * x[i]);
+        for (y, row) in y.iter_mut().zip(weight.chunks_exact(x.len())) {
+            // Four registers of sums: the weight streams from memory, nothing else may be waited for.
+            let mut sums = [0f32; LANES];
+            let (rows, xs) = (row.chunks_exact(LANES), x.chunks_exact(LANES));
+            let rest = rows.remainder().iter().zip(xs.remainder());
+            let mut total: f32 = rest.map(|(w, x)| wide_of(*w) * x).sum();
+            for (row, x) in rows.zip(xs) {
+                for lane in 0..LANES {
+                    sums[lane] += wide_of(row[lane]) * x[lane];
+                }
+            }
+            for sum in sums {
+                total += sum;
+            }
+            *y = total;
         }
     }
+}
+
+const LANES: usize = 32;
+
+#[inline(always)]
+fn wide_of(value: bf16) -> f32 {
+    f32::from_bits(u32::from(value.to_bits()) << 16)
 }
 
 #[cfg(test)]
