@@ -13,6 +13,18 @@ use notebook_support::{Executed, execute, folder, said, text_of};
 /// Largest difference that a sum taken in another order may make.
 const SAME: f64 = 1e-4;
 
+/// What the notebook made by hand equals the prelude's: the line about `stage` ends with the largest difference.
+fn assert_same(run: &Executed, stage: &str) {
+    let line = run.line(&format!("{stage}: shape"));
+    let difference: f64 = line
+        .rsplit(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap();
+    println!("{line}");
+    assert!(difference < SAME, "{line}");
+}
+
 #[test]
 fn embedding_by_hand_equals_the_one_liners_and_shows_the_double_rescale() {
     let run = Executed::with_answers("01_embedding.ipynb", &[]);
@@ -25,14 +37,7 @@ fn embedding_by_hand_equals_the_one_liners_and_shows_the_double_rescale() {
         "after the final LayerNorm",
         "image tokens",
     ] {
-        let line = run.line(&format!("{stage}: shape"));
-        let difference: f64 = line
-            .rsplit(' ')
-            .next()
-            .and_then(|n| n.parse().ok())
-            .unwrap();
-        println!("{line}");
-        assert!(difference < SAME, "{line}");
+        assert_same(&run, stage);
     }
     assert!(run.line("⚠ pixel_values").contains("scaled twice"));
     assert!(run.shows(&["CLS, through all layers"]));
@@ -60,14 +65,7 @@ fn concatenation_by_hand_equals_the_one_liner_and_finds_repeated_bos() {
         "sequence 0, alone and in the batch",
         "sequence 1, alone and in the batch",
     ] {
-        let line = run.line(&format!("{stage}: shape"));
-        let difference: f64 = line
-            .rsplit(' ')
-            .next()
-            .and_then(|n| n.parse().ok())
-            .unwrap();
-        println!("{line}");
-        assert!(difference < SAME, "{line}");
+        assert_same(&run, stage);
     }
     assert_eq!(
         run.line("<s> stands"),
