@@ -39,15 +39,18 @@ fn python_clients_are_content() -> Result<()> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join("python");
+    let tour = Path::new(env!("CARGO_MANIFEST_DIR")).join("notebooks/00_tour.ipynb");
     let history = tempfile::tempdir()?;
     for script in [
         "run_notebook.py",
+        "clients.py",
         "stock_kernel.py",
         "kernel_conformance.py",
     ] {
         succeed(
             Command::new(&python)
                 .arg(scripts.join(script))
+                .env("TOUR", &tour)
                 .env("KERNEL_NAME", "glassbox-under-test")
                 .env("STOCK_KERNEL_NAME", "stock-under-test")
                 .env("GLASSBOX_HISTORY", history.path().join("history.jsonl"))

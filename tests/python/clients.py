@@ -1,6 +1,6 @@
 """The kernel in the clients that people use without a browser: jupyter console, nbconvert and papermill.
 
-Run by tests/kernel_python.rs; by hand:  KERNEL_NAME=glassbox python clients.py
+Run by tests/kernel_python.rs; by hand:  KERNEL_NAME=glassbox TOUR=notebooks/00_tour.ipynb python clients.py
 papermill needs the translator of clients/papermill beside it.
 """
 
@@ -34,7 +34,8 @@ def succeed(*command):
 
 def texts(path):
     cells = nbformat.read(path, as_version=4).cells
-    return ["".join(output.text for output in cell.outputs if output.output_type == "stream") for cell in cells]
+    codes = [cell for cell in cells if cell.cell_type == "code"]
+    return ["".join(output.text for output in cell.outputs if output.output_type == "stream") for cell in codes]
 
 
 def nbconvert(folder):
@@ -52,6 +53,21 @@ def nbconvert(folder):
         capture_output=True, text=True, timeout=COLD,
     )
     assert failed.returncode != 0 and "no luck" in failed.stderr, failed
+
+
+def tour(folder):
+    """The tour trains and captions from top to bottom; its last check fails the cell if the captions are poor."""
+    succeed(
+        "nbconvert", "--execute", "--to", "notebook", f"--ExecutePreprocessor.kernel_name={KERNEL}",
+        "--output-dir", folder, "--output", "tour.ipynb", os.environ["TOUR"],
+    )
+    cells = [cell for cell in nbformat.read(folder / "tour.ipynb", as_version=4).cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells), cells
+    said = "".join(texts(folder / "tour.ipynb"))
+    assert "all attributes right" in said, said
+    plots = [output for cell in cells for output in cell.outputs if "step 700/700" in output.get("data", {}).get("text/plain", "")]
+    # Seven hundred steps, updated in place, leave one plot.
+    assert len(plots) == 1 and "data:image/svg+xml" in plots[0].data["text/html"], len(plots)
 
 
 def papermill(folder):
@@ -104,6 +120,7 @@ def console():
 def main():
     with tempfile.TemporaryDirectory() as folder:
         nbconvert(pathlib.Path(folder))
+        tour(pathlib.Path(folder))
         papermill(pathlib.Path(folder))
     console()
     print("clients ok")
