@@ -345,7 +345,9 @@ impl Session {
         if facts.failed {
             let (message, chain) = facts.error.clone().unwrap_or_default();
             if facts.interrupted {
-                let mut error = report::plain(CellErrorKind::Interrupted, "Interrupted", &message);
+                // The error's name says the first word of the prelude's message already.
+                let what = message.strip_prefix("interrupted: ").unwrap_or(&message);
+                let mut error = report::plain(CellErrorKind::Interrupted, "Interrupted", what);
                 if !asked {
                     error
                         .traceback

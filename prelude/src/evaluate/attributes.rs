@@ -66,7 +66,7 @@ pub fn attribute_accuracy(
             predictions.push(judge(sample, generation.text)?);
         }
     }
-    progress.finish("done");
+    progress.finish("");
     Ok(AttributeReport { predictions })
 }
 
