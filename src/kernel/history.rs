@@ -34,6 +34,8 @@ pub struct History {
     session: u64,
     entries: Vec<Entry>,
     file: Option<PathBuf>,
+    /// How many of the last entries are not in the file yet, because it could not be written.
+    unsaved: usize,
 }
 
 impl History {
@@ -55,6 +57,7 @@ impl History {
             session,
             entries: Vec::new(),
             file,
+            unsaved: 0,
         };
         if let Some(path) = &history.file {
             history.entries = load(path);
@@ -65,22 +68,25 @@ impl History {
     /// Remembers a cell that was run as `In [line]`.
     pub fn add(&mut self, line: usize, input: &str, output: Option<&str>) {
         let output = output.map(|text| text[..text.floor_char_boundary(LONGEST_OUTPUT)].to_owned());
-        let entry = Entry {
+        self.entries.push(Entry {
             session: self.session,
             line,
             input: input.to_owned(),
             output,
-        };
-        if let Some(path) = &self.file
-            && let Err(error) = append(path, &entry)
-        {
-            log(&format!(
-                "{}: {error}; the history of this session stays in memory",
+        });
+        self.unsaved += 1;
+        let Some(path) = &self.file else { return };
+        let unsaved = self.entries.len().saturating_sub(self.unsaved);
+        let again = self.unsaved > 1;
+        match append(path, &self.entries[unsaved..], again) {
+            Ok(()) => self.unsaved = 0,
+            // Said once: a disk that is full may have room again later.
+            Err(error) if !again => log(&format!(
+                "{}: {error}; the history stays in memory until it can be written",
                 path.display()
-            ));
-            self.file = None;
+            )),
+            Err(_) => {}
         }
-        self.entries.push(entry);
     }
 
     /// The content of `history_reply`.
@@ -181,17 +187,24 @@ fn glob(pattern: &[char], text: &[char]) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-fn append(path: &std::path::Path, entry: &Entry) -> std::io::Result<()> {
+/// Appends entries; `again` if the attempt before this one failed and may have left the beginning of a line.
+fn append(path: &std::path::Path, entries: &[Entry], again: bool) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut line = serde_json::to_string(entry)?;
-    line.push('\n');
+    let mut lines = String::new();
+    if again {
+        lines.push('\n');
+    }
+    for entry in entries {
+        lines += &serde_json::to_string(entry)?;
+        lines.push('\n');
+    }
     fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(path)?
-        .write_all(line.as_bytes())
+        .write_all(lines.as_bytes())
 }
 
 /// Reads what can be read; a line cut short by a crash or a full disk is skipped.
@@ -232,6 +245,24 @@ mod tests {
         assert!(matches("*", ""));
         assert!(!matches("1+1", "1+1;"));
         assert!(!matches("?", ""));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("below").join("history.jsonl");
+        // A file where the folder should be.
+        std::fs::write(folder.path().join("below"), "")?;
+        let mut first = History::with_file(7, Some(file.clone()));
+        first.add(1, "a", None);
+        first.add(2, "b", None);
+        std::fs::remove_file(folder.path().join("below"))?;
+        first.add(3, "c", None);
+        first.add(4, "d", None);
+        let second = History::with_file(9, Some(file));
+        let inputs: Vec<&str> = second.entries.iter().map(|e| e.input.as_str()).collect();
+        assert_eq!(inputs, ["a", "b", "c", "d"]);
+        Ok(())
     }
 
     #[test]
