@@ -67,6 +67,7 @@ struct SessionArgs {
 
 /// Reads the command line, does what it says, reports what went wrong.
 pub fn main() -> ExitCode {
+    hand_back_large_blocks();
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Repl(args) => repl::run(&args),
@@ -81,6 +82,20 @@ pub fn main() -> ExitCode {
             terminal::complain(&failure.to_string());
             failure.exit.into()
         }
+    }
+}
+
+/// From how many bytes on a block of memory goes back to the system at once when it is freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE_BLOCK: libc::c_int = 256 << 10;
+
+/// Has the allocator give large blocks back: a display of some megabytes passes through several on its way to the front end, and by
+/// default the allocator learns from the first ones to keep all later ones.
+fn hand_back_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt only sets a number of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
     }
 }
 

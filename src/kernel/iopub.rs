@@ -23,8 +23,8 @@ const ENOUGH: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The messages after it are lost this soon, until one is taken again: a listener that hangs holds up a cell only once.
 const NO_PATIENCE: Duration = Duration::from_millis(1);
-/// Messages waiting to be sent before writers have to wait.
-const QUEUE: usize = 1024;
+/// Messages waiting to be sent before writers have to wait: few, because each may be a display of many megabytes.
+const QUEUE: usize = 16;
 
 enum Item {
     Message(Box<JupyterMessage>),

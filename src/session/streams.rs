@@ -24,8 +24,8 @@ pub(crate) const STDOUT: &str = "stdout";
 /// Name of the child's stderr in the session's folder.
 pub(crate) const STDERR: &str = "stderr";
 
-/// So many messages wait for the front end before the child has to wait.
-const QUEUE: usize = 4096;
+/// So many messages wait for the front end before the child has to wait: few, because each may be a display of many megabytes.
+const QUEUE: usize = 16;
 const CHUNK: usize = 64 * 1024;
 /// A pipe holds no more than this many chunks, so what was in it at a request has been read after as many rounds, even
 /// if a thread of the user's goes on printing for ever.

@@ -143,6 +143,16 @@ impl Kernel {
         })
     }
 
+    /// Leaves iopub and comes back as another listener.
+    pub async fn listen_anew(&mut self) -> Result<()> {
+        let session = uuid::Uuid::new_v4().to_string();
+        self.iopub = create_client_iopub_connection(&self.connection, "", &session).await?;
+        wait_for_iopub_welcome(&mut self.iopub, Duration::from_secs(5))
+            .await?
+            .context("no iopub_welcome came")?;
+        Ok(())
+    }
+
     /// What the kernel wrote to stderr.
     pub fn log(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.folder.path().join("log"))?)
