@@ -207,6 +207,24 @@ fn an_exported_session_builds_and_gives_the_same_output() {
         "total(&y)? // the value",
         "Table::new([\"name\", \"value\"]).row([\"é\".into(), 1.5_f64.into()])",
         "y.t()?",
+        // Types, and variables that later cells change.
+        "#[derive(Debug, Clone, PartialEq)] struct Run { steps: usize, loss: f64 }\nimpl Run { fn step(&mut self) -> &mut Run { self.steps += 1; self.loss /= 2.0; self } }\nlet mut run = Run { steps: 0, loss: 8.0 };",
+        "impl std::fmt::Display for Run { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, \"{} steps, loss {}\", self.steps, self.loss) } }",
+        "run.step().step();\nprintln!(\"{run}\");",
+        "let history = { let mut all = vec![run.clone()]; all.push(run.step().clone()); all };\nhistory.len()",
+        "let run = Run { loss: 1.5, ..run };\nrun",
+        // What ends with its cell: a closure, a guard of a lock, a borrow.
+        "let shared = std::sync::Arc::new(std::sync::Mutex::new(vec![1, 2]));\nlet longer = |v: &[i32]| v.len() + 1; let length = longer(&shared.lock()?);\nlength",
+        "let mut guard = shared.lock()?;\nguard.push(3); // still held\nlet last = guard.last().copied();",
+        "let first = &history[0];\nprintln!(\"{first} {}\", shared.lock()?.len());\nlast",
+        // A function defined anew, a macro, an error type of one's own.
+        "fn describe(run: &Run) -> String { format!(\"<{run}>\") }\nmacro_rules! twice { ($e:expr) => { ($e, $e) } }",
+        "#[derive(Debug)] struct TooLong(usize);\nimpl std::fmt::Display for TooLong { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, \"{} is too long\", self.0) } }\nimpl std::error::Error for TooLong {}\nfn check(n: usize) -> std::result::Result<usize, TooLong> { if n > 100 { Err(TooLong(n)) } else { Ok(n) } }",
+        "let checked = check(describe(&run).len())?;\ntwice!(checked)",
+        "check(1000)?",
+        "display(&MimeBundle::text(\"shown\"));\nfor (i, step) in history.iter().enumerate() { print!(\"{i}: {step}; \"); }\nprintln!();",
+        "let vlm = Vlm::tiny(&device)?;\nlet ids = vlm.caption_ids(\"two red circles\")?;\nids",
+        "vlm.named_parameters().len()",
     ] {
         for event in session.run(cell).events {
             match event {
@@ -221,7 +239,7 @@ fn an_exported_session_builds_and_gives_the_same_output() {
     }
     let told = session.result_of(&format!(":export {}", dir.display()));
     assert!(
-        told.contains("7 cells") && !told.contains("note:"),
+        told.contains("21 cells") && !told.contains("note:"),
         "{told}"
     );
     let again = session.run(&format!(":export {}", folder.path().display()));

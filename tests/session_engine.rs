@@ -74,34 +74,136 @@ fn variables_of_every_kind_are_kept() {
     assert_eq!(type_of("t"), Some("Tensor"));
 }
 
+/// A cell, the variables of it that cannot be kept, and words that the note on each has to hold.
+type NotKept = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
 #[test]
-fn what_cannot_be_kept_is_said_in_one_line_and_the_cell_runs() {
+fn what_cannot_be_kept_is_said_in_one_line_with_what_to_do_and_the_next_cell_is_reminded() {
     let mut session = TestSession::start();
     ok(
         &mut session,
-        "let words = vec![String::from(\"one\"), String::from(\"two\")];",
+        "let words = vec![String::from(\"one\"), String::from(\"two\")];\n\
+         let shared = std::sync::Mutex::new(1);\n\
+         fn evens() -> impl Iterator<Item = u32> { (0..9).filter(|n| n % 2 == 0) }\n\
+         fn adder(n: i32) -> impl Fn(i32) -> i32 { move |m| m + n }\n\
+         async fn later() -> i32 { 1 }\n\
+         struct View<'a> { text: &'a str }",
     );
-    let run = session.run(
-        "let longest = words.iter().max_by_key(|word| word.len());\nlongest.map(|word| word.len())",
-    );
-    assert!(run.outcome.status.is_ok(), "{run:#?}");
-    let said = stderr(&run);
+    let cases: [NotKept; 12] = [
+        (
+            "let add = |a: i32| a + 1;\nassert_eq!(add(1), 2);",
+            &["add"],
+            &["closure", "Box<dyn Fn"],
+        ),
+        (
+            "let total = 3;\nlet more = |a: i32| a + total;\nassert_eq!(more(1), 4);",
+            &["more"],
+            &["closure", "Box<dyn Fn", "move"],
+        ),
+        (
+            "let made = adder(1);\nassert_eq!(made(1), 2);",
+            &["made"],
+            &["closure", "Box<dyn Fn"],
+        ),
+        (
+            "let numbers = vec![1];\nlet all = &numbers;\nassert_eq!(all.len(), 1);",
+            &["all"],
+            &["borrows", ".clone()"],
+        ),
+        // The names the other way round: they are stored in their order.
+        (
+            "let z_numbers = vec![1];\nlet a_first = z_numbers.first();\nassert!(a_first.is_some());",
+            &["a_first"],
+            &["borrows", ".clone()"],
+        ),
+        (
+            "let list = vec![1, 2];\nlet iterator = list.iter();\nassert_eq!(iterator.len(), 2);",
+            &["iterator"],
+            &["borrows", ".collect"],
+        ),
+        ("let even = evens();", &["even"], &["closure", ".collect"]),
+        ("let soon = async { 1 };", &["soon"], &["future", ".await"]),
+        (
+            "let promised = later();",
+            &["promised"],
+            &["future", "wait"],
+        ),
+        (
+            "let guard = shared.lock()?;\nassert_eq!(*guard, 1);",
+            &["guard"],
+            &["borrows", ".clone()"],
+        ),
+        (
+            "let head = &words[..1];\nassert_eq!(head.len(), 1);",
+            &["head"],
+            &["borrows", ".to_vec()"],
+        ),
+        (
+            "let view = View { text: &words[0] };\nassert_eq!(view.text, \"one\");",
+            &["view"],
+            &["borrows", ".clone()"],
+        ),
+    ];
+    for (code, lost, words) in cases {
+        let before = names(&session);
+        let said = ok(&mut session, code);
+        assert_eq!(said.lines().count(), lost.len(), "{code}: {said}");
+        for name in lost {
+            assert!(
+                said.contains(&format!("`{name}` is not kept")),
+                "{code}: {said}"
+            );
+            let run = session.run(&format!("let _again = {name};"));
+            let error = run.outcome.status.expect_err("it is not there");
+            assert_eq!(error.ename, "E0425", "{error:?}");
+            let report = error.traceback.join("\n");
+            assert!(
+                report.contains(&format!("`{name}` was not kept")),
+                "{report}"
+            );
+        }
+        assert!(
+            words.iter().all(|word| said.contains(word)),
+            "{code}: {said}"
+        );
+        // Whatever else the cell defines is there.
+        let kept = names(&session);
+        assert!(
+            before.iter().all(|name| kept.contains(name)),
+            "{code}: {kept:?}"
+        );
+        for name in ["total", "numbers", "z_numbers", "list"] {
+            let defined = code.contains(&format!("let {name} "));
+            assert!(
+                !defined || kept.iter().any(|kept| kept == name),
+                "{code}: {kept:?}"
+            );
+        }
+    }
+    // A reminder is for as long as there is no variable of the name.
+    ok(&mut session, "let add = 1;\ndrop(words);");
+    assert_eq!(session.result_of("add"), "1");
+    let run = session.run("words.len()");
+    let report = run
+        .outcome
+        .status
+        .expect_err("it is gone")
+        .traceback
+        .join("\n");
     assert!(
-        said.contains("`longest` is not kept") && said.contains("borrows"),
-        "{said}"
+        report.contains("`words` is gone because an earlier cell moved it"),
+        "{report}"
     );
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert_eq!(names(&session), ["words"]);
-
-    let said = ok(
-        &mut session,
-        "let add = |a: i32| a + 1;\nassert_eq!(add(1), 2);",
+    // A struct with a lifetime that refers to a static is kept.
+    assert_eq!(
+        ok(&mut session, "let view = View { text: \"static\" };"),
+        ""
     );
-    assert!(
-        said.contains("`add` is not kept") && said.contains("Box<dyn Fn"),
-        "{said}"
-    );
-    assert_eq!(session.result_of("words.len()"), "2");
+    assert_eq!(session.result_of("view.text"), "\"static\"");
 }
 
 #[test]

@@ -310,13 +310,127 @@ fn after_the_process_died_the_next_cell_runs() {
     );
     assert_eq!(error(&run).ename, "OutOfMemory", "{run:#?}");
     assert!(error(&run).evalue.contains("4611"), "{run:#?}");
-    let run = session.run(
-        "struct Bomb; impl Drop for Bomb { fn drop(&mut self) { panic!(\"second\") } }\nlet _bomb = Bomb;\npanic!(\"first\");",
-    );
-    assert_eq!(error(&run).ename, "Aborted", "{run:#?}");
-    assert!(error(&run).evalue.contains("destructor"), "{run:#?}");
     // The prelude is loaded in the new process: its names and its displays work.
     assert_eq!(session.result_of("MimeBundle::text(\"back\")"), "back");
+}
+
+/// How often a text stands in another.
+fn count(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+#[test]
+fn the_panic_in_a_destructor_hid_the_one_that_unwound() {
+    let mut session = TestSession::start();
+    let run = session.run(
+        "struct Bomb;\nimpl Drop for Bomb { fn drop(&mut self) { panic!(\"second\") } }\n\
+         assert!(std::panic::catch_unwind(|| panic!(\"caught\")).is_err());\n\
+         let _bomb = Bomb;\npanic!(\"first\");",
+    );
+    let failure = error(&run);
+    assert_eq!(failure.kind, CellErrorKind::Aborted { signal: 6 });
+    assert_eq!(failure.ename, "Aborted", "{run:#?}");
+    let told = &failure.evalue;
+    assert!(
+        told.contains("destructor")
+            && told.contains("first \"first\"")
+            && told.contains("\"second\""),
+        "{told}"
+    );
+    let report = traceback(&run);
+    assert!(
+        report.contains("cell:5:1") && report.contains("cell:2:"),
+        "{report}"
+    );
+    assert!(report.find("cell:5:1") < report.find("cell:2:"), "{report}");
+    assert!(
+        !report.contains("caught") && !report.contains("cleanup"),
+        "{report}"
+    );
+    assert_eq!(short(&run), [""; 0], "{run:#?}");
+}
+
+#[test]
+fn a_panic_that_met_an_extern_function_was_told_in_rusts_words_and_without_its_line() {
+    let mut session = TestSession::start();
+    let run = session
+        .run("eprintln!(\"before\");\nextern \"C\" fn callback() { panic!(\"met\") }\ncallback();");
+    let failure = error(&run);
+    assert!(
+        failure.evalue.contains("extern") && failure.evalue.ends_with("met"),
+        "{failure:?}"
+    );
+    let report = traceback(&run);
+    assert!(
+        report.contains("cell:2:") && !report.contains("cannot unwind"),
+        "{report}"
+    );
+    // What the cell itself wrote there is shown, and nothing else.
+    assert_eq!(short(&run), ["err:before\n"]);
+}
+
+#[test]
+fn an_abort_after_a_thread_s_panic_was_told_as_a_panic_that_cannot_be_caught() {
+    let mut session = TestSession::start();
+    let run = session.run(
+        "let worker = std::thread::Builder::new().name(\"worker\".into()).spawn(|| panic!(\"in the thread\"))?;\n\
+         if worker.join().is_err() { std::process::abort() }",
+    );
+    let failure = error(&run);
+    assert!(
+        failure.evalue.starts_with("the cell aborted its process")
+            && failure.evalue.contains("worker")
+            && failure.evalue.ends_with("in the thread"),
+        "{failure:?}"
+    );
+    let report = traceback(&run);
+    assert!(
+        report.contains("cell:1:") && !report.contains("destructor"),
+        "{report}"
+    );
+    assert_eq!(count(&report, "panic: in the thread"), 1, "{report}");
+    // A thread that panics in a destructor of its own while it unwinds.
+    let run = session.run(
+        "struct Bomb;\nimpl Drop for Bomb { fn drop(&mut self) { panic!(\"second\") } }\n\
+         let worker = std::thread::spawn(|| { let _bomb = Bomb; panic!(\"first\") });\nworker.join().is_err()",
+    );
+    let told = &error(&run).evalue;
+    assert!(
+        told.contains("first \"first\"") && told.contains("\"second\""),
+        "{told}"
+    );
+    assert!(traceback(&run).contains("cell:3:"), "{}", traceback(&run));
+}
+
+#[test]
+fn a_panic_while_a_panic_s_message_is_made_was_an_abort_without_a_reason() {
+    let mut session = TestSession::start();
+    let run = session.run(
+        "struct Bad;\nimpl std::fmt::Display for Bad {\n    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { panic!(\"inner\") }\n}\n\
+         panic!(\"{}\", Bad);",
+    );
+    let failure = error(&run);
+    assert!(
+        failure.evalue.contains("message of a panic") && failure.evalue.ends_with("inner"),
+        "{failure:?}"
+    );
+    assert!(traceback(&run).contains("cell:3:"), "{}", traceback(&run));
+}
+
+#[test]
+fn text_that_looks_like_rusts_last_words_is_the_cells_own() {
+    let mut session = TestSession::start();
+    let run = session.run("eprintln!(\"thread caused non-unwinding panic. aborting.\");");
+    assert_eq!(
+        short(&run),
+        ["err:thread caused non-unwinding panic. aborting.\n"]
+    );
+    let run = session
+        .run("eprintln!(\"thread caused non-unwinding panic. aborting.\");\neprintln!(\"more\");");
+    assert_eq!(
+        short(&run).concat().replace("err:", ""),
+        "thread caused non-unwinding panic. aborting.\nmore\n"
+    );
 }
 
 #[test]

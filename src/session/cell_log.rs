@@ -20,6 +20,8 @@ use super::syntax;
 #[derive(Clone, Debug)]
 pub(crate) struct LoggedCell {
     pub code: String,
+    /// Variables that it defined and that were not there any more when it had ended.
+    pub gone: BTreeSet<String>,
     effects: Effects,
 }
 
@@ -55,8 +57,8 @@ pub(crate) struct Plan {
 }
 
 impl CellLog {
-    /// Notes a cell that ended well.
-    pub fn ran(&mut self, code: &str) {
+    /// Notes a cell that ended well, and the variables that were there then.
+    pub fn ran(&mut self, code: &str, present: &BTreeSet<String>) {
         let effects = effects(code);
         for (name, mutable) in definitions(code) {
             self.lost.remove(&name);
@@ -64,6 +66,7 @@ impl CellLog {
         }
         self.cells.push(LoggedCell {
             code: code.to_owned(),
+            gone: effects.defines.difference(present).cloned().collect(),
             effects,
         });
     }
@@ -141,7 +144,7 @@ impl LoggedCell {
 }
 
 /// The names that a cell binds at its top level, with whether they are `mut`.
-fn definitions(code: &str) -> Vec<(String, bool)> {
+pub(crate) fn definitions(code: &str) -> Vec<(String, bool)> {
     syntax::statements(syntax::skip_commands(code))
         .into_iter()
         .filter_map(|statement| ast::LetStmt::cast(statement.node)?.pat())
@@ -311,7 +314,7 @@ mod tests {
     fn log(cells: &[&str]) -> CellLog {
         let mut log = CellLog::default();
         for cell in cells {
-            log.ran(cell);
+            log.ran(cell, &BTreeSet::new());
         }
         log
     }
@@ -381,7 +384,7 @@ mod tests {
     fn a_name_defined_again_is_lost_no_more() {
         let mut log = log(&["let a = 1;"]);
         log.lost(&["a".to_owned(), "b".to_owned()]);
-        log.ran("let a = 2;");
+        log.ran("let a = 2;", &BTreeSet::from(["a".to_owned()]));
         assert_eq!(log.lost_names(), ["b"]);
         let plan = log.plan(&log.lost_names(), &BTreeSet::new());
         assert_eq!((plan.cells.len(), plan.unknown), (0, vec!["b".to_owned()]));

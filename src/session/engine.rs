@@ -17,11 +17,12 @@ use super::aids::{self, Aids};
 use super::direct::{Analysis, Direct, Done, Setting, Trouble};
 use super::error::SessionError;
 use super::event::{Display, Event, StreamName};
-use super::frames::{Incoming, PanicReport};
+use super::frames::Incoming;
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
 use super::last_words::LastWords;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
+use super::panics::{ABORTING, Panics};
 use super::prelude_cache::{self, CachedPrelude};
 use super::prelude_source::PreludeSource;
 use super::report::{self, CellSource, Diagnostic};
@@ -73,13 +74,15 @@ struct Facts {
     failed: bool,
     interrupted: bool,
     failed_at: Option<(usize, usize)>,
-    panic: Option<PanicReport>,
+    panics: Panics,
     error: Option<(String, Vec<String>)>,
     /// When the cell's code began, and how long it ran.
     began: Option<Instant>,
     ran: Option<Duration>,
     /// The end of what was written to stderr.
     last_words: LastWords,
+    /// The very last line on stderr, if it is one that the report of a death makes superfluous.
+    withheld: Option<String>,
 }
 
 impl Session {
@@ -225,11 +228,11 @@ impl Session {
     ) -> CellOutcome {
         let before = self.variable_types();
         let outcome = self.evaluate_aside(code, sink);
+        let after = self.variable_types();
         match &outcome.status {
-            Ok(()) => self.log.ran(code),
+            Ok(()) => self.log.ran(code, &after.keys().cloned().collect()),
             Err(error) => self.log.lost(&error.state.lost),
         }
-        let after = self.variable_types();
         match syntax::command(code) {
             Some(("clear", _)) => self.log.clear(),
             Some(("restart", _)) => {
@@ -290,14 +293,14 @@ impl Session {
         let (asked, killed) = self.interrupter.end_cell();
         let mut phases = Vec::new();
         let restarted = matches!(result, Ok(Err(Trouble::Died(_))));
+        if let (false, Some(text)) = (restarted, &facts.withheld) {
+            sink(stderr(text.clone()));
+        }
         let error = match result {
             Ok(Ok(done)) => {
                 phases = done.phases;
                 for note in done.notes {
-                    sink(Event::Stream {
-                        name: StreamName::Stderr,
-                        text: format!("{note}\n"),
-                    });
+                    sink(stderr(format!("{}\n", note.text)));
                 }
                 let error = self.failure(code, &facts, asked);
                 if error.is_none() {
@@ -339,7 +342,7 @@ impl Session {
     fn failure(&self, code: &str, facts: &Facts, asked: bool) -> Option<CellError> {
         let source = || CellSource::new(code, &self.generated_source());
         if facts.panicked {
-            let report = facts.panic.clone().unwrap_or_default();
+            let report = facts.panics.last().cloned().unwrap_or_default();
             return Some(report::panic(&source(), &report));
         }
         if facts.failed {
@@ -371,7 +374,8 @@ impl Session {
     ) -> CellError {
         match trouble {
             Trouble::Died(message) => {
-                let ended = last_words::ended(&message, &facts.last_words, facts.panic.as_ref());
+                let source = CellSource::new(code, &self.generated_source());
+                let ended = last_words::ended(&message, &facts.last_words, &facts.panics, &source);
                 // Code that replaced or never had the prelude's handler dies of the first request already.
                 let by_request = asked
                     && ended.kind
@@ -656,12 +660,26 @@ fn pump(
                 }
                 if name == StreamName::Stderr {
                     facts.last_words.heard(&text);
+                    // It was not the last line after all.
+                    text.insert_str(0, &facts.withheld.take().unwrap_or_default());
+                    if text.ends_with(ABORTING) {
+                        facts.withheld = Some(text.split_off(text.len() - ABORTING.len()));
+                    }
                 }
-                sink(Event::Stream { name, text });
+                if !text.is_empty() {
+                    sink(Event::Stream { name, text });
+                }
             }
             Ok(Message::Incoming(Incoming::Input { id, request })) => input.answer(id, &request),
             Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
         }
+    }
+}
+
+fn stderr(text: String) -> Event {
+    Event::Stream {
+        name: StreamName::Stderr,
+        text,
     }
 }
 
@@ -676,10 +694,11 @@ impl Facts {
                     began: Some(Instant::now()),
                     // stderr comes by another pipe: what the cell wrote there may have arrived before this.
                     last_words: std::mem::take(&mut self.last_words),
+                    withheld: self.withheld.take(),
                     ..Facts::default()
                 }
             }
-            Incoming::Panic(report) => self.panic = Some(report),
+            Incoming::Panic(report) => self.panics.add(report),
             Incoming::Error { message, chain } => self.error = Some((message, chain)),
             Incoming::Ended {
                 panicked,

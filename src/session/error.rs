@@ -72,8 +72,17 @@ pub enum SessionError {
 
 impl SessionError {
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> SessionError {
-        let action = action.into();
-        move |source| SessionError::Io { action, source }
+        let mut action = action.into();
+        move |source| {
+            let full = [
+                std::io::ErrorKind::StorageFull,
+                std::io::ErrorKind::QuotaExceeded,
+            ];
+            if full.contains(&source.kind()) && !action.contains("TMPDIR") {
+                action += " (free some space, or set TMPDIR to a folder on another disk)";
+            }
+            SessionError::Io { action, source }
+        }
     }
 
     pub(crate) fn cache(

@@ -55,6 +55,8 @@ pub(crate) struct PanicReport {
     pub file: String,
     pub line: usize,
     pub column: usize,
+    /// `main` for the one that runs cells.
+    pub thread: String,
     pub backtrace: Vec<String>,
 }
 
@@ -201,6 +203,7 @@ impl Decoder {
                 file: text(&object, "file"),
                 line: number(&object, "line"),
                 column: number(&object, "column"),
+                thread: text(&object, "thread"),
                 backtrace: text(&object, "backtrace")
                     .lines()
                     .map(str::to_owned)

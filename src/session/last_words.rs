@@ -4,9 +4,9 @@
 //! last words on stderr tell them apart. A cell that prints such a line and then aborts gets the wrong name, no more.
 
 use super::figures::size;
-use super::frames::PanicReport;
 use super::outcome::{CellError, CellErrorKind};
-use super::report;
+use super::panics::Panics;
+use super::report::{self, CellSource};
 
 /// So much of the end of stderr is kept.
 const KEPT: usize = 4096;
@@ -50,11 +50,12 @@ impl LastWords {
     }
 }
 
-/// The report of a process that ended while a cell ran, from evcxr's words, its own last ones, and its last panic.
+/// The report of a process that ended while a cell ran, from the system's words, its own last ones, and its panics.
 pub(crate) fn ended(
     message: &str,
     last_words: &LastWords,
-    panic: Option<&PanicReport>,
+    panics: &Panics,
+    source: &CellSource<'_>,
 ) -> CellError {
     let number_after = |mark: &str| {
         let (_, rest) = message.rsplit_once(mark)?;
@@ -62,8 +63,16 @@ pub(crate) fn ended(
         digits.parse::<i32>().ok()
     };
     if let Some(signal) = number_after("signal: ") {
-        let (name, what) = describe(signal, last_words, panic);
-        return report::plain(CellErrorKind::Aborted { signal }, name, &what);
+        let kind = CellErrorKind::Aborted { signal };
+        if signal == libc::SIGABRT
+            && !last_words.stack_overflow()
+            && last_words.bytes_refused().is_none()
+            && let Some(fatal) = panics.fatal(&last_words.0)
+        {
+            return report::fatal(kind, source, &fatal);
+        }
+        let (name, what) = describe(signal, last_words);
+        return report::plain(kind, name, &what);
     }
     match number_after("exit status: ").or_else(|| number_after("exit code: ")) {
         Some(code) => report::plain(
@@ -75,11 +84,7 @@ pub(crate) fn ended(
     }
 }
 
-fn describe(
-    signal: i32,
-    last_words: &LastWords,
-    panic: Option<&PanicReport>,
-) -> (&'static str, String) {
+fn describe(signal: i32, last_words: &LastWords) -> (&'static str, String) {
     if signal == libc::SIGABRT {
         if last_words.stack_overflow() {
             let what = "a function of the cell called itself too deeply or kept too much on the stack: the stack \
@@ -89,14 +94,6 @@ fn describe(
         if let Some(bytes) = last_words.bytes_refused() {
             let what = format!("the system refused the cell {} of memory", size(bytes));
             return ("OutOfMemory", what);
-        }
-        if let Some(panic) = panic {
-            let what = format!(
-                "a panic could not be caught, because it came in a destructor, in an `extern` function or beside another \
-                 one (signal 6, SIGABRT): {}",
-                panic.message
-            );
-            return ("Aborted", what);
         }
     }
     match signal {
@@ -140,7 +137,8 @@ mod tests {
     fn name(words: &str, message: &str) -> String {
         let mut heard = LastWords::default();
         heard.heard(words);
-        ended(message, &heard, None).ename
+        let source = CellSource::new("", "");
+        ended(message, &heard, &Panics::default(), &source).ename
     }
 
     #[test]

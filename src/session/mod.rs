@@ -36,6 +36,7 @@ mod last_words;
 mod magic;
 mod metadata;
 pub mod outcome;
+mod panics;
 mod prelude_cache;
 mod prelude_source;
 mod prelude_status;

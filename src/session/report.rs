@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::frames::PanicReport;
 use super::outcome::{CellError, CellErrorKind, StateKept};
+use super::panics::Fatal;
 use super::source_map::{Place, SourceMap, byte_of};
 use super::syntax;
 
@@ -26,6 +27,8 @@ pub(crate) struct Diagnostic {
     pub json: Value,
     pub message: String,
     code: Option<String>,
+    /// What the session knows about it.
+    pub notes: Vec<String>,
     /// Places in the cell, for errors without JSON: from, to, what is said of them, whether it is the main one.
     places: Vec<(Place, Place, String, bool)>,
 }
@@ -37,6 +40,7 @@ impl Diagnostic {
             message: json["message"].as_str().unwrap_or_default().to_owned(),
             code: json["code"]["code"].as_str().map(str::to_owned),
             json,
+            notes: Vec::new(),
             places: Vec::new(),
         }
     }
@@ -46,10 +50,16 @@ impl Diagnostic {
         self.code.as_deref()
     }
 
-    /// All lines of the generated source that it points to.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = usize> {
-        let spans = self.json["spans"].as_array().into_iter().flatten();
-        spans
+    /// The lines of the generated source that it and its notes point to besides the one that it is about.
+    pub(crate) fn other_lines(&self) -> impl Iterator<Item = usize> {
+        let spans = |message: &'_ Value| message["spans"].as_array().cloned().unwrap_or_default();
+        let own = spans(&self.json).into_iter();
+        let own = own.filter(|span| span["is_primary"].as_bool() != Some(true));
+        let children = self.json["children"].as_array().into_iter().flatten();
+        let noted = children
+            .filter(|child| child["level"] == "note")
+            .flat_map(spans);
+        own.chain(noted)
             .filter(|span| span["file_name"].as_str() == Some(GENERATED))
             .filter_map(|span| span["line_start"].as_u64()?.try_into().ok())
     }
@@ -81,6 +91,7 @@ impl From<&evcxr::CompilationError> for Diagnostic {
             message: error.message(),
             code: error.code().map(str::to_owned),
             places: places.collect(),
+            notes: Vec::new(),
             json: error.json.clone(),
         }
     }
@@ -275,6 +286,7 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
             suggestions.push((text, patches));
         }
     }
+    notes.extend(error.notes.iter().cloned());
     notes.extend(advice(error).map(str::to_owned));
     let mut elements: Vec<Element<'_>> = Vec::new();
     elements.extend(
@@ -389,6 +401,26 @@ fn advice(error: &Diagnostic) -> Option<&'static str> {
 
 /// The report of a panic.
 pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError {
+    CellError {
+        kind: CellErrorKind::Panic,
+        ename: "Panic".to_owned(),
+        evalue: first_line(&report.message),
+        traceback: panicked(source, report),
+        state: StateKept::default(),
+    }
+}
+
+/// The report of an abort that panics had to do with: what happened, and the place of each panic.
+pub(crate) fn fatal(kind: CellErrorKind, source: &CellSource<'_>, fatal: &Fatal) -> CellError {
+    let mut error = plain(kind, "Aborted", &fatal.sentence());
+    for report in &fatal.panics {
+        error.traceback.extend(panicked(source, report));
+    }
+    error
+}
+
+/// A panic on the cell's own line, and who called the code there.
+fn panicked(source: &CellSource<'_>, report: &PanicReport) -> Vec<String> {
     let mut traceback = located(
         source,
         "panic",
@@ -411,13 +443,7 @@ pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError 
                 .map(|frame| format!("\u{1b}[2m  {frame}\u{1b}[0m")),
         );
     }
-    CellError {
-        kind: CellErrorKind::Panic,
-        ename: "Panic".to_owned(),
-        evalue: first_line(&report.message),
-        traceback,
-        state: StateKept::default(),
-    }
+    traceback
 }
 
 /// What the function around a cell is called in backtraces.

@@ -14,34 +14,61 @@ struct Series<'a> {
     name: &'a str,
     colour: &'a str,
     dots: bool,
-    values: Vec<f64>,
+    /// Numbers of cells, and what was measured there.
+    values: Vec<(usize, f64)>,
 }
 
-/// Three panels one below the other.
+/// Panels one below the other.
 pub fn svg(samples: &[Sample]) -> String {
-    let series = |name, colour, dots, value: &dyn Fn(&Sample) -> f64| Series {
+    let series = |name, colour, dots, value: &dyn Fn(&Sample) -> Option<f64>| Series {
         name,
         colour,
         dots,
-        values: samples.iter().map(value).collect(),
+        values: samples
+            .iter()
+            .filter_map(|sample| Some((sample.cell, value(sample)?)))
+            .collect(),
     };
+    let probe = |sample: &Sample| sample.kind == super::PROBE;
     let panels = [
         (
-            "milliseconds for a cell (those above the 99th percentile lie on the edge)",
-            vec![series("latency", "#1f5fa8", true, &|s| s.milliseconds)],
+            "milliseconds for a cell, from the request to idle (those above the 99th percentile lie on the edge)",
+            vec![
+                series("all kinds of cells", "#9bb3cc", true, &|s| {
+                    (!probe(s)).then_some(s.milliseconds)
+                }),
+                series("the probe, always `1 + 1`", "#1f3f78", true, &|s| {
+                    probe(s).then_some(s.milliseconds)
+                }),
+            ],
+        ),
+        (
+            "processor time of the probe, milliseconds",
+            vec![series("", "#1f3f78", true, &|s| probe(s).then_some(s.cpu))],
         ),
         (
             "resident memory, MB",
             vec![
                 series("kernel with rust-analyzer", "#8a4fb0", false, &|s| {
-                    s.kernel_mb
+                    Some(s.kernel_mb)
                 }),
-                series("process that runs cells", "#1a7f37", false, &|s| s.cells_mb),
+                series("process that runs cells", "#1a7f37", false, &|s| {
+                    Some(s.cells_mb)
+                }),
+                series(
+                    "of that, loaded libraries of cells",
+                    "#b35900",
+                    false,
+                    &|s| Some(s.libraries_mb),
+                ),
             ],
         ),
         (
-            "session's folder, MB",
-            vec![series("files", "#b35900", false, &|s| s.files_mb)],
+            "open files of both processes, files in the session's folder",
+            vec![
+                series("open", "#1f5fa8", false, &|s| Some(s.open_files as f64)),
+                series("in the folder", "#b35900", false, &|s| Some(s.files as f64)),
+            ],
         ),
     ];
     let height = panels.len() as f64 * (PANEL + GAP) + 20.0;
@@ -62,7 +89,8 @@ pub fn svg(samples: &[Sample]) -> String {
 
 // Writing to a string cannot fail.
 fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
-    let mut all: Vec<f64> = series.iter().flat_map(|s| s.values.clone()).collect();
+    let all = series.iter().flat_map(|s| &s.values);
+    let mut all: Vec<f64> = all.map(|(_, value)| *value).collect();
     all.sort_by(f64::total_cmp);
     let highest = all
         .get(all.len() * 99 / 100)
@@ -70,7 +98,8 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
         .unwrap_or(1.0)
         .max(1e-9)
         * 1.1;
-    let count = series.iter().map(|s| s.values.len()).max().unwrap_or(1);
+    let last = series.iter().filter_map(|s| s.values.last());
+    let count = last.map(|(cell, _)| cell + 1).max().unwrap_or(1);
     let right = WIDTH - 20.0;
     let x = |cell: usize| LEFT + (right - LEFT) * cell as f64 / (count.max(2) - 1) as f64;
     let y = |value: f64| top + PANEL * (1.0 - value.min(highest) / highest);
@@ -102,7 +131,7 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
     for (number, line) in series.iter().enumerate() {
         let colour = line.colour;
         if line.dots {
-            for (cell, &value) in line.values.iter().enumerate() {
+            for &(cell, value) in &line.values {
                 let _ = write!(
                     out,
                     "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"1.6\" fill=\"{colour}\" fill-opacity=\"0.6\"/>",
@@ -114,8 +143,7 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
             let points: Vec<String> = line
                 .values
                 .iter()
-                .enumerate()
-                .map(|(cell, &value)| format!("{:.1},{:.1}", x(cell), y(value)))
+                .map(|&(cell, value)| format!("{:.1},{:.1}", x(cell), y(value)))
                 .collect();
             let _ = write!(
                 out,

@@ -7,9 +7,10 @@
 //! The short way links against nothing: the process that loads the library has the prelude and everything below it
 //! loaded already, and finds all symbols there. So the linker reads one small file instead of the prelude's library.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -96,9 +97,23 @@ impl Compiler {
 
     /// Compiles `source`.
     pub(crate) fn compile(&mut self, source: &str, goal: Goal) -> Result<Compiled, Failure> {
-        let broken = |error: std::io::Error| Failure::Broken(error.to_string());
         let begin = Instant::now();
-        fs::write(self.folder.join(SOURCE), source).map_err(broken)?;
+        let made = self.make(source, goal, begin);
+        // The compiler and the linker say each in their own words, some of them as errors of the cell, that nothing can be written.
+        made.map_err(|failure| match no_room(&self.folder, &failure) {
+            true => Failure::Broken(format!(
+                "no space left in {}, where the session keeps its files; free some and run the cell again",
+                std::env::temp_dir().display()
+            )),
+            false => failure,
+        })
+    }
+
+    fn make(&mut self, source: &str, goal: Goal, begin: Instant) -> Result<Compiled, Failure> {
+        let file = self.folder.join(SOURCE);
+        fs::write(&file, source).map_err(|error| {
+            Failure::Broken(format!("cannot write {}: {error}", file.display()))
+        })?;
         let object = self.folder.join("cell.o");
         let mut rustc = self.command();
         let mut library = None;
@@ -111,8 +126,10 @@ impl Compiler {
                 rustc.arg("--emit=metadata=cell.rmeta");
             }
             Goal::Library => {
+                // No cell runs now, so nobody needs the file of the one before: what was loaded stays.
+                let _ = fs::remove_file(self.library());
                 self.libraries += 1;
-                let path = self.folder.join(format!("cell_{}.so", self.libraries));
+                let path = self.library();
                 match &linker {
                     Some(_) => rustc.args(["--emit=obj=cell.o", "-Ccodegen-units=1"]),
                     None => rustc.arg(joined("--emit=link=", &path)),
@@ -130,6 +147,11 @@ impl Compiler {
             rustc: compiled,
             link: begin.elapsed() - compiled,
         })
+    }
+
+    /// The file of the library made last.
+    fn library(&self) -> PathBuf {
+        self.folder.join(format!("cell_{}.so", self.libraries))
     }
 
     /// A call of rustc that lists the cell compiled last with the types in it, in `listing`.
@@ -228,6 +250,33 @@ impl Compiler {
     }
 }
 
+/// Whether a compilation failed because the disk of `folder` is full: either the failure says so, or a program that could not say
+/// why it failed did so where there is no room for a page.
+fn no_room(folder: &Path, failure: &Failure) -> bool {
+    let says_so = |text: &str| {
+        let known = ["No space left on device", "Disk quota exceeded"];
+        known.iter().any(|words| text.contains(words))
+    };
+    match failure {
+        Failure::Errors(errors) => errors
+            .iter()
+            .any(|error| error.primary_line().is_none() && says_so(&error.json.to_string())),
+        Failure::Broken(reason) => {
+            says_so(reason) || free_bytes(folder).is_some_and(|free| free < 4096)
+        }
+    }
+}
+
+/// The free space of the disk that a folder is on.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: zero is valid for every field of this plain structure.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string, and both live during the call.
+    let asked = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    (asked == 0).then(|| found.f_bavail * found.f_frsize)
+}
+
 /// Whether the source asks for native libraries, which only the system's linker finds.
 fn names_libraries(source: &str) -> bool {
     source.contains("#[link(") || source.contains("#![link(")
@@ -242,6 +291,10 @@ fn link(linker: &Path, object: &Path, library: &Path) -> Result<(), Failure> {
             "--build-id=none",
             "-znoexecstack",
             "-znow",
+            // Every library stays loaded: two ranges of addresses and three pages instead of five and six.
+            "-znoseparate-code",
+            "-zmax-page-size=4096",
+            "-znorelro",
             "-o",
         ])
         .arg(library)

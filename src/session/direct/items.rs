@@ -4,28 +4,35 @@
 //! so that a cell can be run again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ra_ap_syntax::ast::{self, HasName};
 use ra_ap_syntax::{AstNode, NodeOrToken};
 
+use super::needs::{Reach, Touched};
+
 /// Items in the order in which they came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Items {
-    items: Vec<Item>,
+    pub(super) items: Vec<Arc<Item>>,
     /// `#![…]` of all cells.
-    attributes: Vec<String>,
+    pub(super) attributes: Vec<String>,
+    /// What the present cell did to them.
+    pub(super) touched: Touched,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Item {
-    key: Key,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub key: Key,
     /// The user's text, whole lines.
-    code: String,
+    pub code: String,
+    /// Who needs it, and what it needs.
+    pub reach: Reach,
 }
 
 /// What an item is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Key {
+pub(super) enum Key {
     /// Functions, types, named imports.
     Name(String),
     Macro(String),
@@ -40,11 +47,17 @@ enum Key {
 }
 
 impl Items {
+    /// A new cell begins: what earlier ones did to the items is settled.
+    pub(crate) fn settle(&mut self) {
+        self.touched = Touched::default();
+    }
+
     /// Takes an attribute of the whole crate.
     pub(crate) fn add_attribute(&mut self, code: &str) {
         let code = code.trim().to_owned();
         if !self.attributes.contains(&code) {
             self.attributes.push(code);
+            self.touched.everything = true;
         }
     }
 
@@ -63,29 +76,22 @@ impl Items {
                     imports(&tree, "", &mut found);
                     for (name, path) in found {
                         let key = name.map_or(Key::Text, Key::Name);
-                        self.replace(key, format!("{attributes}use {path};\n"));
+                        self.put(key, format!("{attributes}use {path};\n"), item);
                     }
                 }
-                None => self.replace(Key::Text, lines(code)),
+                None => self.put(Key::Text, lines(code), item),
             },
             ast::Item::MacroRules(rules) => {
                 let key = rules
                     .name()
                     .map_or(Key::Text, |name| Key::Macro(name.text().to_string()));
-                self.replace(key, lines(code));
+                self.put(key, lines(code), item);
             }
-            ast::Item::Impl(block) => {
-                let key = impl_key(block);
-                self.items.retain(|item| !item.key.contradicts(&key));
-                self.items.push(Item {
-                    key,
-                    code: lines(code),
-                });
-            }
-            item => {
-                let name = name_of(item);
+            ast::Item::Impl(block) => self.put(impl_key(block), lines(code), item),
+            other => {
+                let name = name_of(other);
                 let defines = matches!(
-                    item,
+                    other,
                     ast::Item::Struct(_)
                         | ast::Item::Enum(_)
                         | ast::Item::Union(_)
@@ -99,7 +105,7 @@ impl Items {
                     .items
                     .iter()
                     .any(|item| item.key == key && item.code.trim() != code.trim());
-                self.replace(key, code);
+                self.put(key, code, item);
                 if let (true, true, Some(name)) = (defines, changed, name) {
                     return vec![name];
                 }
@@ -108,14 +114,25 @@ impl Items {
         Vec::new()
     }
 
-    fn replace(&mut self, key: Key, code: String) {
-        let same = |item: &&mut Item| match &key {
-            Key::Text => item.key == key && item.code == code,
-            _ => item.key == key,
+    /// Puts an item in the place of the one that it replaces, or behind all others.
+    fn put(&mut self, key: Key, code: String, item: &ast::Item) {
+        let item = Arc::new(Item {
+            reach: Reach::of(item, &key, &code),
+            key,
+            code,
+        });
+        self.touched.note(&item, self.items.contains(&item));
+        if let Key::Impl { .. } = item.key {
+            self.items.retain(|other| !other.key.contradicts(&item.key));
+            self.items.push(item);
+            return;
+        }
+        let same = |other: &&mut Arc<Item>| {
+            other.key == item.key && (item.key != Key::Text || other.code == item.code)
         };
         match self.items.iter_mut().find(same) {
-            Some(item) => item.code = code,
-            None => self.items.push(Item { key, code }),
+            Some(place) => *place = item,
+            None => self.items.push(item),
         }
     }
 
@@ -149,7 +166,7 @@ impl Items {
             code.push_str(attribute);
             code.push('\n');
         }
-        let (macros, others): (Vec<&Item>, Vec<&Item>) = self
+        let (macros, others): (Vec<&Arc<Item>>, Vec<&Arc<Item>>) = self
             .items
             .iter()
             .partition(|item| matches!(item.key, Key::Macro(_)));

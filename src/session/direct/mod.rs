@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! - [`commands`], [`obey`]: the lines of a cell that are not Rust, and what they do
-//! - [`items`], [`source`]: from a cell to a crate
+//! - [`items`], [`needs`], [`source`]: from a cell to a crate
 //! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
 //! - [`clock`]: where the time goes
@@ -22,6 +22,7 @@ mod clock;
 mod commands;
 mod compiler;
 mod items;
+mod needs;
 mod notes;
 mod obey;
 mod process;
@@ -39,7 +40,7 @@ use analyst::Analyst;
 use clock::Clock;
 use compiler::Compiler;
 use items::Items;
-use notes::{not_kept, redefined, unwritable};
+use notes::{Note, consumed, not_kept, redefined, unwritable};
 use process::Process;
 use source::{Plan, Source, Stored};
 use types::{Names, Type};
@@ -66,6 +67,8 @@ pub(crate) struct Direct {
     base: Items,
     /// Variables in the store that no cell can use any more.
     stale: Vec<String>,
+    /// What is said to a cell that misses a variable which was there once.
+    reminders: BTreeMap<String, String>,
     /// Types that are being learnt from the cell before.
     lesson: Option<Lesson>,
     session: PathBuf,
@@ -106,7 +109,7 @@ pub(crate) struct Done {
     /// What commands answered.
     pub shown: Vec<Display>,
     /// What is to be said of variables, on stderr.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// What `:timing` asked for.
     pub timing: Option<Display>,
 }
@@ -145,6 +148,7 @@ impl Direct {
             state: State::default(),
             base: Items::default(),
             stale: Vec::new(),
+            reminders: BTreeMap::new(),
             lesson: None,
             session: setting.session.to_owned(),
             settings: setting.settings,
@@ -190,7 +194,15 @@ impl Direct {
         {
             result = Err(Trouble::Died(died.status));
         }
+        if let Err(Trouble::Errors(errors)) = result {
+            result = Err(Trouble::Errors(self.with_reminders(errors)));
+        }
         match &result {
+            Ok(done) => {
+                for note in &done.notes {
+                    self.remind(note.clone());
+                }
+            }
             Err(Trouble::Errors(errors)) => self.last_errors.clone_from(errors),
             Err(Trouble::Died(_)) => {
                 self.state.variables.clear();
@@ -229,6 +241,7 @@ impl Direct {
     fn run_rust(&mut self, rust: &str, clock: &mut Clock, done: &mut Done) -> Result<(), Trouble> {
         // What the cell changes of the items counts only if it compiles.
         let mut state = self.state.clone();
+        state.items.settle();
         let taken = Plan::take(rust, &mut state.items);
         let mut plan = taken.plan;
         for krate in taken.crates {
@@ -318,6 +331,24 @@ impl Direct {
         lost
     }
 
+    fn remind(&mut self, note: Note) {
+        self.reminders.insert(note.name, note.reminder);
+    }
+
+    /// Adds to the errors of a cell that misses a variable what became of it.
+    fn with_reminders(&self, mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+        for error in &mut errors {
+            // cannot find value `x` in this scope
+            let missed = error.message.split('`').nth(1);
+            if error.code() == Some("E0425")
+                && let Some(reminder) = missed.and_then(|name| self.reminders.get(name))
+            {
+                error.notes.push(reminder.clone());
+            }
+        }
+        errors
+    }
+
     fn forget(&mut self, lost: &[String], done: &mut Done) {
         for name in lost {
             self.state.variables.remove(name);
@@ -352,6 +383,7 @@ impl Direct {
         clock.add("run", nanoseconds(child::RUN_TIME).unwrap_or_default());
         for name in plan.uses.keys() {
             state.variables.remove(name);
+            self.remind(consumed(name));
         }
         let mut unknown = false;
         for line in lines {
@@ -375,12 +407,13 @@ impl Direct {
                     unknown = true;
                     None
                 }
-                Type::Nameless(why) => {
-                    done.notes.push(not_kept(name, why));
+                Type::Nameless => {
+                    done.notes.push(not_kept(name, type_name, plan.made(name)));
                     state.variables.remove(name);
                     continue;
                 }
             };
+            self.reminders.remove(name);
             state.variables.insert(
                 name.to_owned(),
                 Variable {
@@ -413,7 +446,7 @@ impl Direct {
     /// Learns the types of the cell before, if they were not known.
     ///
     /// Returns what is to be said of variables whose types stay unknown: they are not kept.
-    fn learn(&mut self) -> Vec<String> {
+    fn learn(&mut self) -> Vec<Note> {
         let Some(mut lesson) = self.lesson.take() else {
             return Vec::new();
         };

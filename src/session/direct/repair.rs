@@ -1,5 +1,5 @@
 //! Compiles a cell, and again where the compiler objects to generated lines: each is known by what it is for, so the objection
-//! says what is true of the cell.
+//! says what is true of the cell. A cell that misses something is compiled with all items before it is called wrong.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,18 @@ use super::super::child::INTERRUPT_FILE;
 use super::super::report::Diagnostic;
 use super::clock::Clock;
 use super::compiler::{Failure, Goal};
-use super::notes::{borrows, unwritable};
+use super::notes::{Note, borrows, unwritable};
 use super::source::{Line, Plan, Show, Source, Use};
 use super::{Direct, Done, State, Trouble};
 
 /// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
 const BORROWED: [&str; 8] = [
     "E0373", "E0499", "E0502", "E0505", "E0506", "E0521", "E0597", "E0716",
+];
+/// Errors that no further item can explain.
+const COMPLETE: [&str; 16] = [
+    "E0061", "E0106", "E0308", "E0373", "E0381", "E0382", "E0384", "E0499", "E0502", "E0505",
+    "E0506", "E0521", "E0596", "E0597", "E0716", "E0728",
 ];
 /// So often is a cell compiled again because of what the compiler said of generated lines.
 const ATTEMPTS: usize = 12;
@@ -27,9 +32,12 @@ impl Direct {
         clock: &mut Clock,
         done: &mut Done,
     ) -> Result<(Source, Option<PathBuf>), Trouble> {
-        plan.find_uses(&self.written(state));
+        let written = self.written(state);
+        plan.find_uses(&written);
+        let mut needed = state.items.needed(plan.words(&written));
         for _ in 0..ATTEMPTS {
-            let source = plan.source(&state.items, &self.written(state), self.cells + 1);
+            let items = needed.as_ref().unwrap_or(&state.items);
+            let source = plan.source(items, &self.written(state), self.cells + 1);
             self.last_source.clone_from(&source.text);
             let goal = match source.function {
                 Some(_) => Goal::Library,
@@ -50,6 +58,10 @@ impl Direct {
                 Err(Failure::Broken(reason)) => return Err(Trouble::Refused(reason)),
                 Err(Failure::Errors(errors)) => {
                     clock.lap("rustc");
+                    if needed.is_some() && errors.iter().any(may_miss_an_item) {
+                        needed = None;
+                        continue;
+                    }
                     if !self.help(state, plan, &source, &errors, &mut done.notes)? {
                         return Err(Trouble::Errors(own(errors, &source)));
                     }
@@ -68,7 +80,7 @@ impl Direct {
         plan: &mut Plan,
         source: &Source,
         errors: &[Diagnostic],
-        notes: &mut Vec<String>,
+        notes: &mut Vec<Note>,
     ) -> Result<bool, Trouble> {
         let mut helped = false;
         for error in errors {
@@ -85,8 +97,10 @@ impl Direct {
                 helped = true;
                 continue;
             }
+            // The main place may be where the value that is borrowed from is put; the others tell who borrows.
             let borrowed = error
-                .lines()
+                .other_lines()
+                .chain(error.primary_line())
                 .find_map(|line| match source.lines.get(&line) {
                     Some(Line::Put(name)) if BORROWED.contains(&code) => Some(name),
                     _ => None,
@@ -94,7 +108,7 @@ impl Direct {
             if let Some(name) = borrowed {
                 if plan.defines(name) {
                     plan.drop_new(name);
-                    notes.push(borrows(name));
+                    notes.push(borrows(name, plan.made(name)));
                     helped = true;
                 }
                 continue;
@@ -118,7 +132,7 @@ impl Direct {
                         continue;
                     };
                     self.names.unlearn(&variable.type_name);
-                    return Err(Trouble::Refused(unwritable(name, &variable.type_name)));
+                    return Err(Trouble::Refused(unwritable(name, &variable.type_name).text));
                 }
                 (Some(Line::Show), "E0599") if plan.show == Show::Best => {
                     plan.show = Show::Debug;
@@ -129,6 +143,11 @@ impl Direct {
         }
         Ok(helped)
     }
+}
+
+/// Whether the error may come of an item that the cell was compiled without.
+fn may_miss_an_item(error: &Diagnostic) -> bool {
+    !error.code().is_some_and(|code| COMPLETE.contains(&code))
 }
 
 /// The errors in the cell itself if there are any; else all, with what errors in generated lines mean.

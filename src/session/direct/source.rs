@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub show: Show,
     /// New variables, and whether they are mutable.
     new: BTreeMap<String, bool>,
+    /// What new variables are made from, if it shows.
+    made: BTreeMap<String, Made>,
     /// Variables of earlier cells that the cell may use.
     pub uses: BTreeMap<String, Use>,
     /// Variables in the store that no cell can use any more.
@@ -58,6 +60,17 @@ pub(crate) enum Show {
     Best,
     /// By `{:?}` alone: for the compiler's message about a type that can do neither.
     Debug,
+}
+
+/// What a new variable is made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// A closure that stands there.
+    Closure,
+    /// An `async` block that stands there.
+    Future,
+    #[default]
+    Otherwise,
 }
 
 /// What becomes of a variable that a cell uses.
@@ -116,6 +129,18 @@ impl Plan {
             if let Some(binding) = ast::LetStmt::cast(node.clone()) {
                 if let Some(pattern) = binding.pat() {
                     plan.bind(&pattern, binding.let_else().is_some());
+                    let made = match binding.initializer() {
+                        Some(ast::Expr::ClosureExpr(_)) => Made::Closure,
+                        Some(ast::Expr::BlockExpr(block)) if block.async_token().is_some() => {
+                            Made::Future
+                        }
+                        _ => Made::Otherwise,
+                    };
+                    if let ast::Pat::IdentPat(name) = pattern
+                        && let Some(name) = name.name()
+                    {
+                        plan.made.insert(name.text().to_string(), made);
+                    }
                 }
             } else if ast::Attr::can_cast(node.kind()) {
                 items.add_attribute(statement.code);
@@ -182,6 +207,17 @@ impl Plan {
             .collect();
     }
 
+    /// Every word that may name an item: those of the cell, and of the types of the variables that it uses.
+    pub(crate) fn words<'a>(
+        &'a self,
+        variables: &'a BTreeMap<String, Stored>,
+    ) -> impl Iterator<Item = &'a str> {
+        let used = self.uses.keys().filter_map(|name| variables.get(name));
+        let types = used.map(|stored| stored.ty.as_str());
+        let body = self.body.iter().map(String::as_str);
+        body.chain(types).flat_map(words)
+    }
+
     /// Whether the cell gives the variable a new value somewhere.
     pub(crate) fn assigns(&self, name: &str) -> bool {
         self.body.iter().any(|statement| {
@@ -207,6 +243,11 @@ impl Plan {
     /// Whether the variable is mutable, if the cell defines it.
     pub(crate) fn mutability(&self, name: &str) -> Option<bool> {
         self.new.get(name).copied()
+    }
+
+    /// What the cell makes the variable from.
+    pub(crate) fn made(&self, name: &str) -> Made {
+        self.made.get(name).copied().unwrap_or_default()
     }
 
     /// Leaves a new variable to the cell, which does not keep it until its end.

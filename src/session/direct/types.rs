@@ -105,17 +105,8 @@ pub(crate) enum Type {
     Named(String),
     /// It can be named, but how has not been learnt yet: the paths that are missing.
     Unknown,
-    /// No code can name it.
-    Nameless(Nameless),
-}
-
-/// Why a type has no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nameless {
-    /// A closure, or something that holds one.
-    Closure,
-    /// A future that an `async` block made, or something that holds one.
-    Future,
+    /// No code can name it: it is, or holds, a closure or the future of an `async` block.
+    Nameless,
 }
 
 impl Names {
@@ -134,11 +125,11 @@ impl Names {
 
     /// How the type that `type_name` describes is written in a cell.
     pub(crate) fn resolve(&self, type_name: &str) -> Type {
-        if type_name.contains("{{closure}}") || type_name.contains("{closure") {
-            return Type::Nameless(Nameless::Closure);
-        }
-        if type_name.contains("{{") || type_name.contains("{async") {
-            return Type::Nameless(Nameless::Future);
+        if type_name.contains("{{")
+            || type_name.contains("{closure")
+            || type_name.contains("{async")
+        {
+            return Type::Nameless;
         }
         let mut text = String::new();
         for part in parts(type_name) {
@@ -399,7 +390,7 @@ mod tests {
         assert_eq!(names.resolve("a::private::Thing"), Type::Unknown);
         assert_eq!(
             names.resolve("ctx::run_user_code_1::{{closure}}::{{closure}}"),
-            Type::Nameless(Nameless::Closure)
+            Type::Nameless
         );
     }
 

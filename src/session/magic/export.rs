@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Call;
-use super::program::{Program, program};
+use super::program::{Cell, Program, program};
 use crate::session::event::Display;
 use crate::session::outcome::CellOutcome;
 
@@ -17,12 +17,12 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
     if name.is_empty() {
         return call.refuse("there is no folder to write to; write `:export DIR`");
     }
-    let cells: Vec<&str> = call
-        .session
-        .log()
-        .cells()
-        .iter()
-        .map(|cell| cell.code.as_str())
+    let logged = call.session.log().cells().iter();
+    let cells: Vec<Cell<'_>> = logged
+        .map(|cell| Cell {
+            code: &cell.code,
+            gone: &cell.gone,
+        })
         .collect();
     if cells.is_empty() {
         return call.refuse("no cell has run yet");

@@ -2,14 +2,24 @@
 //!
 //! Items (functions, types, imports) stand once at the top of the file: when cells define a name again, the last definition
 //! serves all, as it does in a session for all cells that run afterwards. Statements follow each other in `main`, and a
-//! cell's last expression is shown as the session shows it. `:dep` lines become dependencies.
+//! cell's last expression is shown as the session shows it. A cell whose variables did not all outlive it (a closure, a guard of a
+//! lock) becomes a block that hands on those that did. `:dep` lines become dependencies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasName};
 
+use crate::session::cell_log::definitions;
 use crate::session::syntax;
+
+/// A cell that ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cell<'a> {
+    pub code: &'a str,
+    /// Variables of it that were not there any more when it had ended.
+    pub gone: &'a BTreeSet<String>,
+}
 
 /// A program and what it needs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +40,28 @@ use glassbox_prelude::cell::ShowDebug as _;
 use glassbox_prelude::display::EvcxrDisplay as _;
 use glassbox_prelude::prelude::*;
 ";
-const MAIN: &str = "\nfn main() -> std::result::Result<(), Box<dyn std::error::Error>> {\n";
+const MAIN: &str = "\nfn main() -> std::result::Result<(), Failed_> {\n";
+/// The end of the file. As in a session, `?` takes whatever can say what is wrong, borrowing errors too.
+const TAIL: &str = "\
+Ok(())
+}
+
+/// What `?` makes of an error: its message.
+#[allow(non_camel_case_types)]
+struct Failed_(String);
+
+impl<E: std::fmt::Display> From<E> for Failed_ {
+    fn from(error: E) -> Self {
+        Failed_(format!(\"{error:#}\"))
+    }
+}
+
+impl std::fmt::Debug for Failed_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+";
 
 #[derive(Default)]
 struct Items {
@@ -42,14 +73,15 @@ struct Items {
 }
 
 /// Puts the program together.
-pub(super) fn program(cells: &[&str]) -> Result<Program, String> {
+pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
     let mut items = Items::default();
     let mut main = String::new();
     let mut dependencies: BTreeMap<String, String> = BTreeMap::new();
     let mut notes = Vec::new();
     for (number, cell) in cells.iter().enumerate() {
-        let rust = syntax::skip_commands(cell);
-        for line in cell[..cell.len() - rust.len()].lines().map(str::trim) {
+        let code = cell.code;
+        let rust = syntax::skip_commands(code);
+        for line in code[..code.len() - rust.len()].lines().map(str::trim) {
             match line.strip_prefix(":dep ").map(dependency) {
                 Some(Some((name, line))) => drop(dependencies.insert(name, line)),
                 Some(None) => notes.push(format!("`{line}` was left out")),
@@ -73,7 +105,8 @@ pub(super) fn program(cells: &[&str]) -> Result<Program, String> {
             }
         }
         if !body.trim().is_empty() {
-            main += &format!("// cell {}\n{}\n\n", number + 1, body.trim_end());
+            let body = handing_on(cell, body.trim_end());
+            main += &format!("// cell {}\n{body}\n\n", number + 1);
         }
     }
     if items.places.contains_key("main") {
@@ -98,12 +131,39 @@ pub(super) fn program(cells: &[&str]) -> Result<Program, String> {
     }
     source += MAIN;
     source += &main;
-    source += "Ok(())\n}\n";
+    source += TAIL;
     Ok(Program {
         source,
         dependencies: dependencies.into_values().collect(),
         notes,
     })
+}
+
+/// The statements of a cell, in a block if variables of it end with it.
+fn handing_on(cell: &Cell<'_>, body: &str) -> String {
+    if cell.gone.is_empty() {
+        return body.to_owned();
+    }
+    let kept: BTreeMap<String, bool> = definitions(cell.code)
+        .into_iter()
+        .filter(|(name, _)| !cell.gone.contains(name))
+        .collect();
+    let listed = |mark: bool| {
+        let names = kept.iter().map(|(name, mutable)| match mark && *mutable {
+            true => format!("mut {name}, "),
+            false => format!("{name}, "),
+        });
+        names.collect::<String>()
+    };
+    // A comment at the end must not swallow the value.
+    match kept.is_empty() {
+        true => format!("{{\n{body}\n}}"),
+        false => format!(
+            "let ({}) = {{\n{body}\n({})\n}};",
+            listed(true),
+            listed(false)
+        ),
+    }
 }
 
 impl Items {
@@ -179,6 +239,30 @@ fn dependency(text: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
+    /// The program of cells whose variables all outlived them.
+    fn program_of(cells: &[&str]) -> Result<Program, String> {
+        let gone = BTreeSet::new();
+        let cells = cells.iter().map(|&code| Cell { code, gone: &gone });
+        program(&cells.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn variables_that_end_with_their_cell_end_with_a_block() {
+        let gone = BTreeSet::from(["guard".to_owned()]);
+        let cell = |code| Cell { code, gone: &gone };
+        let cells = [
+            cell("let guard = lock.lock()?; // held\nlet mut a = *guard;\nlet b = 1;"),
+            cell("let guard = lock.lock()?;\n*guard"),
+        ];
+        let source = program(&cells).unwrap().source;
+        assert!(
+            source.contains("let (mut a, b, ) = {\nlet guard"),
+            "{source}"
+        );
+        assert!(source.contains("let b = 1;\n(a, b, )\n};"), "{source}");
+        assert!(source.contains("// cell 2\n{\nlet guard"), "{source}");
+    }
+
     #[test]
     fn items_go_to_the_top_and_statements_to_main() {
         let cells = [
@@ -186,7 +270,7 @@ mod tests {
             "fn twice(x: i32) -> i32 { x * 2 }\nlet b = twice(a);\nb // the value",
             "println!(\"{b}\");",
         ];
-        let found = program(&cells).unwrap();
+        let found = program_of(&cells).unwrap();
         assert_eq!(found.dependencies, ["regex = \"1\""]);
         assert_eq!(found.notes, [""; 0]);
         let main = found.source.find("fn main()").unwrap();
@@ -209,7 +293,7 @@ mod tests {
             "fn f() -> i32 { 1 }\nuse std::fmt;\nimpl A { fn a() {} }",
             "fn f() -> i32 { 2 }\nuse std::fmt;\nimpl A { fn b() {} }",
         ];
-        let found = program(&cells).unwrap();
+        let found = program_of(&cells).unwrap();
         assert!(!found.source.contains("{ 1 }") && found.source.contains("{ 2 }"));
         assert_eq!(found.source.matches("use std::fmt;").count(), 1);
         assert!(found.source.contains("fn a()") && found.source.contains("fn b()"));
@@ -218,8 +302,8 @@ mod tests {
 
     #[test]
     fn what_is_for_the_session_is_told() {
-        let found = program(&[":opt 2\n!ls\nlet a = 1;"]).unwrap();
+        let found = program_of(&[":opt 2\n!ls\nlet a = 1;"]).unwrap();
         assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
-        assert!(program(&["fn main() {}"]).is_err());
+        assert!(program_of(&["fn main() {}"]).is_err());
     }
 }
