@@ -274,9 +274,12 @@ fn a_full_disk_fails_the_cell_and_not_the_session() -> Result<()> {
                 .run("fn twice(x: i32) -> i32 { 2 * x }")
                 .await?
                 .ok()?;
-            // A cell of items alone needs room too.
-            let thrice = "fn thrice(x: i32) -> i32 { 3 * x }";
-            for code in ["kept + 1", "let text = \"t\".repeat(3);", thrice] {
+            // A cell of items alone needs room for its source.
+            let thrice = format!(
+                "fn thrice(x: i32) -> i32 {{ let _text = \"{}\"; 3 * x }}",
+                "x".repeat(20_000)
+            );
+            for code in ["kept + 1", "let text = \"t\".repeat(3);", &thrice] {
                 // What a compiler that fails removes is room for the next.
                 fill(disk)?;
                 let failed = kernel.run(code).await?;
@@ -286,7 +289,7 @@ fn a_full_disk_fails_the_cell_and_not_the_session() -> Result<()> {
             ensure!(kernel.ask("kernel_info_request", json!({})).await?["status"] == "ok");
             let asked = json!({ "hist_access_type": "tail", "n": 3, "output": false, "raw": true });
             let tail = kernel.ask("history_request", asked).await?;
-            ensure!(tail["history"][2][2] == thrice, "{tail}");
+            ensure!(tail["history"][2][2] == *thrice, "{tail}");
             std::fs::remove_file(disk.join(FILLER))?;
             for (code, shown) in [
                 ("kept + 1", "2"),

@@ -5,7 +5,7 @@ mod session_support;
 use std::path::Path;
 use std::process::Command;
 
-use glassbox::session::{CellErrorKind, Event};
+use glassbox::session::{CellErrorKind, Event, StreamName};
 use session_support::{Run, TestSession};
 
 /// What a cell printed.
@@ -228,7 +228,10 @@ fn an_exported_session_builds_and_gives_the_same_output() {
     ] {
         for event in session.run(cell).events {
             match event {
-                Event::Stream { text, .. } if !text.starts_with("ran ") => expected += &text,
+                Event::Stream {
+                    name: StreamName::Stdout,
+                    text,
+                } if !text.starts_with("ran ") => expected += &text,
                 Event::Display(display) | Event::Result(display) => {
                     expected += display.plain().unwrap_or_default();
                     expected.push('\n');

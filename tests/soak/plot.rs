@@ -49,9 +49,7 @@ pub fn svg(samples: &[Sample]) -> String {
         (
             "resident memory, MB",
             vec![
-                series("kernel with rust-analyzer", "#8a4fb0", false, &|s| {
-                    Some(s.kernel_mb)
-                }),
+                series("kernel", "#8a4fb0", false, &|s| Some(s.kernel_mb)),
                 series("process that runs cells", "#1a7f37", false, &|s| {
                     Some(s.cells_mb)
                 }),
@@ -92,12 +90,11 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
     let all = series.iter().flat_map(|s| &s.values);
     let mut all: Vec<f64> = all.map(|(_, value)| *value).collect();
     all.sort_by(f64::total_cmp);
-    let highest = all
-        .get(all.len() * 99 / 100)
-        .copied()
-        .unwrap_or(1.0)
-        .max(1e-9)
-        * 1.1;
+    let highest = all.get(all.len() * 99 / 100).copied().unwrap_or(1.0);
+    // Room for the names of the curves above them.
+    let room = if series.len() > 1 { 1.4 } else { 1.1 };
+    let tick = step_of(highest * room);
+    let highest = tick * (highest * room / tick).ceil().max(1.0);
     let last = series.iter().filter_map(|s| s.values.last());
     let count = last.map(|(cell, _)| cell + 1).max().unwrap_or(1);
     let right = WIDTH - 20.0;
@@ -108,8 +105,8 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
         "<text x=\"{LEFT}\" y=\"{:.0}\" font-weight=\"bold\">{title}</text>",
         top - 10.0
     );
-    for step in 0..=4 {
-        let value = highest * f64::from(step) / 4.0;
+    let mut value = 0.0;
+    while value <= highest * 1.001 {
         let _ = write!(
             out,
             "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#ddd\"/>\
@@ -118,13 +115,15 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
             LEFT - 8.0,
             y(value) + 4.0
         );
+        value += tick;
     }
-    for step in 0..=4 {
-        let cell = (count - 1) * step / 4;
+    let tick = step_of(count as f64) as usize;
+    for cell in (0..=count).step_by(tick.max(1)) {
+        let unit = if cell == 0 { "cell " } else { "" };
         let _ = write!(
             out,
-            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{cell}</text>",
-            x(cell),
+            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{unit}{cell}</text>",
+            x(cell).min(right),
             top + PANEL + 16.0
         );
     }
@@ -161,4 +160,14 @@ fn panel(out: &mut String, title: &str, series: &[Series<'_>], top: f64) {
             );
         }
     }
+}
+
+/// The distance of four to eight lines from 0 to a value: a round number, and at least 1.
+fn step_of(highest: f64) -> f64 {
+    let power = 10_f64.powf((highest / 4.0).max(1.0).log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
+    steps
+        .into_iter()
+        .find(|step| highest / step <= 5.0)
+        .unwrap_or(10.0 * power)
 }
