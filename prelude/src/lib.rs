@@ -21,6 +21,7 @@ pub mod train;
 pub mod variables;
 pub mod vision;
 pub mod vlm;
+pub mod widgets;
 
 pub use error::{Error, Result};
 
@@ -75,6 +76,7 @@ pub mod prelude {
         Generation, LossOutput, Preset, PromptStyle, PromptVectors, Query, Sampling, Sequence,
         Stopped, Targets, Vlm, VlmParts, VlmSettings,
     };
+    pub use crate::widgets::{Button, Control, Select, Slider, interact};
     pub use candle_core::{D, DType, Device, IndexOp, Tensor};
     pub use rand::{Rng, SeedableRng};
     pub use rand_chacha::ChaCha8Rng;

@@ -103,11 +103,33 @@ pub enum Event {
         /// Whether what is typed is kept hidden.
         password: bool,
     },
+    /// For the browser's half of a control, see [`crate::widgets`].
+    Comm {
+        /// What happens to the comm.
+        kind: CommKind,
+        /// The comm's id.
+        id: String,
+        /// The target that it is opened for.
+        target: String,
+        /// What is said.
+        data: Value,
+    },
     /// The cell is over and everything it printed is flushed.
     CellEnd {
         /// The number that the host gave the cell.
         seq: u64,
     },
+}
+
+/// What happens to a comm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommKind {
+    /// It begins.
+    Open,
+    /// Something is said.
+    Message,
+    /// It ends.
+    Close,
 }
 
 /// What is known of a panic.
@@ -162,6 +184,19 @@ impl Event {
                 prompt,
                 password,
             } => json!({"event": "input", "id": id, "prompt": prompt, "password": password}),
+            Event::Comm {
+                kind,
+                id,
+                target,
+                data,
+            } => {
+                let kind = match kind {
+                    CommKind::Open => "comm_open",
+                    CommKind::Message => "comm_msg",
+                    CommKind::Close => "comm_close",
+                };
+                json!({"event": "comm", "kind": kind, "id": id, "target": target, "data": data})
+            }
             Event::CellEnd { seq } => json!({"event": "cell_end", "seq": seq}),
         }
     }

@@ -251,7 +251,7 @@ pub fn latest(event: &Event) -> Option<String> {
     let text = match event {
         Event::Stream { text, .. } => text.clone(),
         Event::Display(shown) | Event::Update(shown) | Event::Result(shown) => plain(shown)?,
-        Event::ClearOutput { .. } => return None,
+        Event::ClearOutput { .. } | Event::Comm(_) => return None,
     };
     let clean = console::strip_ansi_codes(&text);
     let last = clean

@@ -1,6 +1,6 @@
 //! The five sockets and who answers what.
 //!
-//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute goes
+//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute and comm messages go
 //! to the [`worker`](super::worker) in order, and so do complete and inspect unless they would wait for a cell. Control: interrupt and shutdown, also while a cell runs.
 //! Stdin carries the questions of cells; heartbeat echoes.
 
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::aids::{self, AidsSlot};
+use super::comm::{self, Comms};
 use super::history::History;
 use super::iopub::{self, Outbox};
 use super::lifetime;
@@ -80,7 +81,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
     let dropped = Arc::new(Dropped::default());
     let (stop, mut stopped) = mpsc::unbounded_channel();
     let (worker_done, worker_gone) = oneshot::channel::<()>();
-    let (cells, aids) = (Arc::default(), AidsSlot::default());
+    let (cells, aids, comms) = (Arc::default(), AidsSlot::default(), Comms::default());
     let (past_the_worker, questions) = mpsc::unbounded_channel();
     tokio::spawn(answer_past_the_worker(questions));
     let (typed, answers) = crossbeam_channel::unbounded();
@@ -95,6 +96,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         },
         running: running.clone(),
         cells: Arc::clone(&cells),
+        comms: comms.clone(),
         aids: aids.clone(),
         history: history.clone(),
         ending: ending.clone(),
@@ -105,6 +107,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         jobs: jobs.clone(),
         running: running.clone(),
         cells,
+        comms,
         aids,
         past_the_worker,
         history,
@@ -216,6 +219,7 @@ struct Desk {
     jobs: Sender<Job>,
     running: RunningCell,
     cells: Arc<AtomicUsize>,
+    comms: Comms,
     aids: AidsSlot,
     past_the_worker: mpsc::UnboundedSender<Question>,
     history: Arc<Mutex<History>>,
@@ -251,7 +255,7 @@ impl Desk {
                 self.answer(&request, content).await;
             }
             "comm_info_request" => {
-                self.answer(&request, json!({ "status": "ok", "comms": {} }))
+                self.answer(&request, self.comms.info(request.text("target_name")))
                     .await
             }
             "interrupt_request" => {
@@ -268,13 +272,18 @@ impl Desk {
                     "a client asked for it"
                 });
             }
-            "comm_open" => {
-                // No comm targets are known here: the protocol asks for a close.
-                let content = json!({ "comm_id": request.text("comm_id"), "data": {} });
-                self.enclose(&request, Some(request.broadcast("comm_close", content)))
-                    .await;
-            }
-            "comm_msg" | "comm_close" => self.enclose(&request, None).await,
+            "comm_open" | "comm_msg" | "comm_close" => match self.comms.received(&request) {
+                Some(comm) => {
+                    self.cells.fetch_add(1, Ordering::AcqRel);
+                    self.queue(Job::Comm(request, Box::new(comm)));
+                }
+                // A target that is not known here: the protocol asks for a close.
+                None if request.kind() == "comm_open" => {
+                    let closed = comm::close(&request, request.text("comm_id"));
+                    self.enclose(&request, Some(closed)).await;
+                }
+                None => self.enclose(&request, None).await,
+            },
             kind => {
                 log(&format!("no answer to {kind}: it is not known here"));
                 self.enclose(&request, None).await;

@@ -65,6 +65,11 @@ impl Request {
     pub fn broadcast(&self, kind: &str, content: Value) -> JupyterMessage {
         topic(message(kind, content, Some(&self.parent)))
     }
+
+    /// The same with metadata.
+    pub fn broadcast_with(&self, kind: &str, content: Value, metadata: Value) -> JupyterMessage {
+        self.broadcast(kind, content).with_metadata(metadata)
+    }
 }
 
 /// A message to every listener of iopub that no request caused.

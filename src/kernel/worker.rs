@@ -15,19 +15,22 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::aids::{self, AidsSlot};
+use super::comm::{self, Comms};
 use super::history::History;
 use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
-    CellError, CellErrorKind, Display, Event, Interrupter, Session, SessionConfig, SessionError,
-    StartEvent,
+    CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
+    SessionError, StartEvent,
 };
 
 /// What the shell and control sockets ask of the session.
 pub enum Job {
     /// `execute_request`.
     Execute(Arc<Request>),
+    /// `comm_open`, `comm_msg` or `comm_close` of a comm that is known, and what it says.
+    Comm(Arc<Request>, Box<Comm>),
     /// `complete_request`.
     Complete(Arc<Request>),
     /// `inspect_request`.
@@ -63,8 +66,10 @@ pub struct Worker {
     pub stdin: Stdin,
     /// Filled while a cell runs.
     pub running: RunningCell,
-    /// How many cells run or wait to.
+    /// How many cells, and messages to controls, run or wait to.
     pub cells: Arc<AtomicUsize>,
+    /// The comms that are open.
+    pub comms: Comms,
     /// Filled while there is a session that can be asked beside its cells.
     pub aids: AidsSlot,
     /// Cells that were run.
@@ -184,7 +189,11 @@ fn start_session(news: &Sender<News>) {
     let mut progress = |event| {
         let _ = news.send(News::Event(event));
     };
-    let session = Session::start(SessionConfig::from_environment(), &mut progress);
+    let config = SessionConfig {
+        comms: true,
+        ..SessionConfig::from_environment()
+    };
+    let session = Session::start(config, &mut progress);
     // A closed channel means that the kernel is shutting down: the session ends as it is dropped.
     let _ = news.send(News::Done(Box::new(session)));
 }
@@ -330,6 +339,19 @@ impl Desk {
                 self.cell_done();
             }
             Job::Complete(cause) | Job::Inspect(cause) => self.answer(cause, error_reply(failure)),
+            // Nobody is there whose control it could be.
+            Job::Comm(cause, comm) => {
+                self.status(cause, "busy");
+                let closed = self
+                    .worker
+                    .comms
+                    .lost(cause, std::slice::from_ref(&comm.id));
+                closed
+                    .into_iter()
+                    .for_each(|message| self.worker.outbox.send(message));
+                self.status(cause, "idle");
+                self.cell_done();
+            }
             Job::CancelWaiting | Job::Stop => {}
         }
     }
@@ -337,7 +359,13 @@ impl Desk {
     fn work(&mut self, session: &mut Session, job: Job) {
         match job {
             Job::Execute(cause) => {
+                let (before, restarts) = (self.worker.comms.ids(), session.restarts());
                 self.execute(session, &cause);
+                self.close_lost(session, &cause, &before, restarts);
+                self.cell_done();
+            }
+            Job::Comm(cause, comm) => {
+                self.deliver(session, &cause, &comm);
                 self.cell_done();
             }
             Job::Complete(cause) => {
@@ -349,6 +377,54 @@ impl Desk {
                 self.answer(&cause, content);
             }
             Job::CancelWaiting | Job::Stop => {}
+        }
+    }
+
+    /// Has a message to a control do its work, unless a later one that waits already makes it needless.
+    fn deliver(&mut self, session: &mut Session, cause: &Arc<Request>, comm: &Comm) {
+        self.status(cause, "busy");
+        while let Ok(job) = self.worker.inbox.try_recv() {
+            self.waiting.push_back(job);
+        }
+        // Only up to the next cell, which may look at the value.
+        let next = self
+            .waiting
+            .iter()
+            .take_while(|job| matches!(job, Job::Comm(..)));
+        let needless = next.into_iter().any(|job| match job {
+            Job::Comm(later, _) => comm::replaces(later, cause),
+            _ => false,
+        });
+        if !needless {
+            let (before, restarts) = (self.worker.comms.ids(), session.restarts());
+            *self.running() = Some(Running {
+                cause: cause.clone(),
+                interrupter: session.interrupter(),
+                interrupts: 0,
+            });
+            let (outbox, comms) = (&self.worker.outbox, &self.worker.comms);
+            let outcome = session.deliver(comm, &mut |event| {
+                output(outbox, comms, cause, 0, event, &mut None);
+            });
+            *self.running() = None;
+            if let Err(error) = outcome.status {
+                let failure = Failure::from(error);
+                self.worker
+                    .outbox
+                    .send(cause.broadcast("error", failure.content()));
+            }
+            self.close_lost(session, cause, &before, restarts);
+        }
+        self.status(cause, "idle");
+    }
+
+    /// Closes the comms that were open before the process of the cells was started anew, if it was.
+    fn close_lost(&self, session: &Session, cause: &Request, before: &[String], restarts: u64) {
+        if session.restarts() != restarts {
+            let closed = self.worker.comms.lost(cause, before);
+            closed
+                .into_iter()
+                .for_each(|message| self.worker.outbox.send(message));
         }
     }
 
@@ -371,7 +447,7 @@ impl Desk {
         *self.running() = Some(running);
         let mut shown = None;
         let (running, ending) = (self.worker.running.clone(), self.worker.ending.clone());
-        let outbox = &self.worker.outbox;
+        let (outbox, comms) = (&self.worker.outbox, &self.worker.comms);
         let reader = self.worker.stdin.reader(cause, outbox, move || {
             let cell = running.lock().unwrap_or_else(PoisonError::into_inner);
             ending.load(Ordering::Acquire) || cell.as_ref().is_none_or(|cell| cell.interrupts > 0)
@@ -379,7 +455,7 @@ impl Desk {
         session.set_input_reader(Some(reader));
         let outcome = session.evaluate(code, &mut |event| {
             if !silent {
-                output(outbox, cause, count, event, &mut shown);
+                output(outbox, comms, cause, count, event, &mut shown);
             }
         });
         session.set_input_reader(None);
@@ -530,6 +606,7 @@ impl Desk {
 /// One event of the cell as a message; `shown` keeps the result's text for the history.
 fn output(
     outbox: &Outbox,
+    comms: &Comms,
     cause: &Arc<Request>,
     count: usize,
     event: Event,
@@ -554,6 +631,7 @@ fn output(
             content["execution_count"] = json!(count);
             outbox.send(cause.broadcast("execute_result", content));
         }
+        Event::Comm(comm) => outbox.send(comms.sent(cause, comm)),
     }
 }
 

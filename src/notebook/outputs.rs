@@ -49,6 +49,8 @@ impl Recorder {
             Event::Update(display) => self.update(notebook, display),
             Event::ClearOutput { wait: true } => self.clear_due = true,
             Event::ClearOutput { wait: false } => self.clear(notebook),
+            // A session for a notebook's run is not asked for any.
+            Event::Comm(_) => {}
         }
     }
 

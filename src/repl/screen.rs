@@ -78,6 +78,8 @@ impl Screen {
             Event::Update(display) => self.update(display, out),
             // What was printed stays: a terminal is a record.
             Event::ClearOutput { .. } => {}
+            // Nobody can move a control here; its display says where it stands.
+            Event::Comm(_) => {}
         }
     }
 

@@ -36,6 +36,11 @@ pub(crate) const LIBRARY_PATH_BEFORE: &str = "GLASSBOX_LIBRARY_PATH_BEFORE";
 /// In the session's folder: exists while an interrupt waits for a cell that has not begun yet.
 pub(crate) const INTERRUPT_FILE: &str = "interrupt";
 
+/// Begins the command that passes on a message to a control, as JSON in the rest of the line; not from evcxr.
+pub(crate) const COMM: &str = "COMM ";
+/// Set for a session whose front end passes on what controls say.
+pub(crate) const COMMS_VARIABLE: &str = "GLASSBOX_COMMS";
+
 /// What generated code writes to the control descriptor when the cell panicked.
 pub(crate) const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
 /// What generated code writes to the control descriptor when a `?` ended the cell.
@@ -149,6 +154,10 @@ impl Child {
             if self.commands.read_line(&mut line)? == 0 {
                 return Ok(());
             }
+            if let Some(message) = line.strip_prefix(COMM) {
+                self.deliver(message)?;
+                continue;
+            }
             let command = line
                 .trim_end()
                 .strip_prefix("LOAD_AND_RUN ")
@@ -174,23 +183,39 @@ impl Child {
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
         self.forget_file(PathBuf::from(path));
+        self.begin();
+        let begin = Instant::now();
+        // SAFETY: the pointer is what the function of the cell before returned, null for the first.
+        self.variables = unsafe { function(self.variables) };
+        let ran = begin.elapsed();
+        // SAFETY: the signature is the prelude's.
+        unsafe { (self.prelude.cell_end)(self.cells) };
+        // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
+        std::mem::forget(library);
+        self.report(loaded, ran)
+    }
+
+    fn begin(&mut self) {
         self.cells += 1;
         self.send_frame(r#"{"event":"began"}"#);
-        // SAFETY: the signatures are the prelude's.
+        // SAFETY: the signature is the prelude's.
         unsafe { (self.prelude.cell_begin)() };
         if self.interrupt_file.exists() {
             // SAFETY: the prelude's handler for this signal only sets a flag.
             unsafe { libc::raise(libc::SIGINT) };
         }
+    }
+
+    /// Has the prelude do what a message to a control asks for; what that runs is watched over like a cell.
+    fn deliver(&mut self, message: &str) -> std::io::Result<()> {
+        self.begin();
         let begin = Instant::now();
-        // SAFETY: the pointer is what the function of the cell before returned, null for the first.
-        self.variables = unsafe { function(self.variables) };
-        let ran = begin.elapsed();
-        // SAFETY: as above.
-        unsafe { (self.prelude.cell_end)(self.cells) };
-        // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
-        std::mem::forget(library);
-        self.report(loaded, ran)
+        // SAFETY: the signatures are the prelude's, and the text is alive.
+        unsafe {
+            (self.prelude.comm)(message.as_ptr(), message.len());
+            (self.prelude.cell_end)(self.cells);
+        }
+        self.report(Duration::ZERO, begin.elapsed())
     }
 
     /// Removes the file of the library before this one: what is loaded stays, its file only names functions in a backtrace of
@@ -267,6 +292,7 @@ struct Prelude {
     session_start: unsafe extern "C" fn(i32),
     cell_begin: unsafe extern "C" fn(),
     cell_end: unsafe extern "C" fn(u64),
+    comm: unsafe extern "C" fn(*const u8, usize),
 }
 
 impl Prelude {
@@ -288,6 +314,7 @@ impl Prelude {
                 session_start: *library.get(b"glassbox_session_start\0").map_err(failed)?,
                 cell_begin: *library.get(b"glassbox_cell_begin\0").map_err(failed)?,
                 cell_end: *library.get(b"glassbox_cell_end\0").map_err(failed)?,
+                comm: *library.get(b"glassbox_comm\0").map_err(failed)?,
             }
         };
         std::mem::forget(library);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::aids::{self, Aids};
 use super::direct::{Analysis, Direct, Done, Setting, Trouble};
 use super::error::SessionError;
-use super::event::{Display, Event, StreamName};
+use super::event::{Comm, Display, Event, StreamName};
 use super::frames::Incoming;
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
@@ -131,10 +131,14 @@ impl Session {
         settings
             .save(folder.path())
             .map_err(SessionError::io("write the session's settings"))?;
-        let command = child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
+        let mut command =
+            child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
         let engine = if std::env::var_os(ENGINE_VARIABLE).is_some_and(|name| name == "evcxr") {
             start_evcxr(folder.path(), &toolchain, &prelude, &program, command)?
         } else {
+            if config.comms {
+                command.env(child::COMMS_VARIABLE, "1");
+            }
             let analysis = Analysis {
                 program,
                 folder: folder.path().join(ANALYST),
@@ -270,11 +274,37 @@ impl Session {
         code: &str,
         sink: &mut (dyn FnMut(Event) + Send),
     ) -> CellOutcome {
+        // rust-analyzer looks for its tools again when the dependencies change.
+        let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
+        self.drive(code, sink, |engine| engine.evaluate(code))
+    }
+
+    /// Passes on a message from the browser's half of a control. What it runs prints, shows and fails as a cell does.
+    pub fn deliver(&mut self, message: &Comm, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
+        let message = serde_json::json!({
+            "kind": message.kind, "comm_id": message.id, "target_name": message.target, "data": message.data,
+        });
+        self.drive("", sink, |engine| engine.deliver(&message))
+    }
+
+    /// How often the process that runs cells was started anew: what its controls were is gone.
+    pub fn restarts(&self) -> u64 {
+        match &self.engine {
+            Engine::Direct(direct) => direct.restarts(),
+            Engine::Evcxr(_) => 0,
+        }
+    }
+
+    /// Has the engine do something that runs code, and passes on what that says. `code` is what reports of errors show.
+    fn drive(
+        &mut self,
+        code: &str,
+        sink: &mut (dyn FnMut(Event) + Send),
+        act: impl FnOnce(&mut Engine) -> Result<Done, Trouble>,
+    ) -> CellOutcome {
         let begin = Instant::now();
         let before = self.variable_types();
         self.interrupter.begin_cell();
-        // rust-analyzer looks for its tools again when the dependencies change.
-        let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
         let engine = &mut self.engine;
         let streams = &self.streams;
         let input = &mut self.input;
@@ -284,7 +314,7 @@ impl Session {
                 let sink = &mut *sink;
                 scope.spawn(move || pump(&messages, sink, input))
             });
-            let result = std::panic::catch_unwind(AssertUnwindSafe(|| engine.evaluate(code)));
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| act(engine)));
             // If the request cannot be sent the reading thread has ended, and with it the pump.
             let _ = streams.request_drain();
             let facts = pump.and_then(|pump| pump.join().ok()).unwrap_or_default();
@@ -568,6 +598,14 @@ impl Session {
 }
 
 impl Engine {
+    fn deliver(&mut self, message: &Value) -> Result<Done, Trouble> {
+        match self {
+            Engine::Direct(direct) => direct.deliver(message),
+            // Its process knows evcxr's commands only, and is not told that anyone can move a control.
+            Engine::Evcxr(_) => Ok(Done::default()),
+        }
+    }
+
     fn evaluate(&mut self, code: &str) -> Result<Done, Trouble> {
         let context = match self {
             Engine::Direct(direct) => return direct.evaluate(code),

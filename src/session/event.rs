@@ -26,6 +26,21 @@ pub enum Event {
     },
     /// The value of the cell's last expression.
     Result(Display),
+    /// For the other half of a control, in the browser. Only a session with [`super::SessionConfig::comms`] says this.
+    Comm(Comm),
+}
+
+/// A message to, or from, the other half of a control (Jupyter's comms).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comm {
+    /// `comm_open`, `comm_msg` or `comm_close`.
+    pub kind: String,
+    /// The comm's id.
+    pub id: String,
+    /// The target that it is opened for.
+    pub target: String,
+    /// What is said.
+    pub data: Value,
 }
 
 /// The two text streams of a cell.

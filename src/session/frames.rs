@@ -9,7 +9,7 @@
 
 use serde_json::{Map, Value};
 
-use super::event::{Display, Event, StreamName};
+use super::event::{Comm, Display, Event, StreamName};
 use super::input::InputRequest;
 
 /// One thing read from the child.
@@ -198,6 +198,12 @@ impl Decoder {
             "clear" => Incoming::Event(Event::ClearOutput {
                 wait: flag(&object, "wait"),
             }),
+            "comm" => Incoming::Event(Event::Comm(Comm {
+                kind: text(&object, "kind"),
+                id: text(&object, "id"),
+                target: text(&object, "target"),
+                data: object.remove("data").unwrap_or_default(),
+            })),
             "panic" => Incoming::Panic(PanicReport {
                 message: text(&object, "message"),
                 file: text(&object, "file"),

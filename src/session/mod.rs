@@ -54,7 +54,7 @@ use std::path::PathBuf;
 pub use aids::Aids;
 pub use engine::Session;
 pub use error::SessionError;
-pub use event::{Display, Event, StreamName};
+pub use event::{Comm, Display, Event, StreamName};
 pub use input::{InputReader, InputRequest};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
@@ -69,6 +69,8 @@ pub struct SessionConfig {
     pub features: Vec<String>,
     /// Bring the prelude's names into every cell (`use glassbox_prelude::prelude::*;`). It is loaded either way.
     pub prelude: bool,
+    /// The front end passes on [`Event::Comm`], and what comes back by [`Session::deliver`]: controls can be moved.
+    pub comms: bool,
     /// Cells to run before the first one.
     pub init: Vec<String>,
     /// The `glassbox` binary, which plays the other roles. By default the running program.
@@ -102,6 +104,7 @@ impl Default for SessionConfig {
         SessionConfig {
             features: Vec::new(),
             prelude: true,
+            comms: false,
             init: Vec::new(),
             program: None,
             prelude_source: None,

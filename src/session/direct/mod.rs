@@ -36,6 +36,8 @@ use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use analyst::Analyst;
 use clock::Clock;
 use compiler::Compiler;
@@ -186,14 +188,9 @@ impl Direct {
     /// Runs a cell.
     pub(crate) fn evaluate(&mut self, cell: &str) -> Result<Done, Trouble> {
         self.analyst.busy(true);
-        let mut result = self.evaluate_cell(cell);
+        let result = self.evaluate_cell(cell);
         self.analyst.busy(false);
-        // A second interrupt ends the process also while the compiler runs.
-        if let Err(Trouble::Interrupted) = result
-            && let Some(died) = self.process.ended()
-        {
-            result = Err(Trouble::Died(died.status));
-        }
+        let mut result = self.revive(result);
         if let Err(Trouble::Errors(errors)) = result {
             result = Err(Trouble::Errors(self.with_reminders(errors)));
         }
@@ -204,15 +201,38 @@ impl Direct {
                 }
             }
             Err(Trouble::Errors(errors)) => self.last_errors.clone_from(errors),
-            Err(Trouble::Died(_)) => {
-                self.state.variables.clear();
-                if let Err(error) = self.process.restart() {
-                    return Err(Trouble::Refused(format!(
-                        "the process that runs cells ended and cannot be started again: {error}"
-                    )));
-                }
-            }
             _ => {}
+        }
+        result
+    }
+
+    /// Passes on a message to a control.
+    pub(crate) fn deliver(&mut self, message: &Value) -> Result<Done, Trouble> {
+        let lines = self.process.deliver(message);
+        let result = lines.map(|_| Done::default());
+        self.revive(result.map_err(|died| Trouble::Died(died.status)))
+    }
+
+    /// How many processes there were before the one that runs cells now.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.process.restarts()
+    }
+
+    /// Starts the process anew if it ended.
+    fn revive(&mut self, mut result: Result<Done, Trouble>) -> Result<Done, Trouble> {
+        // A second interrupt ends the process also while the compiler runs.
+        if let Err(Trouble::Interrupted) = result
+            && let Some(died) = self.process.ended()
+        {
+            result = Err(Trouble::Died(died.status));
+        }
+        if let Err(Trouble::Died(_)) = result {
+            self.state.variables.clear();
+            if let Err(error) = self.process.restart() {
+                return Err(Trouble::Refused(format!(
+                    "the process that runs cells ended and cannot be started again: {error}"
+                )));
+            }
         }
         result
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::child::COMPLETE_LINE;
+use serde_json::Value;
+
+use super::super::child::{COMM, COMPLETE_LINE};
 
 /// The running process and the pipes to it.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct Process {
     child: Arc<Mutex<Child>>,
     stdin: Option<ChildStdin>,
     replies: BufReader<ChildStdout>,
+    restarts: u64,
 }
 
 /// The process ended while a cell ran.
@@ -39,6 +42,7 @@ impl Process {
             child: Arc::new(Mutex::new(child)),
             stdin: Some(stdin),
             replies,
+            restarts: 0,
         })
     }
 
@@ -49,7 +53,21 @@ impl Process {
 
     /// Has the process load a library and call the function; returns the control lines of the cell.
     pub(crate) fn run(&mut self, library: &Path, function: &str) -> Result<Vec<String>, Died> {
-        let command = format!("LOAD_AND_RUN {} {function}\n", library.display());
+        self.obey(&format!("LOAD_AND_RUN {} {function}\n", library.display()))
+    }
+
+    /// Has the process pass on a message to a control.
+    pub(crate) fn deliver(&mut self, message: &Value) -> Result<Vec<String>, Died> {
+        // JSON as it is written here is one line.
+        self.obey(&format!("{COMM}{message}\n"))
+    }
+
+    /// How many processes there were before this one.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    fn obey(&mut self, command: &str) -> Result<Vec<String>, Died> {
         let sent = match &mut self.stdin {
             Some(stdin) => stdin.write_all(command.as_bytes()),
             None => Err(std::io::ErrorKind::BrokenPipe.into()),
@@ -122,6 +140,7 @@ impl Process {
         drop(child);
         self.stdin = Some(stdin);
         self.replies = replies;
+        self.restarts += 1;
         Ok(())
     }
 }
