@@ -8,6 +8,13 @@ use serde_json::{Value, json};
 
 const VIEW: &str = "application/vnd.jupyter.widget-view+json";
 
+/// A kernel whose first cell is over: where the prelude had to be built, that one says so.
+async fn started() -> Result<Kernel> {
+    let mut kernel = Kernel::start().await?;
+    kernel.run("()").await?.ok()?;
+    Ok(kernel)
+}
+
 /// What the kernel sends on iopub because of one message, up to `idle`.
 async fn caused(kernel: &mut Kernel, id: &str) -> Result<Vec<Output>> {
     let mut outputs = Vec::new();
@@ -68,7 +75,7 @@ interact(&slider, |t| {
 
 #[tokio::test]
 async fn a_moved_slider_makes_its_view_anew_in_its_place() -> Result<()> {
-    let mut kernel = Kernel::start().await?;
+    let mut kernel = started().await?;
     let ran = kernel.run(INTERACT).await?.ok()?;
     // Layout, style and slider are told of before the slider is shown, and its view comes last.
     assert_eq!(
@@ -146,7 +153,7 @@ async fn a_moved_slider_makes_its_view_anew_in_its_place() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_moved_while_a_cell_runs_waits_and_only_the_last_counts() -> Result<()> {
-    let mut kernel = Kernel::start().await?;
+    let mut kernel = started().await?;
     let comm = shown(&kernel.run(INTERACT).await?.ok()?)?;
     let cell = kernel
         .send("execute_request", json!({ "code": "println!(\"begun\"); std::thread::sleep(std::time::Duration::from_millis(400)); slider.value()" }))
@@ -185,7 +192,7 @@ async fn what_is_moved_while_a_cell_runs_waits_and_only_the_last_counts() -> Res
 
 #[tokio::test]
 async fn a_list_and_a_button_run_their_code_and_a_page_can_be_loaded_again() -> Result<()> {
-    let mut kernel = Kernel::start().await?;
+    let mut kernel = started().await?;
     let ran = kernel
         .run("let list = Select::new(\"picture\", [\"real\", \"black\"]); list.on_change(|name| { println!(\"chosen: {name}\"); Ok(()) }); list")
         .await?
@@ -241,7 +248,7 @@ async fn a_list_and_a_button_run_their_code_and_a_page_can_be_loaded_again() -> 
 
 #[tokio::test]
 async fn comms_end_with_their_process_and_unknown_ones_change_nothing() -> Result<()> {
-    let mut kernel = Kernel::start().await?;
+    let mut kernel = started().await?;
     let ran = kernel.run(INTERACT).await?.ok()?;
     let comm = shown(&ran)?;
     assert_eq!(open_comms(&mut kernel).await?.len(), 3);

@@ -359,9 +359,7 @@ impl Desk {
     fn work(&mut self, session: &mut Session, job: Job) {
         match job {
             Job::Execute(cause) => {
-                let (before, restarts) = (self.worker.comms.ids(), session.restarts());
                 self.execute(session, &cause);
-                self.close_lost(session, &cause, &before, restarts);
                 self.cell_done();
             }
             Job::Comm(cause, comm) => {
@@ -453,6 +451,7 @@ impl Desk {
             ending.load(Ordering::Acquire) || cell.as_ref().is_none_or(|cell| cell.interrupts > 0)
         });
         session.set_input_reader(Some(reader));
+        let (before, restarts) = (comms.ids(), session.restarts());
         let outcome = session.evaluate(code, &mut |event| {
             if !silent {
                 output(outbox, comms, cause, count, event, &mut shown);
@@ -460,6 +459,7 @@ impl Desk {
         });
         session.set_input_reader(None);
         *self.running() = None;
+        self.close_lost(session, cause, &before, restarts);
 
         if counted {
             let mut history = self
