@@ -129,7 +129,8 @@ impl Model {
         let Some((kind, value)) = wish.and_then(|wish| self.accepted(wish)) else {
             return Ok(());
         };
-        let wanted = wish == Some(&value);
+        // A browser writes 1.0 as 1.
+        let wanted = wish == Some(&value) || wish.and_then(Value::as_f64) == value.as_f64();
         let before = self.lock().insert(kind.value.to_owned(), value.clone());
         if !wanted && self.opened().is_some() {
             // The browser shows a value that is none.
