@@ -75,6 +75,16 @@ pub enum Error {
     /// An argument is wrong; the message says what to do.
     #[error("{0}")]
     Input(String),
+    /// An encoder does not have what was asked for, such as attention maps or a place for pictures.
+    #[error("the encoder {encoder} offers no {what}: {hint}")]
+    Unsupported {
+        /// The encoder's kind.
+        encoder: String,
+        /// What was asked for.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
     /// A model could not be found, fetched or trusted.
     #[error("{0}")]
     Hub(#[from] crate::hub::HubError),

@@ -51,30 +51,31 @@ pub mod prelude {
     pub use crate::inspect::{
         EmbeddingPca, Expected, GradientLedger, LedgerState, LogitLens, LoraSpectrum, PatchHeat,
         StageTrace, TokenLossMap, attention_rollout, caption_attention, caption_ledger,
-        caption_lens, caption_losses, caption_occlusion, occlusion, token_losses, trace_caption,
+        caption_lens, caption_losses, caption_occlusion, encoder_attention, occlusion,
+        token_attention, token_losses, trace_caption,
     };
     pub use crate::language::{
         ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input, Phi3Layer,
         Phi3Output,
     };
     pub use crate::nn::{
-        LayerNorm, Linear, Lora, LoraConfig, Network, Parameter, RmsNorm, Weight,
-        cross_entropy_rows, gelu, softmax, swiglu,
+        Checkpoint, Init, LayerNorm, Linear, Lora, LoraConfig, Network, Parameter, Part, PartMut,
+        RmsNorm, Weight, cross_entropy_rows, gelu, softmax, swiglu,
     };
     pub use crate::projector::{Projector, ProjectorConfig, ProjectorKind};
     pub use crate::session::{check_interrupt, input, input_password, interrupted};
     pub use crate::train::{
         AdamW, AdamWConfig, Gradients, LossKind, Schedule, StepRecord, TrainReport, Trainer,
-        TrainerConfig,
+        TrainerConfig, TrainingSet,
     };
     pub use crate::vision::{
-        AlphaPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Rescaling, Tower,
-        ViTConfig, VisionFeature, Vit, VitLayer, VitOutput,
+        AlphaPolicy, Encoder, Image, ImageProcessor, ImageProcessorConfig, Modality, Positions,
+        Rescaling, Stages, Tower, ViTConfig, VisionFeature, Vit, VitLayer, VitOutput,
     };
     pub use crate::vlm::{
         AdapterTraining, BaseModels, Beam, BosPlacement, CaptionBatch, EarlyStopping, Generate,
         Generation, LossOutput, Preset, PromptStyle, PromptVectors, Query, Sampling, Sequence,
-        Stopped, Targets, Vlm, VlmParts, VlmSettings,
+        Stopped, Targets, Vlm, VlmInput, VlmParts, VlmSettings,
     };
     pub use crate::widgets::{Button, Control, Select, Slider, interact};
     pub use candle_core::{D, DType, Device, IndexOp, Tensor};

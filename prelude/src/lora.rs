@@ -21,11 +21,17 @@ pub enum TaskType {
     None,
 }
 
-/// Writes the LoRA of a network as a PEFT adapter folder.
+/// Writes the LoRA of a network as a PEFT adapter folder. `base` is the folder or repository of the base model, where
+/// known: PEFT's `AutoPeftModel` loads it from there.
 ///
 /// # Errors
 /// When the network has no LoRA, or the folder cannot be written.
-pub fn save_adapter(network: &dyn Network, task: TaskType, dir: impl AsRef<Path>) -> Result<()> {
+pub fn save_adapter(
+    network: &dyn Network,
+    task: TaskType,
+    base: Option<&str>,
+    dir: impl AsRef<Path>,
+) -> Result<()> {
     let dir = dir.as_ref();
     let config = network.lora_config().ok_or_else(|| {
         Error::Input("the model has no LoRA to save: add it first with add_lora".into())
@@ -43,24 +49,23 @@ pub fn save_adapter(network: &dyn Network, task: TaskType, dir: impl AsRef<Path>
     std::fs::create_dir_all(dir).map_err(io)?;
     save_safetensors(&dir.join("adapter_model.safetensors"), &tensors)?;
     let path = dir.join("adapter_config.json");
-    let text = serde_json::to_string_pretty(&peft_config(&config, task)).map_err(|source| {
-        Error::Json {
-            path: path.clone(),
-            source,
-        }
+    let text = serde_json::to_string_pretty(&peft_config(&config, task, base));
+    let text = text.map_err(|source| Error::Json {
+        path: path.clone(),
+        source,
     })?;
     std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
 }
 
 /// The fields that PEFT needs to load the adapter.
-fn peft_config(config: &LoraConfig, task: TaskType) -> Value {
+fn peft_config(config: &LoraConfig, task: TaskType, base: Option<&str>) -> Value {
     json!({
         "peft_type": "LORA",
         "task_type": match task {
             TaskType::CausalLm => Value::from("CAUSAL_LM"),
             TaskType::None => Value::Null,
         },
-        "base_model_name_or_path": null,
+        "base_model_name_or_path": base,
         "r": config.r,
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,

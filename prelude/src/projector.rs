@@ -5,8 +5,9 @@
 
 pub mod perceiver;
 
-use crate::display::{MimeBundle, ModelPart, ModelTable, Render};
+use crate::display::{MimeBundle, ModelTable, Render};
 use crate::nn::{Checkpoint, Init, Linear, Network, Part, PartMut, gelu};
+use crate::vision::Positions;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use perceiver::{Perceiver, PerceiverConfig};
@@ -136,6 +137,37 @@ impl Projector {
         })
     }
 
+    /// How the image tokens lie that come of an encoder's positions; `None` if they belong to no place, as the latents of a
+    /// perceiver resampler do.
+    ///
+    /// # Errors
+    /// When the projector's form does not fit the positions.
+    pub fn positions(&self, encoder: Positions) -> Result<Option<Positions>> {
+        match self.config.kind {
+            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => Ok(Some(encoder)),
+            ProjectorKind::PerceiverResampler { .. } => Ok(None),
+            ProjectorKind::PixelShuffle { factor } => {
+                let Positions {
+                    special,
+                    rows,
+                    columns,
+                } = encoder;
+                if special > 1 || rows != columns || factor == 0 || !rows.is_multiple_of(factor) {
+                    return Err(Error::Config(format!(
+                        "pixel shuffle puts squares of {factor} × {factor} patches together: the encoder's {rows} × \
+                         {columns} positions (and {special} special ones) are no square grid that {factor} divides, \
+                         use another projector"
+                    )));
+                }
+                Ok(Some(Positions {
+                    special: 0,
+                    rows: rows / factor,
+                    columns: columns / factor,
+                }))
+            }
+        }
+    }
+
     /// `[B, P, D_image] → [B, P, D_text]`; P becomes P / factor² for [`ProjectorKind::PixelShuffle`], and the number of
     /// latents for [`ProjectorKind::PerceiverResampler`].
     ///
@@ -212,20 +244,14 @@ impl Render for Projector {
             input,
             output,
         } = self.config;
-        let mut parts: Vec<ModelPart> = Vec::new();
-        for parameter in self.named_parameters() {
-            // `fc1.weight` and `fc1.bias` are one row.
-            let name = parameter.name.rsplit_once('.').map_or("", |(part, _)| part);
-            if parts.last().is_none_or(|part| part.name != name) {
-                parts.push(ModelPart::new(name));
-            }
-            if let Some(part) = parts.last_mut() {
-                let tensor = &parameter.tensor;
-                let trains = parameter.is_trainable();
-                part.add(tensor.elem_count(), tensor.dtype(), tensor.device(), trains);
-            }
-        }
-        ModelTable::new(format!("Projector {kind:?}, {input} → {output}"), parts).render()
+        // `fc1.weight` and `fc1.bias` are one row.
+        let part = |name: &str| {
+            name.rsplit_once('.')
+                .map_or("", |(part, _)| part)
+                .to_string()
+        };
+        let title = format!("Projector {kind:?}, {input} → {output}");
+        ModelTable::of(title, &self.named_parameters(), &part).render()
     }
 }
 

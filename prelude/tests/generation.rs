@@ -24,7 +24,7 @@ fn expected() -> std::result::Result<Value, Box<dyn std::error::Error>> {
 /// The blog's model from the parity fixtures.
 fn vlm() -> Result<Vlm> {
     let parts = VlmParts {
-        image_encoder: Vit::load(fixture("fixtures/vit"), DType::F32, &Device::Cpu)?,
+        image_encoder: Vit::load(fixture("fixtures/vit"), DType::F32, &Device::Cpu)?.into(),
         image_processor: ImageProcessor::from_file(fixture(
             "fixtures/images/preprocessor_config.json",
         ))?,

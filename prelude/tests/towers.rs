@@ -42,20 +42,19 @@ fn check(name: &str, image_size: Option<usize>) -> Outcome {
     }
     let last = tower
         .clone()
-        .with_feature(VisionFeature::LastHiddenState)
+        .with_feature(VisionFeature::LastHiddenState)?
         .encode(pixels)?;
     let worst = difference(&last, wanted("last_hidden_state")?)?;
     assert!(worst < 1e-4, "{name} last_hidden_state: {worst}");
     let before = tower
         .clone()
-        .with_feature(VisionFeature::HiddenState(-2))
+        .with_feature(VisionFeature::HiddenState(-2))?
         .encode(pixels)?;
     assert_eq!(difference(&before, &states[states.len() - 2])?, 0.0);
     assert!(
         tower
             .clone()
             .with_feature(VisionFeature::HiddenState(9))
-            .encode(pixels)
             .is_err()
     );
 
@@ -68,7 +67,7 @@ fn check(name: &str, image_size: Option<usize>) -> Outcome {
             .contains("picture")
     );
 
-    let mut adapted = tower.clone().with_feature(VisionFeature::HiddenState(-1));
+    let mut adapted = tower.clone().with_feature(VisionFeature::HiddenState(-1))?;
     assert_eq!(
         adapted.add_lora(&LoraConfig::new(2, 4.0, &["fc1"]), 1)?,
         states.len() - 1

@@ -35,7 +35,7 @@ pub fn random_vlm(config: &Config, with_lora: bool) -> Result<Vlm, Failure> {
         image_processor: ImageProcessor::new(ImageProcessorConfig::vit(
             image_encoder.config.image_size as u32,
         ))?,
-        image_encoder,
+        image_encoder: image_encoder.into(),
         llm: Phi3::from_checkpoint(&llm_config, &weights)?,
         llm_processor: small_tokenizer()?,
     };

@@ -10,12 +10,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::{Sample, Split};
+use super::{Sample, Split, shuffled};
 use crate::vision::{DecodeOptions, Image};
 use crate::{Error, Result};
 
@@ -167,11 +164,7 @@ impl CocoCaptions {
 
     /// All positions in a random order, another one for each epoch; the same arguments give the same order.
     pub fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(epoch);
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.shuffle(&mut rng);
-        order
+        shuffled(self.len(), seed, epoch)
     }
 
     /// One pass over all samples in the order of (`seed`, `epoch`).

@@ -19,6 +19,10 @@ pub use shapes::{
     ShapesConfig, Size,
 };
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
 use crate::vision::Image;
 
 /// Which part of a dataset: learned from, or held out.
@@ -58,4 +62,13 @@ pub struct Sample {
     pub image_id: u64,
     /// The picture's file name inside the split's folder.
     pub file_name: String,
+}
+
+/// The positions 0 to `length` − 1 in a random order, another one for each epoch.
+pub(crate) fn shuffled(length: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch);
+    let mut order: Vec<usize> = (0..length).collect();
+    order.shuffle(&mut rng);
+    order
 }

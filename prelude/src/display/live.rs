@@ -5,7 +5,7 @@
 //! state is shown in full when the display ends. Whoever updates often asks a [`Throttle`] first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{MimeBundle, Render};
@@ -161,6 +161,22 @@ impl Slot {
     }
 }
 
+/// A followed value, as its clones share it.
+pub(super) struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T> Shared<T> {
+    /// The value; one that another thread left in a panic is used as it is.
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 /// A value that is shown on one display while it changes: at once, then not too often, and at last as it ended.
 pub(super) trait Followed: Send + Sized + 'static {
     /// Its display.
@@ -170,12 +186,12 @@ pub(super) trait Followed: Send + Sized + 'static {
     fn look(&self) -> MimeBundle;
 
     /// Shows the value, and shows what is still unshown when the cell ends.
-    fn follow(mut self) -> Arc<Mutex<Self>> {
+    fn follow(mut self) -> Shared<Self> {
         self.changed();
         let state = Arc::new(Mutex::new(self));
         let weak = Arc::downgrade(&state) as Weak<Mutex<dyn Live>>;
         session::flush_at_cell_end(weak);
-        state
+        Shared(state)
     }
 
     /// Something changed: shows it, unless it was shown a moment ago.

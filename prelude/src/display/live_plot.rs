@@ -3,10 +3,9 @@
 //! The trainer reports steps; the plot decides when to draw. What is left in the saved notebook is the last state,
 //! with the result in words.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::live::{Followed, Slot};
+use super::live::{Followed, Shared, Slot};
 use super::plot::LineStyle;
 use super::progress::time_left;
 use super::{LinePlot, MimeBundle, Render, html, number};
@@ -29,7 +28,7 @@ const SMOOTHING: f64 = 0.03;
 /// ```
 #[derive(Clone)]
 pub struct LivePlot {
-    state: Arc<Mutex<State>>,
+    state: Shared<State>,
 }
 
 struct State {
@@ -84,7 +83,7 @@ impl LivePlot {
 
     /// Step `step` (from 0) is done: its loss, and how many tokens it was computed on.
     pub fn step(&self, step: usize, loss: f64, tokens: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.train.push((step as f64, loss));
         state.steps += 1;
         state.tokens += tokens as u64;
@@ -93,26 +92,22 @@ impl LivePlot {
 
     /// The validation loss as it was before step `step`.
     pub fn validation(&self, step: usize, loss: f64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.validation.push((step as f64, loss));
         state.changed();
     }
 
     /// The run is over; `result` says in words what came out.
     pub fn finish(&self, result: impl Into<String>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.result = result.into();
         state.end();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Render for LivePlot {
     fn render(&self) -> MimeBundle {
-        self.lock().look()
+        self.state.lock().look()
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::{DType, Device};
 use super::table::{Cell, Table};
 use super::tensor::device_name;
 use super::{MimeBundle, Render, html, number};
+use crate::nn::Parameter;
 
 /// One part of a model in a [`ModelTable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,27 @@ impl ModelTable {
             title: title.into(),
             parts,
         }
+    }
+
+    /// A table of `parameters`, with a row for each run of them that `part` gives the same name.
+    pub fn of(
+        title: impl Into<String>,
+        parameters: &[Parameter],
+        part: &dyn Fn(&str) -> String,
+    ) -> Self {
+        let mut parts: Vec<ModelPart> = Vec::new();
+        for parameter in parameters {
+            let name = part(&parameter.name);
+            if parts.last().is_none_or(|part| part.name != name) {
+                parts.push(ModelPart::new(name));
+            }
+            if let Some(part) = parts.last_mut() {
+                let tensor = &parameter.tensor;
+                let trains = parameter.is_trainable();
+                part.add(tensor.elem_count(), tensor.dtype(), tensor.device(), trains);
+            }
+        }
+        Self::new(title, parts)
     }
 
     /// The parts.

@@ -1,9 +1,8 @@
 //! One bar that moves: what is done, how fast, how long still. Loops that report here also stop when the user asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::live::{Followed, Slot, UPDATES};
+use super::live::{Followed, Shared, Slot, UPDATES};
 use super::{MimeBundle, Render, html, number};
 use crate::error::Result;
 use crate::session;
@@ -13,7 +12,7 @@ use crate::session;
 /// The last state is always shown: when [`Progress::finish`] is called or the last clone is dropped.
 #[derive(Clone)]
 pub struct Progress {
-    state: Arc<Mutex<State>>,
+    state: Shared<State>,
 }
 
 struct State {
@@ -73,7 +72,7 @@ impl Progress {
     /// # Errors
     /// As [`Progress::step`].
     pub fn advance(&self, steps: usize) -> Result<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.done += steps as u64;
         state.changed();
         session::check_interrupt().inspect_err(|_| state.end(false))
@@ -81,21 +80,21 @@ impl Progress {
 
     /// `done` steps are done in all.
     pub fn set(&self, done: usize) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.done = done as u64;
         state.changed();
     }
 
     /// Text behind the figures, such as the present file.
     pub fn message(&self, text: impl Into<String>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.message = text.into();
         state.changed();
     }
 
     /// Everything is done. `message` stays behind the bar.
     pub fn finish(&self, message: impl Into<String>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.message = message.into();
         state.end(true);
     }
@@ -109,15 +108,11 @@ impl Progress {
             over: false,
         }
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Render for Progress {
     fn render(&self) -> MimeBundle {
-        self.lock().look()
+        self.state.lock().look()
     }
 }
 
@@ -166,7 +161,7 @@ impl<I: Iterator> Iterator for ProgressIter<I> {
         let item = self.items.next();
         if item.is_none() {
             self.over = true;
-            self.progress.lock().end(true);
+            self.progress.state.lock().end(true);
         }
         item.map(Ok)
     }

@@ -1,6 +1,7 @@
 //! The instruments of this module on a whole [`Vlm`]: a picture and a caption in, something to look at out.
 //!
-//! Nothing here changes the model. Every function works on one picture and one caption.
+//! Nothing here changes the model. Every function works on one input and one caption. The input is a picture or, where a
+//! picture is not drawn on, whatever the model's encoder takes ([`VlmInput`]).
 
 use std::time::{Duration, Instant};
 
@@ -17,36 +18,32 @@ use crate::error::{Error, Result};
 use crate::language::Phi3Input;
 use crate::session::check_interrupt;
 use crate::vision::Image;
-use crate::vlm::{Query, Sequence, Vlm};
+use crate::vlm::{Query, Sequence, Vlm, VlmInput};
 
-/// Every stage from pixel values to logits, for `image` and a caption that is read up to its last token.
+/// Every stage from the encoder's input to logits, for `input` and a caption that is read up to its last token.
 ///
 /// # Errors
 /// For an empty caption or a picture that cannot be processed.
-pub fn trace_caption(vlm: &Vlm, image: &Image, caption: &str) -> Result<StageTrace> {
+pub fn trace_caption(vlm: &Vlm, input: &dyn VlmInput, caption: &str) -> Result<StageTrace> {
     let mut trace = StageTrace::new(format!("“{caption}”, settings {}", vlm.settings.name));
-    let (pixel_values, took) = timed(|| vlm.image_processor.preprocess(image))?; // [1, 3, H, W]
-    trace.record(
-        "pixel_values",
-        &["B", "C", "H", "W"],
-        &pixel_values,
-        Some(took),
-        Some(Expected::PIXELS),
-    )?;
-    let (seen, took) = timed(|| vlm.image_encoder.forward(&pixel_values))?;
+    let encoder = &vlm.image_encoder;
+    let (input, took) = timed(|| input.prepare(vlm))?; // [1, 3, H, W] for a picture
+    let (name, expected) = match encoder.image_processor() {
+        Some(_) => ("pixel_values", Some(Expected::PIXELS)),
+        None => ("input", None),
+    };
+    trace.record(name, encoder.input_axes(), &input, Some(took), expected)?;
+    let (seen, took) = timed(|| encoder.stages(&input))?;
     let axes = ["B", "P", "D"];
-    trace.record(
-        "image_encoder/patch_embeddings",
-        &axes,
-        &seen.patch_embeddings,
-        None,
-        None,
-    )?;
-    for (index, hidden) in seen.hidden_states.iter().enumerate() {
-        let name = format!("image_encoder/hidden_states[{index}]");
-        trace.record(&name, &axes, hidden, None, Some(Expected::HIDDEN))?;
+    for (name, tensor) in &seen.named {
+        // Patch embeddings have no scale of their own: the encoder's weights decide it.
+        let expected = name
+            .starts_with("hidden_states")
+            .then_some(Expected::HIDDEN);
+        let name = format!("image_encoder/{name}");
+        trace.record(&name, &axes, tensor, None, expected)?;
     }
-    let feature = seen.feature(vlm.image_encoder.feature)?; // [1, P, D of the encoder]
+    let feature = seen.features; // [1, P, D of the encoder]
     trace.record(
         "image features",
         &axes,
@@ -54,10 +51,7 @@ pub fn trace_caption(vlm: &Vlm, image: &Image, caption: &str) -> Result<StageTra
         Some(took),
         Some(Expected::HIDDEN),
     )?;
-    let (image_tokens, took) = timed(|| {
-        let feature = feature.to_device(vlm.device())?.to_dtype(DType::F32)?;
-        vlm.projector.forward(&feature)
-    })?; // [1, P, D]
+    let (image_tokens, took) = timed(|| vlm.project(&feature))?; // [1, P, D]
     trace.record(
         "image_tokens",
         &axes,
@@ -107,41 +101,53 @@ pub fn trace_caption(vlm: &Vlm, image: &Image, caption: &str) -> Result<StageTra
 ///
 /// # Errors
 /// For an empty caption, or when the backward pass fails.
-pub fn caption_ledger(vlm: &Vlm, image: &Image, caption: &str) -> Result<GradientLedger> {
-    let pixel_values = vlm.image_processor.preprocess(image)?; // [1, 3, H, W]
-    let loss = vlm.full_sequence_loss(&pixel_values, &[caption.to_owned()])?;
+pub fn caption_ledger(vlm: &Vlm, input: &dyn VlmInput, caption: &str) -> Result<GradientLedger> {
+    let loss = vlm.full_sequence_loss(&input.prepare(vlm)?, &[caption.to_owned()])?;
     GradientLedger::of(&loss.loss, &vlm.named_parameters())
 }
 
-/// The loss of each token of `caption` under each of `pictures`, named as given. A black picture and one of something
-/// else beside the right one show which words are read off the picture.
+/// The loss of each token of `caption` under each of `inputs`, pictures mostly, named as given. A black picture and one of
+/// something else beside the right one show which words are read off the picture.
 ///
 /// # Errors
 /// For an empty caption or a picture that cannot be processed, and [`Error::Interrupted`].
-pub fn caption_losses(
+pub fn caption_losses<I: VlmInput>(
     vlm: &Vlm,
     caption: &str,
-    pictures: &[(String, Image)],
+    inputs: &[(String, I)],
+) -> Result<TokenLossMap> {
+    let named = inputs.iter().map(|(name, input)| (name.as_str(), input));
+    losses_of(
+        vlm,
+        caption,
+        &mut named.map(|(name, input)| (name, input as &dyn VlmInput)),
+    )
+}
+
+/// What [`caption_losses`] does, compiled once.
+fn losses_of(
+    vlm: &Vlm,
+    caption: &str,
+    inputs: &mut dyn Iterator<Item = (&str, &dyn VlmInput)>,
 ) -> Result<TokenLossMap> {
     let mut map: Option<TokenLossMap> = None;
-    for (name, picture) in pictures {
+    for (name, input) in inputs {
         check_interrupt()?;
-        let pixel_values = vlm.image_processor.preprocess(picture)?; // [1, 3, H, W]
-        let loss = vlm.full_sequence_loss(&pixel_values, &[caption.to_owned()])?;
+        let loss = vlm.full_sequence_loss(&input.prepare(vlm)?, &[caption.to_owned()])?;
         let losses = loss.cross_entropy.to_dtype(DType::F32)?.to_vec1::<f32>()?; // [N]
         let tokens = || loss.targets.iter().map(|id| vlm.llm_processor.token(*id));
         let before = map.take().unwrap_or_else(|| TokenLossMap::new(tokens()));
-        map = Some(before.row(name.clone(), losses)?);
+        map = Some(before.row(name, losses)?);
     }
-    map.ok_or_else(|| Error::Input("a loss map needs at least one picture".into()))
+    map.ok_or_else(|| Error::Input("a loss map needs at least one input".into()))
 }
 
 /// What each layer of the language model would say after each token of the caption.
 ///
 /// # Errors
 /// For an empty caption.
-pub fn caption_lens(vlm: &Vlm, image: &Image, caption: &str) -> Result<LogitLens> {
-    let (sequence, ids) = read(vlm, image, caption)?;
+pub fn caption_lens(vlm: &Vlm, input: &dyn VlmInput, caption: &str) -> Result<LogitLens> {
+    let (sequence, ids) = read(vlm, input, caption)?;
     let input = Phi3Input::embeds(&sequence.inputs_embeds).with_hidden_states();
     let output = vlm.llm.forward(&input)?;
     let word = |id: u32| vlm.llm_processor.token(id);
@@ -149,40 +155,60 @@ pub fn caption_lens(vlm: &Vlm, image: &Image, caption: &str) -> Result<LogitLens
     LogitLens::of(&vlm.llm, &output.hidden_states, &tokens, &word)
 }
 
-/// Where the image encoder's class token looks (rollout over its layers), and how much of the picture each caption token
-/// takes in directly, in the language model's last layer.
+/// Where the image encoder looks (rollout over its layers): its class token, or the mean of its patches where it has none.
 ///
 /// # Errors
-/// For an empty caption, or if the image tokens are no patch grid.
-pub fn caption_attention(vlm: &Vlm, image: &Image, caption: &str) -> Result<Vec<PatchHeat>> {
-    let pixel_values = vlm.image_processor.preprocess(image)?; // [1, 3, H, W]
-    let seen = vlm.image_encoder.forward_with_attentions(&pixel_values)?;
-    let rolled = attention_rollout(&seen.attentions)?; // [P, P]
-    let mut maps = vec![PatchHeat::attention(
-        "image encoder, rollout from CLS",
-        image,
-        &rolled,
-        0,
-    )?];
+/// [`Error::Unsupported`] for an encoder without attention maps or without a place for pictures.
+pub fn encoder_attention(vlm: &Vlm, image: &Image) -> Result<PatchHeat> {
+    let encoder = &vlm.image_encoder;
+    let rolled = attention_rollout(&encoder.attentions(&image.prepare(vlm)?)?)?; // [P, P]
+    let positions = encoder.positions();
+    let (from, row) = match positions.special {
+        0 => ("the mean of all patches", rolled.mean(0)?), // [P]
+        _ => ("CLS", rolled.get(0)?),                      // [P]
+    };
+    let title = format!("image encoder, rollout from {from}");
+    PatchHeat::of_positions(title, image, positions, &row.to_vec1::<f32>()?)
+}
+
+/// How much of the picture each caption token takes in directly, in the language model's last layer.
+///
+/// # Errors
+/// For an empty caption, or if the image tokens belong to no place, as a perceiver resampler's.
+pub fn token_attention(vlm: &Vlm, image: &Image, caption: &str) -> Result<Vec<PatchHeat>> {
+    let positions = vlm.image_positions()?.ok_or_else(|| {
+        Error::Input(format!(
+            "the image tokens of a projector of the form {:?} belong to no place in the picture: nothing to draw on it",
+            vlm.projector.config.kind
+        ))
+    })?;
     let (sequence, ids) = read(vlm, image, caption)?;
     let input = Phi3Input::embeds(&sequence.inputs_embeds).with_attentions();
     let output = vlm.llm.forward(&input)?;
     let Some(last) = output.attentions.last() else {
-        return Ok(maps);
+        return Ok(Vec::new());
     };
     let attention = mean_over_heads(last)?; // [T, T]
     let (start, patches) = image_place(&sequence)?;
+    let mut maps = Vec::with_capacity(ids.len());
     for (index, id) in ids.iter().enumerate() {
         let row = attention.get(sequence.prompt_lengths[0] + index)?; // [T]
         let weights = row.narrow(0, start, patches)?.to_vec1::<f32>()?;
         let share = weights.iter().sum::<f32>() * 100.0;
         let word = vlm.llm_processor.token(*id).replace('▁', " ");
-        maps.push(PatchHeat::new(
-            format!("“{}” · {share:.0}% on the picture", word.trim()),
-            image,
-            &weights,
-        )?);
+        let title = format!("“{}” · {share:.0}% on the picture", word.trim());
+        maps.push(PatchHeat::of_positions(title, image, positions, &weights)?);
     }
+    Ok(maps)
+}
+
+/// [`encoder_attention`] and [`token_attention`] side by side.
+///
+/// # Errors
+/// Those of both: for an encoder without attention maps ask for [`token_attention`] alone.
+pub fn caption_attention(vlm: &Vlm, image: &Image, caption: &str) -> Result<Vec<PatchHeat>> {
+    let mut maps = vec![encoder_attention(vlm, image)?];
+    maps.extend(token_attention(vlm, image, caption)?);
     Ok(maps)
 }
 
@@ -199,18 +225,17 @@ pub fn caption_occlusion(
 ) -> Result<PatchHeat> {
     let captions = [caption.to_owned()];
     let mut score = |picture: &Image| {
-        let pixel_values = vlm.image_processor.preprocess(picture)?; // [1, 3, H, W]
-        Ok(-f64::from(
-            vlm.full_sequence_loss(&pixel_values, &captions)?.value()?,
-        ))
+        let pixel_values = picture.prepare(vlm)?; // [1, 3, H, W]
+        let loss = vlm.full_sequence_loss(&pixel_values, &captions)?;
+        Ok(-f64::from(loss.value()?))
     };
     occlusion(&format!("what “{caption}” needs"), image, side, &mut score)
 }
 
 /// The sequence that ends with the whole caption, and the caption's token ids.
-fn read(vlm: &Vlm, image: &Image, caption: &str) -> Result<(Sequence, Vec<u32>)> {
+fn read(vlm: &Vlm, input: &dyn VlmInput, caption: &str) -> Result<(Sequence, Vec<u32>)> {
     let ids = vlm.caption_ids(caption)?;
-    let image_tokens = vlm.embed_images(std::slice::from_ref(image))?; // [1, P, D]
+    let image_tokens = vlm.image_tokens(&input.prepare(vlm)?)?; // [1, P, D]
     let sequence = vlm.concatenate(&image_tokens, &Query::Vector, std::slice::from_ref(&ids))?;
     Ok((sequence, ids))
 }
@@ -246,20 +271,17 @@ mod tests {
 
     fn model(adapters: AdapterTraining) -> Result<Vlm> {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
-        let mut parts = VlmParts {
-            image_encoder: crate::vision::Vit::load(
-                fixtures.join("vit"),
-                DType::F32,
-                &Device::Cpu,
-            )?,
+        let mut vit = crate::vision::Vit::load(fixtures.join("vit"), DType::F32, &Device::Cpu)?;
+        // The pooler is not on the way to the loss: its LoRA would rightly be in red.
+        vit.pooler = None;
+        let parts = VlmParts {
+            image_encoder: vit.into(),
             image_processor: crate::vision::ImageProcessor::new(
                 crate::vision::ImageProcessorConfig::vit(64),
             )?,
             llm: crate::language::Phi3::load(fixtures.join("llm"), DType::F32, &Device::Cpu)?,
             llm_processor: crate::language::LlmProcessor::from_dir(fixtures.join("tokenizer"))?,
         };
-        // The pooler is not on the way to the loss: its LoRA would rightly be in red.
-        parts.image_encoder.pooler = None;
         let settings = VlmSettings {
             adapters,
             ..VlmSettings::corrected()
@@ -290,7 +312,7 @@ mod tests {
         ];
         let losses = caption_losses(&vlm, CAPTION, &pictures)?;
         assert_eq!(losses.means().len(), 2);
-        assert!(caption_losses(&vlm, CAPTION, &[]).is_err());
+        assert!(caption_losses::<Image>(&vlm, CAPTION, &[]).is_err());
         assert_eq!(
             caption_lens(&vlm, &image, CAPTION)?.depth(),
             vlm.llm.layers.len() + 1

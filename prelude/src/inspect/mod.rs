@@ -28,7 +28,7 @@ pub mod trace;
 
 pub use caption::{
     caption_attention, caption_ledger, caption_lens, caption_losses, caption_occlusion,
-    trace_caption,
+    encoder_attention, token_attention, trace_caption,
 };
 pub use ledger::{GradientLedger, LedgerEntry, LedgerState};
 pub use logit_lens::LogitLens;

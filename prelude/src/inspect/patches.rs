@@ -8,7 +8,7 @@ use crate::display::html::{self, escape};
 use crate::display::tokens::patch_grid;
 use crate::display::{MimeBundle, Render, number};
 use crate::error::{Error, Result};
-use crate::vision::Image;
+use crate::vision::{Image, Positions};
 
 /// Pixels of the longer side of each picture.
 const SIDE: u32 = 192;
@@ -88,6 +88,35 @@ impl PatchHeat {
         Ok(Self {
             class,
             ..Self::grid(title, picture, side, side, values.to_vec())?
+        })
+    }
+
+    /// `weights` over an encoder's positions: the special ones first (the first of them is shown as the class token), then
+    /// the grid.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the number of weights does not fit.
+    pub fn of_positions(
+        title: impl Into<String>,
+        picture: &Image,
+        positions: Positions,
+        weights: &[f32],
+    ) -> Result<Self> {
+        let Positions {
+            special,
+            rows,
+            columns,
+        } = positions;
+        if weights.len() != positions.count() {
+            return Err(Error::Input(format!(
+                "{} weights do not fill {special} special positions and {rows} × {columns} patches",
+                weights.len()
+            )));
+        }
+        let (class, values) = weights.split_at(special);
+        Ok(Self {
+            class: class.first().copied(),
+            ..Self::grid(title, picture, rows, columns, values.to_vec())?
         })
     }
 

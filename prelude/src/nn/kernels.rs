@@ -166,11 +166,12 @@ pub(crate) fn sum_over_row_blocks(
     total
 }
 
-/// `e^x`, within 2 units in the last place; vectorises. Below −87.3 the result is about 1e-38, NaN stays NaN.
+/// `e^x`, within 2 units in the last place; vectorises. Below −87.7, where f32 has only subnormal numbers, the result is 0;
+/// NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to the nearest integer
-    let x = if x < -87.33 { -87.33 } else { x };
+    let x = if x < -88.0 { -88.0 } else { x }; // its power of two, 2^−127, is written as 0 below
     let x = if x > 88.37 { 88.37 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
@@ -387,7 +388,8 @@ mod tests {
                 "{got} {want}"
             );
         }
-        assert!(exp(f32::NAN).is_nan());
+        assert_eq!([exp(f32::NEG_INFINITY), exp(-1e4), exp(-88.0)], [0.0; 3]);
+        assert!(exp(-87.6) > 0.0 && exp(f32::NAN).is_nan());
     }
 
     #[test]

@@ -99,4 +99,15 @@ mod tests {
         assert_close(&softmax(&x)?, &composed(&x)?, 4e-7);
         check_gradient(&[x], |a| softmax(&a[0]), |a| composed(&a[0]), 2e-6)
     }
+
+    #[test]
+    fn masked_places_are_exactly_zero() -> Result<()> {
+        let masked = [f32::NEG_INFINITY, 0.5, f32::NEG_INFINITY, -1.0];
+        let x = Tensor::new(&[masked, [f32::NEG_INFINITY; 4]], &candle_core::Device::Cpu)?;
+        let y = softmax(&x)?.to_vec2::<f32>()?;
+        assert_eq!((y[0][0], y[0][2]), (0.0, 0.0));
+        assert!((y[0][1] + y[0][3] - 1.0).abs() < 1e-6);
+        assert_eq!(y[1], [0.0; 4]);
+        Ok(())
+    }
 }

@@ -92,8 +92,16 @@ impl Update {
     /// Three passes over the values, in f32 on the CPU; nothing is allocated.
     fn in_place(&self, var: &Var, gradient: &Tensor, moments: Moments) -> Result<Moments> {
         let gradient = gradient.contiguous()?;
-        moments.mean.inplace_op2(&gradient, &Mean(self.beta1))?;
-        moments.square.inplace_op2(&gradient, &Square(self.beta2))?;
+        let mean = Moment {
+            beta: self.beta1,
+            values: mean_values,
+        };
+        let square = Moment {
+            beta: self.beta2,
+            values: square_values,
+        };
+        moments.mean.inplace_op2(&gradient, &mean)?;
+        moments.square.inplace_op2(&gradient, &square)?;
         let values = var.as_tensor();
         values.inplace_op3(
             &moments.mean,
@@ -127,6 +135,7 @@ impl Update {
 }
 
 simd_fn! {
+    /// `m ← β₁ m + (1 − β₁) g`.
     fn mean_values(mean: &mut [f32], gradient: &[f32], old: f32, new: f32) {
         for (m, &g) in mean.iter_mut().zip(gradient) {
             *m = *m * old + g * new;
@@ -135,6 +144,7 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `v ← β₂ v + (1 − β₂) g²`.
     fn square_values(square: &mut [f32], gradient: &[f32], old: f32, new: f32) {
         for (s, &g) in square.iter_mut().zip(gradient) {
             *s = *s * old + g * g * new;
@@ -158,51 +168,29 @@ simd_fn! {
     }
 }
 
-/// `m ← β₁ m + (1 − β₁) g`.
-struct Mean(f64);
-
-impl InplaceOp2 for Mean {
-    fn name(&self) -> &'static str {
-        "adamw_mean"
-    }
-
-    fn cpu_fwd(
-        &self,
-        mean: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        l: &Layout,
-    ) -> candle_core::Result<()> {
-        let gradient = kernels::values(gradient, l)?;
-        // 1 − β in f64: in f32 it would be 2e-5 off for β₂ = 0.999.
-        let (old, new) = (self.0 as f32, (1.0 - self.0) as f32);
-        kernels::for_row_blocks(kernels::values_mut(mean, layout)?, 1, |first, mean| {
-            mean_values(mean, &gradient[first..][..mean.len()], old, new);
-        });
-        Ok(())
-    }
+/// A moment's step: β of the old one and 1 − β of what the gradient gives.
+struct Moment {
+    beta: f64,
+    values: fn(&mut [f32], &[f32], f32, f32),
 }
 
-/// `v ← β₂ v + (1 − β₂) g²`.
-struct Square(f64);
-
-impl InplaceOp2 for Square {
+impl InplaceOp2 for Moment {
     fn name(&self) -> &'static str {
-        "adamw_square"
+        "adamw_moment"
     }
 
     fn cpu_fwd(
         &self,
-        square: &mut CpuStorage,
+        moment: &mut CpuStorage,
         layout: &Layout,
         gradient: &CpuStorage,
         l: &Layout,
     ) -> candle_core::Result<()> {
         let gradient = kernels::values(gradient, l)?;
         // 1 − β in f64: in f32 it would be 2e-5 off for β₂ = 0.999.
-        let (old, new) = (self.0 as f32, (1.0 - self.0) as f32);
-        kernels::for_row_blocks(kernels::values_mut(square, layout)?, 1, |first, square| {
-            square_values(square, &gradient[first..][..square.len()], old, new);
+        let (old, new) = (self.beta as f32, (1.0 - self.beta) as f32);
+        kernels::for_row_blocks(kernels::values_mut(moment, layout)?, 1, |first, moment| {
+            (self.values)(moment, &gradient[first..][..moment.len()], old, new);
         });
         Ok(())
     }

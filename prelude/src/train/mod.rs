@@ -1,11 +1,11 @@
-//! Training: a [`crate::vlm::Vlm`] and captioned pictures → the same model, better at captioning.
+//! Training: a [`crate::vlm::Vlm`] and captioned pictures (or other inputs) → the same model, better at captioning.
 //!
 //! # Layout
 //! - [`trainer`]: [`Trainer`], the loop: picks, loss, gradients, step, validation, live plot, interrupt
 //! - [`gradients`]: the backward pass, gradients by parameter name, clipping
 //! - [`adamw`]: the optimizer, with torch's numbers
 //! - [`schedule`]: the learning rate over a run
-//! - `order`: which samples a step learns from, as a pure function of seed and step
+//! - [`set`]: what is learned from; `order`: which samples a step learns from, as a pure function of seed and step
 //! - [`log`]: the JSON-lines log
 //! - `checkpoint`: what trained and the optimizer's state, on disk
 //! - [`report`]: what is said after a run
@@ -20,6 +20,7 @@ pub mod log;
 mod order;
 pub mod report;
 pub mod schedule;
+pub mod set;
 pub mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
@@ -27,4 +28,5 @@ pub use gradients::Gradients;
 pub use log::{StepRecord, read_log};
 pub use report::TrainReport;
 pub use schedule::Schedule;
+pub use set::{Example, TrainingSet};
 pub use trainer::{LossKind, Trainer, TrainerConfig};

@@ -1,7 +1,7 @@
-//! The training loop: (model, training pictures, held-out pictures) → the trained model and a report.
+//! The training loop: (model, training set, held-out set) → the trained model and a report.
 //!
 //! Each step picks a batch, computes the loss, and moves what trains: LoRA, projector and prompt vectors, whatever the
-//! model has unfrozen. One live plot shows the run; an interrupt stops it between two steps.
+//! model has unfrozen. Inputs come from any [`TrainingSet`], prepared for the model's own encoder. One live plot shows the run; an interrupt stops it between two steps.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::log::{Log, StepRecord};
 use super::order::{Order, pick_caption, step_rng};
 use super::report::TrainReport;
 use super::schedule::Schedule;
-use crate::data::{CocoCaptions, Sample};
+use super::set::{self, Example, TrainingSet};
 use crate::display::{LivePlot, display};
 use crate::nn::Parameter;
 use crate::session::check_interrupt;
@@ -177,8 +177,8 @@ impl Trainer {
     pub fn fit(
         &mut self,
         vlm: &Vlm,
-        train: &CocoCaptions,
-        validation: &CocoCaptions,
+        train: &dyn TrainingSet,
+        validation: &dyn TrainingSet,
     ) -> Result<TrainReport> {
         let parameters = vlm.trainable_parameters();
         if parameters.is_empty() {
@@ -186,10 +186,16 @@ impl Trainer {
                 "nothing trains: add LoRA, or unfreeze the projector".into(),
             ));
         }
+        if train.is_empty() || validation.is_empty() {
+            return Err(Error::Input(
+                "the training set or the held-out set is empty: give at least one example each"
+                    .into(),
+            ));
+        }
         display(&vlm.table());
         let mut run = Run {
-            pixels: PixelCache::default(),
-            order: Order::new(train, self.config.seed, self.config.batch_size),
+            inputs: InputCache::default(),
+            order: Order::new(train.len(), self.config.seed, self.config.batch_size),
             log: self.config.log.as_deref().map(Log::append).transpose()?,
             plot: self.plot(),
             vlm,
@@ -250,20 +256,20 @@ impl Trainer {
     /// One optimizer step on the picks of this step.
     fn train_step(&mut self, run: &mut Run<'_>) -> Result<StepRecord> {
         let mut rng = step_rng(self.config.seed, self.step);
-        let mut pixels = Vec::with_capacity(self.config.batch_size);
+        let mut inputs = Vec::with_capacity(self.config.batch_size);
         let mut captions = Vec::with_capacity(self.config.batch_size);
         for index in run.order.batch(self.step) {
-            let sample = run.pixels.get(run.vlm, run.train, index)?;
-            let caption = pick_caption(&sample.captions, &mut rng)
+            let example = run.inputs.get(run.vlm, run.train, index)?;
+            let caption = pick_caption(&example.captions, &mut rng)
                 .ok_or_else(|| Error::Input(format!("training sample {index} has no caption")))?;
             captions.push(caption.clone());
-            pixels.push(sample.pixels.clone());
+            inputs.push(example.input.clone());
         }
-        let pixels = Tensor::cat(&pixels, 0)?; // [B, 3, H, W]
+        let inputs = set::batch(&inputs)?; // [B, ..]
         run.vlm.set_training(true);
         let output = match self.config.loss {
-            LossKind::RandomPrefix => run.vlm.random_prefix_loss(&pixels, &captions, &mut rng),
-            LossKind::FullSequence => run.vlm.full_sequence_loss(&pixels, &captions),
+            LossKind::RandomPrefix => run.vlm.random_prefix_loss(&inputs, &captions, &mut rng),
+            LossKind::FullSequence => run.vlm.full_sequence_loss(&inputs, &captions),
         };
         run.vlm.set_training(false);
         let output = output?;
@@ -274,7 +280,7 @@ impl Trainer {
             let step = self.step + 1;
             return Err(Error::Input(format!(
                 "step {step}: the loss is {loss} and the gradient's length {norm}, so the step was not taken; \
-                 train with a lower learning rate or check the pictures' values"
+                 train with a lower learning rate or check the inputs' values"
             )));
         }
         let rate = self.config.learning_rate
@@ -299,23 +305,21 @@ impl Trainer {
     }
 
     /// The first samples of the held-out set with their first captions: the same ones at every measurement.
-    fn held_out(&self, vlm: &Vlm, dataset: &CocoCaptions) -> Result<HeldOut> {
+    fn held_out(&self, vlm: &Vlm, dataset: &dyn TrainingSet) -> Result<HeldOut> {
         let count = self.config.validation_samples.min(dataset.len()).max(1);
         let mut batches = Vec::new();
         for first in (0..count).step_by(self.config.batch_size) {
             let indices = first..count.min(first + self.config.batch_size);
-            let samples: Vec<Sample> = indices
-                .map(|index| dataset.sample(index))
-                .collect::<Result<_>>()?;
-            let images: Vec<_> = samples.iter().map(|sample| sample.image.clone()).collect();
-            let pixels = vlm.image_processor.preprocess_batch(&images)?; // [B, 3, H, W]
-            batches.push((
-                pixels,
-                samples
-                    .into_iter()
-                    .filter_map(|sample| sample.captions.into_iter().next())
-                    .collect(),
-            ));
+            let (mut inputs, mut captions) = (Vec::new(), Vec::new());
+            for index in indices {
+                let example = dataset.example(vlm, index)?;
+                let caption = example.captions.into_iter().next();
+                captions.push(caption.ok_or_else(|| {
+                    Error::Input(format!("held-out sample {index} has no caption"))
+                })?);
+                inputs.push(example.input);
+            }
+            batches.push((set::batch(&inputs)?, captions));
         }
         Ok(HeldOut { batches })
     }
@@ -399,9 +403,9 @@ impl Trainer {
 /// What one sitting needs.
 struct Run<'a> {
     vlm: &'a Vlm,
-    train: &'a CocoCaptions,
+    train: &'a dyn TrainingSet,
     parameters: Vec<Parameter>,
-    pixels: PixelCache,
+    inputs: InputCache,
     order: Order,
     plot: LivePlot,
     log: Option<Log>,
@@ -416,9 +420,9 @@ impl HeldOut {
     /// Mean full-sequence loss over the samples.
     fn loss(&self, vlm: &Vlm) -> Result<f64> {
         let (mut sum, mut samples) = (0.0, 0);
-        for (pixels, captions) in &self.batches {
+        for (inputs, captions) in &self.batches {
             check_interrupt()?;
-            let output = vlm.full_sequence_loss(pixels, captions)?;
+            let output = vlm.full_sequence_loss(inputs, captions)?;
             sum += f64::from(output.value()?) * captions.len() as f64;
             samples += captions.len();
         }
@@ -426,38 +430,27 @@ impl HeldOut {
     }
 }
 
-/// A decoded and preprocessed sample.
-struct Prepared {
-    pixels: Tensor, // [1, 3, H, W]
-    captions: Vec<String>,
-}
-
-/// Prepared samples of this sitting, as many as fit.
+/// Prepared examples of this sitting, as many as fit.
 #[derive(Default)]
-struct PixelCache {
-    samples: HashMap<usize, Arc<Prepared>>,
+struct InputCache {
+    examples: HashMap<usize, Arc<Example>>,
     bytes: usize,
 }
 
-/// Memory for prepared samples.
+/// Memory for prepared examples.
 const CACHE_BYTES: usize = 512 << 20;
 
-impl PixelCache {
-    fn get(&mut self, vlm: &Vlm, dataset: &CocoCaptions, index: usize) -> Result<Arc<Prepared>> {
-        if let Some(sample) = self.samples.get(&index) {
-            return Ok(sample.clone());
+impl InputCache {
+    fn get(&mut self, vlm: &Vlm, set: &dyn TrainingSet, index: usize) -> Result<Arc<Example>> {
+        if let Some(example) = self.examples.get(&index) {
+            return Ok(example.clone());
         }
-        let sample = dataset.sample(index)?;
-        let pixels = vlm.image_processor.preprocess(&sample.image)?;
-        let bytes = pixels.elem_count() * pixels.dtype().size_in_bytes();
-        let prepared = Arc::new(Prepared {
-            pixels,
-            captions: sample.captions,
-        });
+        let example = Arc::new(set.example(vlm, index)?);
+        let bytes = example.input.elem_count() * example.input.dtype().size_in_bytes();
         if self.bytes + bytes <= CACHE_BYTES {
             self.bytes += bytes;
-            self.samples.insert(index, prepared.clone());
+            self.examples.insert(index, example.clone());
         }
-        Ok(prepared)
+        Ok(example)
     }
 }

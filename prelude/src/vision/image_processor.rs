@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::resize::{Resample, pixels_between, resize};
-use super::{AlphaPolicy, Image};
+use super::{AlphaPolicy, Image, Modality};
 use crate::{Error, Result};
 
 /// How the picture's size is changed.
@@ -126,6 +126,15 @@ impl ImageProcessorConfig {
         file
     }
 
+    /// Height and width of what comes out, where it is the same for every picture.
+    pub fn output_size(&self) -> Option<(u32, u32)> {
+        match (self.center_crop, self.resize) {
+            (Some(size), _) => Some(size),
+            (None, Resize::Exact { height, width }) => Some((height, width)),
+            (None, Resize::Keep | Resize::ShortestEdge(_)) => None,
+        }
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         let mut sides = Vec::new();
         match self.resize {
@@ -173,6 +182,8 @@ pub struct ImageProcessor {
     config: ImageProcessorConfig,
     /// Value of each level, for each channel.
     values: Arc<[[f32; 256]; 3]>,
+    /// Where the encoder takes no pictures: its kind and what it takes.
+    refuses: Option<(Arc<str>, Arc<str>)>,
 }
 
 impl ImageProcessor {
@@ -190,6 +201,29 @@ impl ImageProcessor {
         Ok(ImageProcessor {
             config,
             values: Arc::new(values),
+            refuses: None,
+        })
+    }
+
+    /// The processor that an encoder asks for. Of an encoder that takes no pictures, one that refuses every picture and says
+    /// what to give instead.
+    ///
+    /// # Errors
+    /// `Config` when the encoder's settings are out of range.
+    pub fn of_encoder(encoder: &dyn Modality) -> Result<ImageProcessor> {
+        if let Some(config) = encoder.image_processor() {
+            return Self::new(config);
+        }
+        let nothing = ImageProcessorConfig {
+            resize: Resize::Keep,
+            rescale_factor: None,
+            normalize: None,
+            ..ImageProcessorConfig::vit(1)
+        };
+        let axes = encoder.input_axes().join(", ");
+        Ok(ImageProcessor {
+            refuses: Some((encoder.kind().into(), axes.into())),
+            ..Self::new(nothing)?
         })
     }
 
@@ -222,9 +256,12 @@ impl ImageProcessor {
     /// # Errors
     /// None for a checked config.
     pub fn with_rescaling(self, rescaling: Rescaling) -> Result<ImageProcessor> {
-        Self::new(ImageProcessorConfig {
-            rescaling,
-            ..self.config
+        Ok(ImageProcessor {
+            refuses: self.refuses,
+            ..Self::new(ImageProcessorConfig {
+                rescaling,
+                ..self.config
+            })?
         })
     }
 
@@ -326,6 +363,13 @@ impl ImageProcessor {
     }
 
     fn fit(&self, image: &Image) -> Result<RgbImage> {
+        if let Some((encoder, axes)) = &self.refuses {
+            return Err(Error::Unsupported {
+                encoder: encoder.to_string(),
+                what: "place for pictures".into(),
+                hint: format!("prepare its input as a tensor [{axes}] and give that"),
+            });
+        }
         let rgb = image.flatten(self.config.alpha);
         let (width, height) = match self.config.resize {
             Resize::Keep => (rgb.width(), rgb.height()),

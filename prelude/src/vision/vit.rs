@@ -12,13 +12,13 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
+use super::ImageProcessorConfig;
 use super::feature::{VisionFeature, place};
-use super::modality::{Modality, Positions};
+use super::modality::{Modality, Positions, Stages, render_pixels};
 use super::patches::embed_patches;
 use super::vit_config::ViTConfig;
 use super::vit_names::layer_name;
-use super::{ImageProcessor, ImageProcessorConfig};
-use crate::display::{MimeBundle, Render};
+use crate::display::MimeBundle;
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{
     Attention, Checkpoint, Init, LayerNorm, Linear, Network, Part, PartMut, Weight, attention,
@@ -198,10 +198,7 @@ impl Vit {
     /// # Errors
     /// `Config` when the model has no such hidden state.
     pub fn with_feature(mut self, feature: VisionFeature) -> Result<Self> {
-        if let VisionFeature::HiddenState(index) = feature {
-            place(index, self.layers.len() + 1)?;
-        }
-        self.feature = feature;
+        self.set_feature(feature)?;
         Ok(self)
     }
 
@@ -512,12 +509,46 @@ impl Modality for Vit {
 
     /// The picture as the encoder sees it: pixel values back through ViT's own normalisation.
     fn render_input(&self, input: &Tensor) -> Result<MimeBundle> {
-        let processor =
-            ImageProcessor::new(ImageProcessorConfig::vit(self.config.image_size as u32))?;
-        match processor.to_images(input)?.first() {
-            Some(image) => Ok(image.render()),
-            None => Err(Error::Input("there is no picture in an empty batch".into())),
+        render_pixels(
+            ImageProcessorConfig::vit(self.config.image_size as u32),
+            input,
+        )
+    }
+
+    fn kind(&self) -> String {
+        self.config.model_type.clone()
+    }
+
+    fn image_processor(&self) -> Option<ImageProcessorConfig> {
+        Some(ImageProcessorConfig::vit(self.config.image_size as u32))
+    }
+
+    fn feature(&self) -> Option<VisionFeature> {
+        Some(self.feature)
+    }
+
+    fn set_feature(&mut self, feature: VisionFeature) -> Result<()> {
+        if let VisionFeature::HiddenState(index) = feature {
+            place(index, self.layers.len() + 1)?;
         }
+        self.feature = feature;
+        Ok(())
+    }
+
+    fn stages(&self, input: &Tensor) -> Result<Stages> {
+        let seen = self.forward(input)?;
+        let features = seen.feature(self.feature)?; // [B, P, D]
+        let hidden = seen.hidden_states.into_iter().enumerate();
+        let hidden = hidden.map(|(index, hidden)| (format!("hidden_states[{index}]"), hidden));
+        let patches = ("patch_embeddings".to_string(), seen.patch_embeddings);
+        Ok(Stages {
+            named: std::iter::once(patches).chain(hidden).collect(),
+            features,
+        })
+    }
+
+    fn attentions(&self, input: &Tensor) -> Result<Vec<Tensor>> {
+        Ok(self.forward_with_attentions(input)?.attentions)
     }
 }
 

@@ -16,6 +16,7 @@ const VALUES: usize = 64;
 /// One for each of the models underneath, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprints {
+    /// Empty where the fine-tune brings all weights of its encoder.
     image_encoder: String,
     llm: String,
 }
@@ -23,17 +24,20 @@ pub(super) struct Fingerprints {
 impl Fingerprints {
     pub(super) fn of(vlm: &Vlm) -> Result<Self> {
         Ok(Self {
-            image_encoder: fingerprint(&vlm.image_encoder)?,
+            image_encoder: match vlm.settings.train_encoder {
+                true => String::new(),
+                false => fingerprint(&vlm.image_encoder)?,
+            },
             llm: fingerprint(&vlm.llm)?,
         })
     }
 
     /// Refuses a fine-tune in `dir` that was made on another base than `vlm` has.
     pub(super) fn check(&self, vlm: &Vlm, dir: &Path) -> Result<()> {
-        let found = Self::of(vlm)?;
-        let what = if self.llm != found.llm {
+        let trained = self.image_encoder.is_empty();
+        let what = if self.llm != fingerprint(&vlm.llm)? {
             "language model"
-        } else if self.image_encoder != found.image_encoder {
+        } else if !trained && self.image_encoder != fingerprint(&vlm.image_encoder)? {
             "image encoder"
         } else {
             return Ok(());
@@ -46,14 +50,20 @@ impl Fingerprints {
 }
 
 fn fingerprint(network: &dyn Network) -> Result<String> {
-    let mut weights: Vec<Tensor> = Vec::new();
-    network.visit(&mut |part| {
-        if let Part::Weight(weight) = part
-            && !weight.name().ends_with(".rows")
-        {
+    let (mut weights, mut matrices): (Vec<Tensor>, Vec<Tensor>) = Default::default();
+    network.visit(&mut |part| match part {
+        Part::Weight(weight) if !weight.name().ends_with(".rows") => {
             weights.push(weight.tensor().detach());
         }
+        Part::Linear(linear) if !linear.is_merged() => {
+            matrices.push(linear.weight.tensor().detach());
+        }
+        _ => {}
     });
+    // An encoder of linear layers alone has nothing else to be known by.
+    if weights.is_empty() {
+        weights = matrices;
+    }
     // FNV-1a, the same in every build.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for weight in weights {

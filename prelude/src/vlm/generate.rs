@@ -7,6 +7,7 @@
 use super::Vlm;
 use super::beam::{BeamSearch, EarlyStopping};
 use super::concatenate::Query;
+use super::input::VlmInput;
 use super::sampling::Sampling;
 use super::steps::Steps;
 use crate::display::{MimeBundle, Render, Table};
@@ -86,12 +87,12 @@ pub struct Generate {
 }
 
 impl Vlm {
-    /// Captions a picture: `vlm.generate(&image)?.max_new_tokens(32).stream()?`.
+    /// Captions a picture, `vlm.generate(&image)?.max_new_tokens(32).stream()?`, or another encoder's prepared input.
     ///
     /// # Errors
     /// When the picture cannot be preprocessed.
-    pub fn generate(&self, image: &Image) -> Result<Generate> {
-        Ok(self.generate_from(&self.image_processor.preprocess(image)?))
+    pub fn generate(&self, input: &dyn VlmInput) -> Result<Generate> {
+        Ok(self.generate_from(&input.prepare(self)?))
     }
 
     /// Captions several pictures at once.
@@ -102,7 +103,7 @@ impl Vlm {
         Ok(self.generate_from(&self.image_processor.preprocess_batch(images)?))
     }
 
-    /// Captions preprocessed pictures, `[B, 3, H, W]`.
+    /// Captions preprocessed pictures, `[B, 3, H, W]`, or a batch of what another encoder takes.
     pub fn generate_from(&self, pixel_values: &Tensor) -> Generate {
         let mut stop_ids = Vec::new();
         if self.settings.stop_at_eos {

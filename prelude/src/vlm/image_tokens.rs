@@ -1,35 +1,64 @@
 //! Stage 1, embedding: pixel values → hidden states → image tokens in the language model's space.
 //!
-//! Hidden states of any other encoder can take the place of pixel values, in this stage and in all that follow: loss,
-//! generation, concatenation. [`Vlm::for_encoder`] makes a projector of their width.
+//! Hidden states that are there already can take the place of pixel values, in this stage and in all that follow: loss,
+//! generation, concatenation.
 
 use super::Vlm;
-use crate::nn::Network;
-use crate::projector::{Projector, ProjectorConfig};
-use crate::vision::{Image, Modality};
+use crate::vision::{Image, Positions};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 impl Vlm {
-    /// Pixel values `[B, 3, H, W]` → image tokens `[B, P, D]`. What has the shape `[B, P, D_image]` counts as hidden states of
-    /// an encoder already, and passes the projector only.
+    /// What the encoder takes, pixel values `[B, 3, H, W]` for a picture's → image tokens `[B, P, D]`. What has the shape
+    /// `[B, P, D_image]` counts as hidden states already and passes the projector only, unless the encoder itself takes
+    /// three axes (then see [`Vlm::project`]).
     ///
     /// # Errors
     /// When the picture has another size than the image encoder takes, the hidden states another width than the projector
     /// takes, or the input neither shape.
     pub fn image_tokens(&self, input: &Tensor) -> Result<Tensor> {
-        let hidden = match input.rank() {
-            4 => self.image_encoder.encode(input)?, // [B, P, D_image]
-            3 => input.clone(),                     // [B, P, D_image]
-            _ => {
-                return Err(Error::Input(format!(
-                    "pixel values are [batch, 3, height, width], hidden states [batch, positions, width]; got shape {:?}",
-                    input.dims()
-                )));
+        let axes = self.image_encoder.input_axes();
+        if input.rank() != axes.len() {
+            if input.rank() == 3 {
+                return self.project(input);
             }
-        };
-        self.projector
-            .forward(&hidden.to_device(self.device())?.to_dtype(DType::F32)?) // [B, P, D]
+            return Err(Error::Input(format!(
+                "the encoder {} takes [{}], the projector hidden states [B, P, D]; got shape {:?}",
+                self.image_encoder.kind(),
+                axes.join(", "),
+                input.dims()
+            )));
+        }
+        let hidden = self.image_encoder.encode(input)?; // [B, P, D_image]
+        if hidden.rank() != 3 || hidden.dims()[0] != input.dims()[0] {
+            return Err(Error::Input(format!(
+                "the encoder {} made {:?} of {:?}: `Modality::encode` must give [B, P, D] with the same B",
+                self.image_encoder.kind(),
+                hidden.dims(),
+                input.dims()
+            )));
+        }
+        self.project(&hidden)
+    }
+
+    /// Hidden states `[B, P, D_image]` of the encoder → image tokens `[B, P, D]`.
+    ///
+    /// # Errors
+    /// When the hidden states have another width than the projector takes.
+    pub fn project(&self, hidden_states: &Tensor) -> Result<Tensor> {
+        self.projector.forward(
+            &hidden_states
+                .to_device(self.device())?
+                .to_dtype(DType::F32)?,
+        ) // [B, P, D]
+    }
+
+    /// How the image tokens of one input lie; `None` if they belong to no place, as a perceiver resampler's do.
+    ///
+    /// # Errors
+    /// When the projector's form does not fit the encoder's positions.
+    pub fn image_positions(&self) -> Result<Option<Positions>> {
+        self.projector.positions(self.image_encoder.positions())
     }
 
     /// Pictures → pixel values `[B, 3, H, W]` → image tokens `[B, P, D]`.
@@ -38,23 +67,5 @@ impl Vlm {
     /// For no pictures.
     pub fn embed_images(&self, images: &[Image]) -> Result<Tensor> {
         self.image_tokens(&self.image_processor.preprocess_batch(images)?)
-    }
-
-    /// The same model for another encoder, such as a [`Tower`](crate::vision::Tower): a fresh projector of its width, drawn
-    /// from `seed`. Give what `encoder.encode(…)` makes wherever this model takes pixel values; the encoder stays outside,
-    /// is not saved with the fine-tune, and the model's own one is asked no more and loses its LoRA.
-    ///
-    /// # Errors
-    /// When the projector's form does not fit.
-    pub fn for_encoder(&self, encoder: &dyn Modality, seed: u64) -> Result<Self> {
-        let mut vlm = self.clone();
-        let config = ProjectorConfig {
-            input: encoder.dim(),
-            ..self.projector.config
-        };
-        vlm.projector = Projector::new(config, seed, self.device())?;
-        vlm.image_encoder.remove_lora()?;
-        vlm.settings.vit_lora = None;
-        Ok(vlm)
     }
 }

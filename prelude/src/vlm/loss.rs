@@ -18,7 +18,7 @@ use std::ops::Range;
 /// Pictures with the token ids of one caption each, and what is asked about them.
 #[derive(Clone, Debug)]
 pub struct CaptionBatch {
-    /// `[B, 3, H, W]`.
+    /// `[B, 3, H, W]`, or a batch of what another encoder takes.
     pub pixel_values: Tensor,
     /// One list of token ids a picture; lengths may differ.
     pub caption_ids: Vec<Vec<u32>>,

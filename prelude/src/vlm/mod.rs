@@ -9,6 +9,7 @@
 //! # Layout: one file a stage, in the order of the blog
 //! - [`settings`]: the blog's faults as named switches; the presets `blog` and `corrected`
 //! - [`prompt`]: the texts around the picture and the caption as token ids
+//! - [`input`]: what a model can be shown; [`encoder`]: another encoder under the same language model
 //! - [`image_tokens`](mod@image_tokens): picture → image tokens
 //! - [`concatenate`]: start | image | end | query | prefix
 //! - [`loss`]: random-prefix loss, and every prefix in one forward pass
@@ -20,9 +21,11 @@
 
 pub mod beam;
 pub mod concatenate;
+pub mod encoder;
 mod fingerprint;
 pub mod generate;
 pub mod image_tokens;
+pub mod input;
 pub mod loss;
 mod loss_view;
 pub mod pretrained;
@@ -39,6 +42,7 @@ pub mod tiny;
 pub use beam::{BeamSearch, EarlyStopping};
 pub use concatenate::{Query, Sequence};
 pub use generate::{Beam, Generate, Generation, Stopped};
+pub use input::VlmInput;
 pub use loss::{CaptionBatch, LossOutput};
 pub use pretrained::{BaseModels, Preset};
 pub use sampling::Sampling;
@@ -46,11 +50,11 @@ pub use settings::{
     AdapterTraining, BosPlacement, PromptStyle, PromptVectors, Targets, VlmSettings,
 };
 
-use crate::display::{MimeBundle, ModelPart, ModelTable, Render};
+use crate::display::{MimeBundle, ModelTable, Render};
 use crate::language::{LlmProcessor, Phi3};
 use crate::nn::{Network, Parameter, Weight};
-use crate::projector::{Projector, ProjectorConfig};
-use crate::vision::{ImageProcessor, Modality, Vit};
+use crate::projector::Projector;
+use crate::vision::{Encoder, ImageProcessor};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use std::path::Path;
@@ -58,8 +62,8 @@ use std::path::Path;
 /// The blog's model. Cheap to clone; clones share their weights, so training one trains all.
 #[derive(Clone, Debug)]
 pub struct Vlm {
-    /// Pixel values → hidden states.
-    pub image_encoder: Vit,
+    /// Pixel values, or whatever it takes, → hidden states: a ViT ([`Encoder::vit`]) or any other [`Modality`](crate::vision::Modality).
+    pub image_encoder: Encoder,
     /// Picture → pixel values.
     pub image_processor: ImageProcessor,
     /// Embeddings → logits.
@@ -81,8 +85,8 @@ pub struct Vlm {
 /// The members of a [`Vlm`] that exist before it is put together.
 #[derive(Clone, Debug)]
 pub struct VlmParts {
-    /// Pixel values → hidden states.
-    pub image_encoder: Vit,
+    /// Pixel values, or whatever it takes, → hidden states.
+    pub image_encoder: Encoder,
     /// Picture → pixel values.
     pub image_processor: ImageProcessor,
     /// Embeddings → logits.
@@ -92,21 +96,22 @@ pub struct VlmParts {
 }
 
 impl VlmParts {
-    /// Reads Hugging Face folders: an image encoder with its `preprocessor_config.json`, a language model with its
-    /// tokenizer.
+    /// Reads Hugging Face folders: an image encoder (ViT, CLIP, SigLIP or DINOv2) with its `preprocessor_config.json`, a
+    /// language model with its tokenizer.
     ///
     /// # Errors
     /// A file missing, damaged or of another architecture.
     pub fn load(
-        vit: impl AsRef<Path>,
+        encoder: impl AsRef<Path>,
         llm: impl AsRef<Path>,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let (vit, llm) = (vit.as_ref(), llm.as_ref());
+        let (encoder, llm) = (encoder.as_ref(), llm.as_ref());
+        let (image_encoder, image_processor) = encoder::load(encoder, dtype, device)?;
         Ok(Self {
-            image_encoder: Vit::load(vit, dtype, device)?,
-            image_processor: ImageProcessor::from_file(vit.join("preprocessor_config.json"))?,
+            image_encoder,
+            image_processor,
             llm: Phi3::load(llm, dtype, device)?,
             llm_processor: LlmProcessor::from_dir(llm)?,
         })
@@ -135,20 +140,12 @@ impl Vlm {
         }
         let (llm_processor, mut llm) = with_new_tokens(llm_processor, llm, &settings.new_tokens)?;
         if let Some(config) = &settings.vit_lora {
-            image_encoder.add_lora(config, seed)?;
+            encoder::add_lora(&mut image_encoder, config, seed)?;
         }
         if let Some(config) = &settings.llm_lora {
             llm.add_lora(config, seed)?;
         }
-        let projector = Projector::new(
-            ProjectorConfig {
-                kind: settings.projector,
-                input: image_encoder.dim(),
-                output: llm.config.hidden_size,
-            },
-            seed,
-            llm.device(),
-        )?;
+        let projector = encoder::new_projector(&image_encoder, settings.projector, &llm, seed)?;
         let prompt = prompt::Prompt::new(&llm_processor, &settings)?;
         let vector = |name: &str, ids: &[u32]| -> Result<Weight> {
             let ids = match settings.prompt_vectors {
@@ -160,9 +157,10 @@ impl Vlm {
                 llm.embed_ids(ids)?.to_dtype(DType::F32)?.detach(),
             ))
         };
+        encoder::set_feature(&mut image_encoder, &settings)?;
         let mut vlm = Self {
             image_processor: image_processor.with_rescaling(settings.rescaling)?,
-            image_encoder: image_encoder.with_feature(settings.vision_feature)?,
+            image_encoder,
             start_vec: vector("start_vec", &prompt.start)?,
             end_vec: vector("end_vec", &prompt.end)?,
             query_vec: vector("query_vec", &prompt.query)?,
@@ -210,7 +208,8 @@ impl Vlm {
 
     /// The base models frozen; projector, LoRA and prompt vectors trainable as the settings say.
     fn freeze_by_settings(&mut self) -> Result<()> {
-        self.image_encoder.set_trainable(false)?;
+        self.image_encoder
+            .set_trainable(self.settings.train_encoder)?;
         self.llm.set_trainable(false)?;
         let adapters = self.settings.adapters == AdapterTraining::Trained;
         self.image_encoder.set_lora_trainable(adapters)?;
@@ -269,28 +268,14 @@ impl Vlm {
 
     /// Parts, parameters, what trains, dtype and device.
     pub fn table(&self) -> ModelTable {
-        let mut parts: Vec<ModelPart> = Vec::new();
-        for parameter in self.named_parameters() {
-            let name = parameter
-                .name
-                .split('.')
-                .next()
-                .unwrap_or_default()
-                .to_string();
-            if parts.last().is_none_or(|part| part.name != name) {
-                parts.push(ModelPart::new(name));
-            }
-            if let Some(part) = parts.last_mut() {
-                let tensor = &parameter.tensor;
-                part.add(
-                    tensor.elem_count(),
-                    tensor.dtype(),
-                    tensor.device(),
-                    parameter.is_trainable(),
-                );
-            }
-        }
-        ModelTable::new(format!("Vlm, settings “{}”", self.settings.name), parts)
+        // The parts by the blog's names; an encoder other than the blog's by its kind too.
+        let kind = self.image_encoder.kind();
+        let part = |name: &str| match name.split('.').next().unwrap_or_default() {
+            "image_encoder" if kind != "vit" => format!("image_encoder ({kind})"),
+            part => part.to_string(),
+        };
+        let title = format!("Vlm, settings “{}”", self.settings.name);
+        ModelTable::of(title, &self.named_parameters(), &part)
     }
 }
 

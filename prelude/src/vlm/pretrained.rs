@@ -3,27 +3,25 @@
 //! ```text
 //! Preset { base, settings, … } ─ hub::resolve ─► two folders ─ VlmParts ─ Vlm::new ─► Vlm ─ (load_fine_tune) ─► Vlm
 //! ```
+//! An encoder is a ViT, CLIP, SigLIP or DINOv2 by name, or one of your own by [`Preset::encoder`].
 //! [`Preset::vit_phi3`] is the blog's pair, [`Preset::pair`] any other, [`Preset::fine_tune`] a folder that
 //! [`Vlm::save`] wrote. Nothing is fetched over the network unless [`Preset::allow_download`] was called.
 
-use super::{Vlm, VlmParts, VlmSettings};
+use super::{Vlm, VlmParts, VlmSettings, encoder, save, tiny};
 use crate::display::{Cell, MimeBundle, Render, Table};
 use crate::hub::{self, HubOptions};
 use crate::language::{LlmProcessor, Phi3};
-use crate::nn::Checkpoint;
-use crate::vision::{ImageProcessor, Vit};
+use crate::nn::{Checkpoint, Network};
+use crate::vision::{Encoder, ImageProcessor};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The name of the models that are part of the program. The space keeps it apart from every repository's name.
-const TINY: &str = "built-in tiny";
 /// What an image encoder's folder holds besides weights.
 const ENCODER_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// What a language model's folder holds besides weights.
 const LLM_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
-const ENCODER_KINDS: [&str; 1] = ["vit"];
 const LLM_KINDS: [&str; 1] = ["phi3"];
 
 /// The two pretrained models under a [`Vlm`]: each a folder, or a repository on the Hugging Face hub (`owner/name`, or
@@ -37,12 +35,22 @@ pub struct BaseModels {
 }
 
 impl BaseModels {
+    /// The name of the models that are part of the program. The space keeps it apart from every repository's name.
+    pub const TINY: &str = "built-in tiny";
+    /// What stands for the name of an encoder that has no folder: it is given with [`Preset::encoder`].
+    pub const IN_CODE: &str = "given in code";
+
     /// A pair by name.
     pub fn new(image_encoder: impl Into<String>, llm: impl Into<String>) -> Self {
         Self {
             image_encoder: image_encoder.into(),
             llm: llm.into(),
         }
+    }
+
+    /// Whether a name is that of a folder or a repository.
+    pub(super) fn is_in_file(name: &str) -> bool {
+        ![Self::TINY, Self::IN_CODE].contains(&name)
     }
 }
 
@@ -61,6 +69,8 @@ pub struct Preset {
     pub hub: HubOptions,
     /// The folder of a fine-tune to read onto the base.
     pub fine_tune: Option<PathBuf>,
+    /// An encoder that is there already, in place of the one that `base` names.
+    pub encoder: Option<Encoder>,
 }
 
 impl Preset {
@@ -73,7 +83,8 @@ impl Preset {
         )
     }
 
-    /// Any ViT with any Phi-3, each a folder or a repository, with [`VlmSettings::corrected`].
+    /// Any ViT, CLIP, SigLIP or DINOv2 with any Phi-3, each a folder, a repository or [`BaseModels::TINY`], with
+    /// [`VlmSettings::corrected`]. The LoRA of that preset names a ViT's layers: `vit_lora: None` keeps another encoder frozen.
     pub fn pair(image_encoder: impl Into<String>, llm: impl Into<String>) -> Self {
         Self {
             base: BaseModels::new(image_encoder, llm),
@@ -82,12 +93,13 @@ impl Preset {
             seed: 0,
             hub: HubOptions::from_env(),
             fine_tune: None,
+            encoder: None,
         }
     }
 
     /// The tiny models that are part of the program, with [`VlmSettings::tiny`].
     pub fn tiny() -> Self {
-        Self::pair(TINY, TINY).settings(VlmSettings::tiny())
+        Self::pair(BaseModels::TINY, BaseModels::TINY).settings(VlmSettings::tiny())
     }
 
     /// A fine-tune that [`Vlm::save`] wrote, on the base that its `settings.json` names.
@@ -110,6 +122,15 @@ impl Preset {
     /// Reads a fine-tune onto the base; its settings replace those given here.
     pub fn with_fine_tune(mut self, dir: impl AsRef<Path>) -> Self {
         self.fine_tune = Some(dir.as_ref().to_path_buf());
+        self
+    }
+
+    /// An encoder that is there already, such as one of your own, in place of the one that the base names.
+    pub fn encoder(mut self, encoder: impl Into<Encoder>) -> Self {
+        let encoder = encoder.into();
+        let source = encoder.source().unwrap_or(BaseModels::IN_CODE);
+        self.base.image_encoder = source.to_string();
+        self.encoder = Some(encoder);
         self
     }
 
@@ -146,7 +167,7 @@ impl Preset {
 
     fn encoder_options(&self) -> HubOptions {
         let options = self.hub.clone().required(&ENCODER_FILES);
-        options.model_types(&ENCODER_KINDS)
+        options.model_types(&Encoder::KINDS)
     }
 
     fn llm_options(&self) -> HubOptions {
@@ -157,23 +178,59 @@ impl Preset {
     /// Finds both parts before either is read: a missing one shows at once.
     fn parts(&self, device: &Device) -> Result<VlmParts> {
         let base = &self.base;
-        match (base.image_encoder == TINY, base.llm == TINY) {
-            (true, true) => return VlmParts::tiny(device),
-            (false, false) => {}
-            _ => {
-                return Err(Error::Config(format!(
-                    "{TINY:?} stands for both models: pair it with itself, or name two others"
-                )));
+        let encoder = match (&self.encoder, base.image_encoder.as_str()) {
+            (Some(_), _) | (None, BaseModels::TINY) => None,
+            (None, BaseModels::IN_CODE) => return Err(self.needs_encoder()),
+            (None, name) => Some(hub::resolve(name, &self.encoder_options())?),
+        };
+        let llm = match base.llm.as_str() {
+            BaseModels::TINY => None,
+            name => Some(hub::resolve(name, &self.llm_options())?),
+        };
+        let (image_encoder, image_processor) = match (&self.encoder, encoder) {
+            (Some(encoder), _) => {
+                let mut encoder = encoder.clone();
+                encoder.remove_lora()?;
+                let processor = ImageProcessor::of_encoder(&*encoder)?;
+                (encoder, processor)
             }
-        }
-        let encoder = hub::resolve(&base.image_encoder, &self.encoder_options())?;
-        let llm = hub::resolve(&base.llm, &self.llm_options())?;
+            (None, None) => tiny::encoder(device)?,
+            (None, Some(folder)) => {
+                let (encoder, processor) = encoder::load(&folder, self.dtype_of(&folder)?, device)?;
+                (encoder.with_source(&base.image_encoder), processor)
+            }
+        };
+        let (llm, llm_processor) = match llm {
+            None => tiny::llm(device)?,
+            Some(folder) => (
+                Phi3::load(&folder, self.dtype_of(&folder)?, device)?,
+                LlmProcessor::from_dir(&folder)?,
+            ),
+        };
         Ok(VlmParts {
-            image_encoder: Vit::load(&encoder, self.dtype_of(&encoder)?, device)?,
-            image_processor: ImageProcessor::from_file(encoder.join("preprocessor_config.json"))?,
-            llm: Phi3::load(&llm, self.dtype_of(&llm)?, device)?,
-            llm_processor: LlmProcessor::from_dir(&llm)?,
+            image_encoder,
+            image_processor,
+            llm,
+            llm_processor,
         })
+    }
+
+    /// What to say of a fine-tune whose encoder only its user has.
+    fn needs_encoder(&self) -> Error {
+        let Some(dir) = &self.fine_tune else {
+            return Error::Config(
+                "the encoder is given in code, not by name: give it with `Preset::encoder(…)`"
+                    .into(),
+            );
+        };
+        match save::encoder_kind(dir) {
+            Ok(kind) => Error::Config(format!(
+                "{}: the fine-tune was made with the encoder {kind}, which was given in code and lies in no folder: make it \
+                 again and give it with `Preset::fine_tune(…)?.encoder(…)`",
+                dir.display()
+            )),
+            Err(error) => error,
+        }
     }
 
     fn dtype_of(&self, folder: &Path) -> Result<DType> {
@@ -200,7 +257,11 @@ impl Preset {
 impl Render for Preset {
     fn render(&self) -> MimeBundle {
         let place = |name: &str, options: HubOptions| match name {
-            TINY => Cell::text("part of the program"),
+            BaseModels::TINY => Cell::text("part of the program"),
+            BaseModels::IN_CODE => match &self.encoder {
+                Some(encoder) => Cell::code(encoder.kind()),
+                None => Cell::text(self.needs_encoder().to_string()),
+            },
             _ => match hub::resolve(name, &options.allow_download(false)) {
                 Ok(folder) => Cell::code(folder.display().to_string()),
                 Err(error) => Cell::text(error.to_string()),

@@ -1,20 +1,24 @@
 //! A fine-tune as one folder: everything that training changed, and the settings it was trained with.
 //!
 //! ```text
-//! folder/settings.json        the switches, the names of the base models and their fingerprints
-//! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec, llm.*.rows of new tokens
+//! folder/settings.json        the switches, the kind of encoder, the names of the base models and their fingerprints
+//! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec, llm.*.rows of new tokens,
+//!                             image_encoder.* where the encoder trained as a whole
 //! folder/llm_adapter/         PEFT adapter of the language model, if it has LoRA
 //! folder/vit_adapter/         PEFT adapter of the image encoder, if it has LoRA
 //! ```
 //! The base models are not copied; `settings.json` names them where they are known by name, so that
-//! [`Preset::fine_tune`](super::Preset::fine_tune) finds them again.
+//! [`Preset::fine_tune`](super::Preset::fine_tune) finds them again. An encoder that was given in code has to be given again:
+//! [`Preset::encoder`](super::Preset::encoder).
 
+use super::encoder::set_feature;
 use super::fingerprint::Fingerprints;
+use super::pretrained::BaseModels;
 use super::settings::{PromptVectors, VlmSettings};
 use super::{Vlm, with_new_tokens};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::checkpoint::save_safetensors;
-use crate::nn::{Checkpoint, Init, Network, Weight};
+use crate::nn::{Checkpoint, Init, Network, PartMut, Weight};
 use crate::projector::Projector;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -31,6 +35,9 @@ const VIT_ADAPTER: &str = "vit_adapter";
 struct Saved {
     #[serde(flatten)]
     settings: VlmSettings,
+    /// The encoder's [`kind`](crate::vision::Modality::kind); absent: a ViT.
+    #[serde(default)]
+    encoder: Option<String>,
     /// Absent: any base of the same sizes will do.
     #[serde(default)]
     base_fingerprints: Option<Fingerprints>,
@@ -56,6 +63,11 @@ impl VlmSettings {
     pub fn of_fine_tune(dir: impl AsRef<Path>) -> Result<Self> {
         Ok(Saved::read(dir.as_ref())?.settings)
     }
+}
+
+/// The kind of encoder that a saved fine-tune was made with.
+pub(super) fn encoder_kind(dir: &Path) -> Result<String> {
+    Ok(Saved::read(dir)?.encoder.unwrap_or_else(|| "vit".into()))
 }
 
 impl Vlm {
@@ -84,16 +96,32 @@ impl Vlm {
             let name = format!("llm.{}", rows.weight.name());
             tensors.push((name, rows.weight.tensor().clone()));
         }
+        if self.settings.train_encoder {
+            let parameters = self.image_encoder.named_parameters().into_iter();
+            tensors.extend(
+                parameters
+                    .filter(|parameter| !parameter.name.contains(".lora_"))
+                    .map(|parameter| (encoder_name(&parameter.name), parameter.tensor)),
+            );
+        }
         save_safetensors(&dir.join(WEIGHTS), &tensors)?;
+        // PEFT looks for a folder or a repository under this name.
+        let base = self.settings.base.as_ref();
+        let in_file = |name: &'_ String| BaseModels::is_in_file(name).then(|| name.clone());
         if self.llm.lora_config().is_some() {
-            save_adapter(&self.llm, TaskType::CausalLm, dir.join(LLM_ADAPTER))?;
+            let base = base.and_then(|base| in_file(&base.llm));
+            let dir = dir.join(LLM_ADAPTER);
+            save_adapter(&self.llm, TaskType::CausalLm, base.as_deref(), dir)?;
         }
         if self.image_encoder.lora_config().is_some() {
-            save_adapter(&self.image_encoder, TaskType::None, dir.join(VIT_ADAPTER))?;
+            let base = base.and_then(|base| in_file(&base.image_encoder));
+            let dir = dir.join(VIT_ADAPTER);
+            save_adapter(&self.image_encoder, TaskType::None, base.as_deref(), dir)?;
         }
         let path = dir.join(SETTINGS);
         let saved = Saved {
             settings: self.settings.clone(),
+            encoder: Some(self.image_encoder.kind()),
             base_fingerprints: Some(Fingerprints::of(self)?),
         };
         let text = serde_json::to_string_pretty(&saved).map_err(|source| Error::Json {
@@ -112,8 +140,17 @@ impl Vlm {
         let dir = dir.as_ref();
         let Saved {
             mut settings,
+            encoder,
             base_fingerprints,
         } = Saved::read(dir)?;
+        let kind = self.image_encoder.kind();
+        if let Some(encoder) = encoder.filter(|encoder| *encoder != kind) {
+            return Err(Error::Config(format!(
+                "{}: the fine-tune was made with the encoder {encoder}, this model's is {kind}: load it onto a model with \
+                 that encoder (`vlm.for_encoder`, or `Preset::encoder`)",
+                dir.display()
+            )));
+        }
         if let Some(fingerprints) = base_fingerprints {
             fingerprints.check(self, dir)?;
         }
@@ -121,6 +158,8 @@ impl Vlm {
         settings.base = self.settings.base.clone().or(settings.base);
         let mut new = self.clone();
         new.projector.config.kind = settings.projector;
+        new.projector.positions(new.image_encoder.positions())?;
+        new.settings.train_encoder = settings.train_encoder;
         if new.settings.new_tokens.is_empty() {
             (new.llm_processor, new.llm) =
                 with_new_tokens(new.llm_processor, new.llm, &settings.new_tokens)?;
@@ -145,7 +184,7 @@ impl Vlm {
             new.image_encoder.remove_lora()?;
         }
         new.image_processor = new.image_processor.with_rescaling(settings.rescaling)?;
-        new.image_encoder = new.image_encoder.with_feature(settings.vision_feature)?;
+        set_feature(&mut new.image_encoder, &settings)?;
         new.settings = settings;
         new.freeze_by_settings()?;
         *self = new;
@@ -153,7 +192,8 @@ impl Vlm {
     }
 
     /// Reads projector, prompt vectors and the rows of new tokens from a safetensors file with `projector.*`, `start_vec`,
-    /// `end_vec`, `query_vec` and `llm.*.rows`; the vectors may have any length.
+    /// `end_vec`, `query_vec` and `llm.*.rows`; the vectors may have any length. Of an encoder that trains as a whole also
+    /// `image_encoder.*`.
     ///
     /// # Errors
     /// A missing or damaged file, or one for other widths.
@@ -189,8 +229,36 @@ impl Vlm {
             fresh.set_trainable(rows.weight.is_trainable())?;
             rows.weight = fresh;
         }
+        if self.settings.train_encoder {
+            self.image_encoder.visit_mut(&mut |part| match part {
+                PartMut::Weight(weight) => read_anew(weight, &weights),
+                PartMut::Linear(linear) => {
+                    read_anew(&mut linear.weight, &weights)?;
+                    linear
+                        .bias
+                        .as_mut()
+                        .map_or(Ok(()), |bias| read_anew(bias, &weights))
+                }
+            })?;
+        }
         (self.start_vec, self.end_vec, self.query_vec, self.projector) =
             (start, end, query, projector);
         Ok(())
     }
+}
+
+/// The name of an encoder's weight in `vlm.safetensors`.
+fn encoder_name(weight: &str) -> String {
+    format!("image_encoder.{weight}")
+}
+
+/// The saved values in place of a weight of the encoder; clones of the model keep theirs.
+fn read_anew(weight: &mut Weight, saved: &Checkpoint) -> Result<()> {
+    let old = weight.tensor();
+    let values = saved.get(&encoder_name(weight.name()), old.dims(), Init::Zeros)?;
+    let values = values.to_dtype(old.dtype())?.to_device(old.device())?;
+    let mut fresh = Weight::frozen(weight.name(), values);
+    fresh.set_trainable(weight.is_trainable())?;
+    *weight = fresh;
+    Ok(())
 }

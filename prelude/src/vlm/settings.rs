@@ -77,7 +77,8 @@ pub enum PromptStyle {
 pub struct VlmSettings {
     /// Name of the preset that these settings began as.
     pub name: String,
-    /// Which hidden states become image tokens: the blog takes the last layer's output *before* the final LayerNorm.
+    /// Which hidden states become image tokens: the blog takes the last layer's output *before* the final LayerNorm. An
+    /// encoder with one output ignores it.
     #[serde(with = "by_name")]
     pub vision_feature: VisionFeature,
     /// The form of the projector.
@@ -108,6 +109,10 @@ pub struct VlmSettings {
     /// already the row trains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tokens: Vec<String>,
+    /// Whether the encoder's own weights train, all of them, and are saved with the fine-tune: for an encoder that begins
+    /// untrained. Off in all presets, as the blog's ViT is pretrained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub train_encoder: bool,
     /// LoRA on the image encoder.
     pub vit_lora: Option<LoraConfig>,
     /// LoRA on the language model.
@@ -135,6 +140,7 @@ impl VlmSettings {
             end_text: "<|imend|>".into(),
             query_text: "This image contains: ".into(),
             new_tokens: Vec::new(),
+            train_encoder: false,
             vit_lora: Some(LoraConfig::blog_vit()),
             llm_lora: Some(LoraConfig::blog_llm()),
             base: None,

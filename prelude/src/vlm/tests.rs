@@ -5,7 +5,7 @@ use crate::language::{Phi3Config, Phi3Input};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::LoraConfig;
 use crate::projector::ProjectorKind;
-use crate::vision::{Image, ImageProcessorConfig, ViTConfig};
+use crate::vision::{Image, ImageProcessorConfig, Modality, ViTConfig, Vit};
 use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +24,8 @@ fn parts() -> Result<VlmParts> {
         ..Phi3Config::new(llm_processor.vocab_size() + 3, WIDTH, 32, 2, 2)
     };
     Ok(VlmParts {
-        image_encoder: Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?,
+        image_encoder: Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?
+            .into(),
         image_processor: ImageProcessor::new(ImageProcessorConfig::vit(32))?,
         llm: Phi3::new_random(&llm, 2, &Device::Cpu)?,
         llm_processor,
@@ -328,7 +329,7 @@ fn an_adapter_for_another_base_names_the_layer() -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut small = parts()?.llm;
     small.add_lora(&LoraConfig::new(2, 2.0, &["down_proj"]), 0)?;
-    save_adapter(&small, TaskType::CausalLm, dir.path())?;
+    save_adapter(&small, TaskType::CausalLm, None, dir.path())?;
     let mut wide = Phi3::new_random(&Phi3Config::new(50, 2 * WIDTH, 32, 2, 2), 0, &Device::Cpu)?;
     let error = load_adapter(&mut wide, dir.path()).unwrap_err().to_string();
     assert!(

@@ -3,11 +3,11 @@
 //! The weights come from the project's own recipe, `prelude/examples/pretrain_tiny`; what they can do and how they were
 //! made stands in `prelude/assets/tiny/README.md`.
 
-use super::{Preset, Vlm, VlmParts};
+use super::{BaseModels, Preset, Vlm, VlmParts};
 use crate::Result;
 use crate::language::{LlmProcessor, Phi3, Phi3Config};
 use crate::nn::Checkpoint;
-use crate::vision::{ImageProcessor, ImageProcessorConfig, ViTConfig, Vit};
+use crate::vision::{Encoder, ImageProcessor, ImageProcessorConfig, ViTConfig, Vit};
 use candle_core::{DType, Device};
 use std::path::Path;
 
@@ -24,29 +24,8 @@ impl VlmParts {
     /// # Errors
     /// When the device cannot hold them.
     pub fn tiny(device: &Device) -> Result<Self> {
-        let file = |name: &str| format!("built-in tiny/{name}");
-        let config = file("vit/config.json");
-        let text = String::from_utf8_lossy(asset!("vit/config.json"));
-        let vit = ViTConfig::from_json(&text, Path::new(&config))?;
-        let weights = asset!("vit/model.safetensors");
-        let weights =
-            Checkpoint::from_static(&file("vit/model.safetensors"), weights, DType::F32, device)?;
-        let image_encoder = Vit::from_checkpoint(&vit, &weights)?;
-        let config = file("vit/preprocessor_config.json");
-        let text = String::from_utf8_lossy(asset!("vit/preprocessor_config.json"));
-        let image_processor =
-            ImageProcessor::new(ImageProcessorConfig::from_json(&text, Path::new(&config))?)?;
-        let llm = Phi3Config::from_bytes(
-            asset!("llm/config.json"),
-            Path::new(&file("llm/config.json")),
-        )?;
-        let weights = asset!("llm/model.safetensors");
-        let weights =
-            Checkpoint::from_static(&file("llm/model.safetensors"), weights, DType::F32, device)?;
-        let llm = Phi3::from_checkpoint(&llm, &weights)?;
-        let tokenizer = asset!("llm/tokenizer.json");
-        let llm_processor =
-            LlmProcessor::from_bytes(tokenizer, Some(asset!("llm/tokenizer_config.json")))?;
+        let (image_encoder, image_processor) = encoder(device)?;
+        let (llm, llm_processor) = llm(device)?;
         Ok(Self {
             image_encoder,
             image_processor,
@@ -54,6 +33,39 @@ impl VlmParts {
             llm_processor,
         })
     }
+}
+
+fn file(name: &str) -> String {
+    format!("{}/{name}", BaseModels::TINY)
+}
+
+/// The pretrained ViT and its image processor.
+pub(super) fn encoder(device: &Device) -> Result<(Encoder, ImageProcessor)> {
+    let config = file("vit/config.json");
+    let text = String::from_utf8_lossy(asset!("vit/config.json"));
+    let vit = ViTConfig::from_json(&text, Path::new(&config))?;
+    let weights = asset!("vit/model.safetensors");
+    let weights =
+        Checkpoint::from_static(&file("vit/model.safetensors"), weights, DType::F32, device)?;
+    let vit = Vit::from_checkpoint(&vit, &weights)?;
+    let config = file("vit/preprocessor_config.json");
+    let text = String::from_utf8_lossy(asset!("vit/preprocessor_config.json"));
+    let processor =
+        ImageProcessor::new(ImageProcessorConfig::from_json(&text, Path::new(&config))?)?;
+    Ok((Encoder::from(vit).with_source(BaseModels::TINY), processor))
+}
+
+/// The pretrained Phi-3 and its tokenizer.
+pub(super) fn llm(device: &Device) -> Result<(Phi3, LlmProcessor)> {
+    let config = file("llm/config.json");
+    let llm = Phi3Config::from_bytes(asset!("llm/config.json"), Path::new(&config))?;
+    let weights = asset!("llm/model.safetensors");
+    let weights =
+        Checkpoint::from_static(&file("llm/model.safetensors"), weights, DType::F32, device)?;
+    let llm = Phi3::from_checkpoint(&llm, &weights)?;
+    let tokenizer = asset!("llm/tokenizer.json");
+    let processor = LlmProcessor::from_bytes(tokenizer, Some(asset!("llm/tokenizer_config.json")))?;
+    Ok((llm, processor))
 }
 
 impl Vlm {

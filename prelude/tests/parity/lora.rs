@@ -396,7 +396,7 @@ fn round_trip(
             .collect()
     };
     let before = factors(network);
-    save_adapter(network, task, dir)?;
+    save_adapter(network, task, None, dir)?;
     network.remove_lora()?;
     load_adapter(network, dir)?;
     let after = factors(network);

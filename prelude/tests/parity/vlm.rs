@@ -24,7 +24,7 @@ pub fn build(fixtures: &Fixtures) -> Result<Vlm, Error> {
         .ok_or("no vision_feature")?
         .parse()?;
     let parts = VlmParts {
-        image_encoder: Vit::load(fixtures.path("vit"), DType::F32, &Device::Cpu)?,
+        image_encoder: Vit::load(fixtures.path("vit"), DType::F32, &Device::Cpu)?.into(),
         image_processor: ImageProcessor::from_file(
             fixtures.path("images/preprocessor_config.json"),
         )?,

@@ -5,13 +5,22 @@ use super::layer::{LayerNames, TowerLayer};
 use super::{Tower, TowerConfig};
 use crate::Result;
 use crate::nn::{Checkpoint, Init, LayerNorm};
-use crate::vision::VisionFeature;
+use crate::vision::{ImageProcessorConfig, Resample, Resize, VisionFeature};
 
-/// Mean and standard deviation of CLIP's image processor.
-const NORMALIZE: ([f64; 3], [f64; 3]) = (
-    [0.48145466, 0.4578275, 0.40821073],
-    [0.26862954, 0.26130258, 0.27577711],
-);
+/// The shorter side to the config's size, then its middle, as CLIP's processor does.
+fn processor(config: &TowerConfig) -> ImageProcessorConfig {
+    let side = config.image_size as u32;
+    ImageProcessorConfig {
+        resize: Resize::ShortestEdge(side),
+        resample: Resample::Bicubic,
+        center_crop: Some((side, side)),
+        normalize: Some((
+            [0.48145466, 0.4578275, 0.40821073],
+            [0.26862954, 0.26130258, 0.27577711],
+        )),
+        ..ImageProcessorConfig::vit(side)
+    }
+}
 
 /// Names shared by CLIP and SigLIP.
 pub(super) const LAYER: LayerNames = LayerNames {
@@ -59,7 +68,7 @@ pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> 
         )?),
         layers,
         norm_after: None,
-        normalize: NORMALIZE,
+        processor,
         config: config.clone(),
     })
 }

@@ -5,10 +5,20 @@ use super::layer::{LayerNames, TowerLayer};
 use super::{Tower, TowerConfig};
 use crate::Result;
 use crate::nn::{Checkpoint, Init, LayerNorm};
-use crate::vision::VisionFeature;
+use crate::vision::{ImageProcessorConfig, Resample, Resize, VisionFeature};
 
-/// Mean and standard deviation of ImageNet.
-const NORMALIZE: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// A little more than the config's size around the middle, as DINOv2's processor does (256 for 224), with ImageNet's mean
+/// and standard deviation.
+fn processor(config: &TowerConfig) -> ImageProcessorConfig {
+    let side = config.image_size as u32;
+    ImageProcessorConfig {
+        resize: Resize::ShortestEdge((f64::from(side) * 256.0 / 224.0).round() as u32),
+        resample: Resample::Bicubic,
+        center_crop: Some((side, side)),
+        normalize: Some(([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])),
+        ..ImageProcessorConfig::vit(side)
+    }
+}
 
 const LAYER: LayerNames = LayerNames {
     norms: ["norm1", "norm2"],
@@ -51,7 +61,7 @@ pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> 
             d,
             config.layer_norm_eps,
         )?),
-        normalize: NORMALIZE,
+        processor,
         config: config.clone(),
     })
 }

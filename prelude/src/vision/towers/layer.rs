@@ -5,7 +5,8 @@ use candle_core::Tensor;
 use super::{Activation, TowerConfig};
 use crate::Result;
 use crate::nn::{
-    Attention, Checkpoint, Init, LayerNorm, Linear, Part, PartMut, Weight, attention, gelu,
+    Attention, Checkpoint, Init, LayerNorm, Linear, Part, PartMut, Weight, attention,
+    attention_probabilities, gelu,
 };
 
 /// LayerNorm before attention and before the MLP, with an optional scale on what each adds.
@@ -69,12 +70,20 @@ impl TowerLayer {
         })
     }
 
-    /// `[B, P, D] → [B, P, D]`.
-    pub fn forward(&self, hidden: &Tensor, config: &TowerConfig) -> Result<Tensor> {
+    /// `[B, P, D] → [B, P, D]`; the attention probabilities, `[B, H, P, P]`, are added to `maps`, if there are any.
+    pub fn forward(
+        &self,
+        hidden: &Tensor,
+        config: &TowerConfig,
+        maps: Option<&mut Vec<Tensor>>,
+    ) -> Result<Tensor> {
         let heads = config.num_attention_heads;
         let form = Attention::bidirectional(heads, config.hidden_size / heads);
         let normed = self.norm1.forward(hidden)?; // [B, P, D]
         let (query, key) = (self.query.forward(&normed)?, self.key.forward(&normed)?); // [B, P, H·d]
+        if let Some(maps) = maps {
+            maps.push(attention_probabilities(&form, &query, &key, None)?); // [B, H, P, P]
+        }
         let mixed = attention(&form, &query, &key, &self.value.forward(&normed)?, None)?; // [B, P, H·d]
         let hidden = (hidden + scaled(self.out.forward(&mixed)?, &self.scale1)?)?; // [B, P, D]
         let normed = self.norm2.forward(&hidden)?; // [B, P, D]

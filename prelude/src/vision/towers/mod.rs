@@ -20,10 +20,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::feature::place;
-use super::modality::{Modality, Positions};
+use super::modality::{Modality, Positions, Stages, render_pixels};
 use super::patches::embed_patches;
-use super::{ImageProcessor, ImageProcessorConfig, VisionFeature};
-use crate::display::{MimeBundle, Render};
+use super::{ImageProcessorConfig, VisionFeature};
+use crate::display::MimeBundle;
 use crate::nn::{Checkpoint, LayerNorm, Network, Part, PartMut, Weight};
 use crate::{Error, Result};
 use layer::TowerLayer;
@@ -46,7 +46,8 @@ pub struct Tower {
     layers: Vec<TowerLayer>,
     /// Part of `last_hidden_state`; CLIP has none there.
     norm_after: Option<LayerNorm>,
-    normalize: ([f64; 3], [f64; 3]),
+    /// How a picture becomes pixel values of the config's size.
+    processor: fn(&TowerConfig) -> ImageProcessorConfig,
 }
 
 /// Sizes of a tower, read from the `vision_config` of a `config.json` or from the file itself.
@@ -250,9 +251,12 @@ impl Tower {
     }
 
     /// The same tower with another output for [`Modality::encode`].
-    pub fn with_feature(mut self, feature: VisionFeature) -> Tower {
-        self.feature = feature;
-        self
+    ///
+    /// # Errors
+    /// `Config` when the tower has no such hidden state.
+    pub fn with_feature(mut self, feature: VisionFeature) -> Result<Tower> {
+        self.set_feature(feature)?;
+        Ok(self)
     }
 
     /// The same tower for pictures of another size: the position embeddings are resampled (bicubic, as the reference
@@ -291,6 +295,16 @@ impl Tower {
     /// # Errors
     /// `Input` when the pixel values have another shape than the config says.
     pub fn hidden_states(&self, pixel_values: &Tensor) -> Result<Vec<Tensor>> {
+        self.run(pixel_values, self.layers.len(), None)
+    }
+
+    /// As [`Tower::hidden_states`] for the first `count` layers, with their attention maps if these are asked for.
+    fn run(
+        &self,
+        pixel_values: &Tensor,
+        count: usize,
+        mut maps: Option<&mut Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
         let d = self.config.hidden_size;
         let bias = self.patch_bias.as_ref();
         let mut hidden = embed_patches(
@@ -312,24 +326,35 @@ impl Tower {
             hidden = norm.forward(&hidden)?; // [B, P, D]
         }
         let mut states = vec![hidden];
-        for layer in &self.layers {
-            states.push(layer.forward(&states[states.len() - 1], &self.config)?); // [B, P, D]
+        for layer in &self.layers[..count] {
+            let hidden = &states[states.len() - 1];
+            states.push(layer.forward(hidden, &self.config, maps.as_deref_mut())?); // [B, P, D]
         }
         Ok(states)
+    }
+
+    /// What [`Tower::feature`] names, of hidden states that reach that far.
+    fn select(&self, states: &[Tensor]) -> Result<Tensor> {
+        let state = &states[self.depth()?]; // [B, P, D]
+        match (self.feature, &self.norm_after) {
+            (VisionFeature::LastHiddenState, Some(norm)) => norm.forward(state),
+            _ => Ok(state.clone()),
+        }
+    }
+
+    /// Layers that [`Modality::encode`] needs.
+    fn depth(&self) -> Result<usize> {
+        match self.feature {
+            VisionFeature::HiddenState(index) => place(index, self.layers.len() + 1),
+            VisionFeature::LastHiddenState => Ok(self.layers.len()),
+        }
     }
 }
 
 impl Modality for Tower {
+    /// `[B, C, H, W] → [B, P, D]`: the output that [`Tower::feature`] names, without the work behind it.
     fn encode(&self, input: &Tensor) -> Result<Tensor> {
-        let mut states = self.hidden_states(input)?;
-        let last = states.len() - 1;
-        match (self.feature, &self.norm_after) {
-            (VisionFeature::HiddenState(index), _) => {
-                Ok(states.swap_remove(place(index, last + 1)?))
-            }
-            (VisionFeature::LastHiddenState, Some(norm)) => norm.forward(&states[last]),
-            (VisionFeature::LastHiddenState, None) => Ok(states.swap_remove(last)),
-        }
+        self.select(&self.run(input, self.depth()?, None)?)
     }
 
     fn dim(&self) -> usize {
@@ -346,14 +371,44 @@ impl Modality for Tower {
     }
 
     fn render_input(&self, input: &Tensor) -> Result<MimeBundle> {
-        let config = ImageProcessorConfig {
-            normalize: Some(self.normalize),
-            ..ImageProcessorConfig::vit(self.config.image_size as u32)
-        };
-        match ImageProcessor::new(config)?.to_images(input)?.first() {
-            Some(image) => Ok(image.render()),
-            None => Err(Error::Input("there is no picture in an empty batch".into())),
+        render_pixels((self.processor)(&self.config), input)
+    }
+
+    fn kind(&self) -> String {
+        self.config.model_type.clone()
+    }
+
+    fn image_processor(&self) -> Option<ImageProcessorConfig> {
+        Some((self.processor)(&self.config))
+    }
+
+    fn feature(&self) -> Option<VisionFeature> {
+        Some(self.feature)
+    }
+
+    fn set_feature(&mut self, feature: VisionFeature) -> Result<()> {
+        if let VisionFeature::HiddenState(index) = feature {
+            place(index, self.layers.len() + 1)?;
         }
+        self.feature = feature;
+        Ok(())
+    }
+
+    fn stages(&self, input: &Tensor) -> Result<Stages> {
+        let states = self.hidden_states(input)?;
+        let features = self.select(&states)?; // [B, P, D]
+        let named = states.into_iter().enumerate();
+        let named = named.map(|(index, hidden)| (format!("hidden_states[{index}]"), hidden));
+        Ok(Stages {
+            named: named.collect(),
+            features,
+        })
+    }
+
+    fn attentions(&self, input: &Tensor) -> Result<Vec<Tensor>> {
+        let mut maps = Vec::with_capacity(self.layers.len());
+        self.run(input, self.layers.len(), Some(&mut maps))?;
+        Ok(maps)
     }
 }
 

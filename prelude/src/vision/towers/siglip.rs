@@ -6,7 +6,15 @@ use super::layer::TowerLayer;
 use super::{Tower, TowerConfig};
 use crate::Result;
 use crate::nn::{Checkpoint, Init, LayerNorm};
-use crate::vision::VisionFeature;
+use crate::vision::{ImageProcessorConfig, Resample, VisionFeature};
+
+/// The whole picture at the config's size.
+fn processor(config: &TowerConfig) -> ImageProcessorConfig {
+    ImageProcessorConfig {
+        resample: Resample::Bicubic,
+        ..ImageProcessorConfig::vit(config.image_size as u32)
+    }
+}
 
 pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> {
     let weights = &below_prefix(weights);
@@ -34,7 +42,7 @@ pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> 
             d,
             config.layer_norm_eps,
         )?),
-        normalize: ([0.5; 3], [0.5; 3]),
+        processor,
         config: config.clone(),
     })
 }

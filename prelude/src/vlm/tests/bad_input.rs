@@ -126,7 +126,8 @@ fn a_fine_tune_of_another_base_is_refused_though_all_shapes_fit() -> Result<()> 
         "{error}"
     );
     let mut other = parts()?;
-    other.image_encoder = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 77, &Device::Cpu)?;
+    other.image_encoder =
+        Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 77, &Device::Cpu)?.into();
     let mut other = Vlm::new(other, shrunk(VlmSettings::corrected()), 3)?;
     let error = other.load_fine_tune(dir.path()).unwrap_err();
     assert!(
