@@ -140,6 +140,11 @@ impl Network for Encoder {
     fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
         self.modality.visit_mut(visitor)
     }
+
+    // An encoder with dropout of its own may have its own switch.
+    fn set_training(&self, training: bool) {
+        self.modality.set_training(training);
+    }
 }
 
 impl Render for Encoder {

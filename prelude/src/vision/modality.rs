@@ -4,8 +4,8 @@
 //! input as numbers ─ Modality::encode ─► [B, P, D] ─ projector ─► tokens of the language model
 //! ```
 //! A new tower, or an encoder of something other than pictures, is one file (or one cell) that implements this trait.
-//! Five methods are asked of every encoder. The others are what only some can do (an image processor, a choice of hidden
-//! states, attention maps); what they do by default is to say so.
+//! Four methods, and the list of its weights as a [`Network`], are asked of every encoder. The others are what only some can
+//! do (an image processor, a choice of hidden states, attention maps); what they do by default is to say so.
 
 use std::any::Any;
 use std::fmt::Debug;

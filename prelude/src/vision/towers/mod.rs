@@ -5,7 +5,8 @@
 //!     ─► L × (LayerNorm → attention → (scale) → + → LayerNorm → MLP → (scale) → +) ─► feature
 //! ```
 //! What stands in brackets, and the names of the weights, is what [`clip`], [`siglip`] and [`dinov2`] decide. To add a
-//! tower, write such a file. The weights are frozen when read; LoRA and training work as for any [`Network`].
+//! tower, write such a file. The weights are frozen when read; LoRA, training and the instruments work as for any
+//! [`Modality`].
 
 pub mod clip;
 pub mod dinov2;
