@@ -78,6 +78,13 @@ fn concatenation_by_hand_equals_the_one_liner_and_finds_repeated_bos() {
         run.printed()
             .contains("<|user|>\nWhat is in the picture?<|end|>")
     );
+    // An encoder of the notebook's own, trained, and every one of its weights with a gradient.
+    assert!(run.shows(&["image_encoder (Spectrum)"]));
+    assert!(run.shows(&["in the middle", "a green circle"]));
+    assert!(run.shows(&[
+        "image_encoder.bands.weight",
+        "every trainable parameter gets a gradient"
+    ]));
     run.assert_self_contained();
 }
 
