@@ -100,7 +100,7 @@ impl DisplayHandle {
 impl State {
     fn update_as_line(&mut self, bundle: MimeBundle) {
         if self.lines.due(Instant::now()) {
-            super::print_line(first_line(bundle.plain()));
+            super::print_line(last_line(bundle.plain()));
         }
         self.unshown = Some(bundle);
     }
@@ -120,8 +120,13 @@ impl Drop for State {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The line that says how far it is: a drawing stands above it.
+fn last_line(text: &str) -> &str {
+    let lines = text.lines().rev();
+    lines
+        .map(str::trim_end)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
 }
 
 /// A name that no other display of this notebook has, also after the session was restarted.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::live::{Followed, Shared, Slot};
 use super::plot::LineStyle;
 use super::progress::time_left;
-use super::{LinePlot, MimeBundle, Render, html, number};
+use super::{LinePlot, MimeBundle, Render, html, number, text_plot};
 
 /// A plot costs a few milliseconds to draw and some kilobytes to send: twice a second is live enough.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -180,7 +180,17 @@ impl State {
         } else {
             format!(" · {}", self.result)
         };
-        MimeBundle::text(format!("{title}{figures}{result}")).with_html(markup)
+        let line = format!("{title}{figures}{result}");
+        let smooth = smoothed(&self.train, (self.total as f64 * SMOOTHING).max(4.0));
+        let mut series: Vec<text_plot::Series<'_>> = vec![("training", &smooth)];
+        if !self.validation.is_empty() {
+            series.push(("validation", &self.validation));
+        }
+        let text = match text_plot::draw(&series, "step", false) {
+            Some(drawing) => format!("{drawing}\n{line}"),
+            None => line,
+        };
+        MimeBundle::text(text).with_html(markup)
     }
 
     /// `step 120/200 · loss 0.81 · validation 0.92 · 3,400 tokens/s · 0:21 left`
@@ -281,10 +291,12 @@ mod tests {
         running.ended = Some(Duration::from_secs(10));
         running.result = "accuracy <93%>".into();
         let bundle = running.bundle(Duration::from_secs(99));
+        let (drawing, last) = bundle.plain().rsplit_once('\n').unwrap();
         assert_eq!(
-            bundle.plain(),
+            last,
             format!("run: {line} · stopped after 10.0 s · accuracy <93%>")
         );
+        assert!(drawing.contains("49 step"), "{drawing}");
         assert!(
             bundle
                 .html()

@@ -27,6 +27,7 @@ pub mod progress;
 mod stock;
 pub mod table;
 pub mod tensor;
+mod text_plot;
 pub mod tokens;
 
 pub use bundle::MimeBundle;

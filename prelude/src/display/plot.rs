@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
-use super::{MimeBundle, Render, heat, html, number};
+use super::{MimeBundle, Render, heat, html, number, text_plot};
 
 /// Colours of lines, in order: blue, orange, green, red, violet, brown, pink, grey.
 pub const PALETTE: [RGBColor; 8] = [
@@ -382,13 +382,36 @@ impl LinePlot {
     }
 }
 
+impl LinePlot {
+    /// A drawing in characters, for terminals, and below it what the lines begin and end with.
+    fn drawn_as_text(&self) -> String {
+        let shown = self
+            .lines
+            .iter()
+            .filter(|line| line.style != LineStyle::Faint);
+        let lines: Vec<text_plot::Series<'_>> = shown
+            .map(|line| (line.label.as_str(), line.points.as_slice()))
+            .collect();
+        // More lines than marks could not be told apart.
+        let drawing = (lines.len() <= text_plot::MOST)
+            .then(|| text_plot::draw(&lines, &self.x_label, self.log_y))
+            .flatten();
+        match drawing {
+            Some(drawing) => format!("{drawing}\n{}", self.plain()),
+            None => self.plain(),
+        }
+    }
+}
+
 impl Render for LinePlot {
     fn render(&self) -> MimeBundle {
         match self.figure() {
-            Ok(figure) if self.legend_fits() => figure.render(),
+            Ok(figure) if self.legend_fits() => {
+                MimeBundle::text(self.drawn_as_text()).with_html(figure.html())
+            }
             Ok(figure) => {
                 let markup = format!("<div>{}{}</div>", self.legend_html(), figure.html());
-                MimeBundle::text(self.plain()).with_html(markup)
+                MimeBundle::text(self.drawn_as_text()).with_html(markup)
             }
             Err(error) => MimeBundle::text(format!("{} ({error})", self.plain())),
         }
@@ -525,10 +548,10 @@ mod tests {
         let plot = LinePlot::new("loss")
             .values("train", &[3.0, f32::NAN, 1.5])
             .line("empty", vec![]);
-        assert_eq!(
-            plot.render().plain(),
-            "loss: train 3 → 1.5 (3 points), empty (no points)"
-        );
+        let bundle = plot.render();
+        let (drawing, last) = bundle.plain().rsplit_once('\n').unwrap();
+        assert_eq!(last, "loss: train 3 → 1.5 (3 points), empty (no points)");
+        assert!(drawing.starts_with("  3 ┤"), "{drawing}");
     }
 
     #[test]

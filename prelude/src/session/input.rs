@@ -29,7 +29,7 @@ const INTERVAL: libc::c_int = 50;
 ///
 /// # Errors
 /// [`Error::Interrupted`] if the cell is interrupted meanwhile; [`Error::Input`] if nobody can be asked, as when a notebook is run by
-/// `glassbox run` or `nbconvert`.
+/// `glassbox run` or `nbconvert`, or when `glassbox repl` reads its cells from a pipe.
 pub fn input(prompt: &str) -> Result<String> {
     ask(prompt, false)
 }
