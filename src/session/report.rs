@@ -432,6 +432,7 @@ fn panicked(source: &CellSource<'_>, report: &PanicReport) -> Vec<String> {
     let frames: Vec<String> = report
         .backtrace
         .iter()
+        .take_while(|frame| !frame.starts_with(CALLER))
         .filter_map(|frame| user_frame(frame))
         .collect();
     // A panic in the cell itself was called from nowhere else.
@@ -448,11 +449,19 @@ fn panicked(source: &CellSource<'_>, report: &PanicReport) -> Vec<String> {
 
 /// What the function around a cell is called in backtraces.
 const THE_CELL: &str = "the cell";
+/// The function that calls the cell's: what is further out is ours.
+const CALLER: &str = "glassbox_prelude::cell::run";
+/// A frame without a name. The standard library learns which libraries are loaded at the process's first backtrace: cells
+/// that come later have no names in it.
+const NAMELESS: &str = "<unknown>";
 
 /// A frame as the user knows it; `None` for one of the standard library.
 fn user_frame(frame: &str) -> Option<String> {
     if frame.contains("run_user_code") {
         return Some(THE_CELL.to_owned());
+    }
+    if frame == NAMELESS {
+        return None;
     }
     let path = frame.trim_start_matches(['<', '&', '[', '(']);
     let standard = ["core::", "std::", "alloc::"];
