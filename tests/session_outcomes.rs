@@ -622,7 +622,7 @@ fn completion_inspection_and_variables_know_the_session() {
     assert_eq!(session.session.inspect("nonsense_name", 13).unwrap(), None);
 
     assert_eq!(
-        session.session.is_complete("words.len()"),
+        glassbox::session::completeness("words.len()"),
         Completeness::Complete
     );
     session.session.restart().unwrap();

@@ -2,8 +2,12 @@
 //!
 //! While a session runs cells, SIGINT asks the running cell to stop and a second one ends it; otherwise SIGINT ends the
 //! program. SIGTERM and SIGHUP end the running cell, so that what was made so far is still saved.
+//!
+//! Where a person types cells, ctrl-c comes from a keyboard: one that is held down repeats it, and it may come just after
+//! the cell has ended. Neither may cost the variables, let alone end the program.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -13,11 +17,25 @@ use crate::notebook::watch::Watch;
 
 /// This many times ctrl-c in one cell, and the program ends without waiting for anything.
 const PATIENCE: usize = 4;
+/// From a keyboard, a SIGINT this soon after another one is the same key still held down.
+const REPEAT: Duration = Duration::from_millis(700);
 
 #[derive(Default)]
 struct State {
     watch: Option<Watch>,
     received: usize,
+    /// SIGINT comes from a person who types cells.
+    typed: bool,
+    last: Option<Instant>,
+}
+
+impl State {
+    /// Whether a SIGINT that came now is none.
+    fn ignores(&mut self, now: Instant) -> bool {
+        let last = self.last.replace(now);
+        let repeated = last.is_some_and(|last| now.duration_since(last) < REPEAT);
+        self.typed && (self.watch.is_none() || repeated)
+    }
 }
 
 /// The program's signal handling. Made once, before the first session.
@@ -38,6 +56,9 @@ impl Interrupts {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                if signal == SIGINT && state.ignores(Instant::now()) {
+                    continue;
+                }
                 state.received += 1;
                 match &state.watch {
                     Some(watch) if state.received < PATIENCE => {
@@ -53,13 +74,17 @@ impl Interrupts {
         Ok(interrupts)
     }
 
+    /// From now on a person types cells: between them SIGINT is the editor's business, not the program's end.
+    pub fn typed(&self) {
+        self.change(|state| state.typed = true);
+    }
+
     /// From now on signals go to this session's cells.
     pub fn send_to(&self, watch: &Watch) {
         self.change(|state| {
-            *state = State {
-                watch: Some(watch.clone()),
-                received: 0,
-            }
+            state.watch = Some(watch.clone());
+            state.received = 0;
+            state.last = None;
         });
     }
 
@@ -68,12 +93,42 @@ impl Interrupts {
         self.change(|state| state.received = 0);
     }
 
-    /// The session has ended: signals end the program again.
+    /// The session has ended, or the cell that a person typed: signals other than ctrl-c end the program again.
     pub fn release(&self) {
-        self.change(|state| *state = State::default());
+        self.change(|state| {
+            *state = State {
+                typed: state.typed,
+                ..State::default()
+            }
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_held_down_is_one_ctrl_c_and_between_cells_it_is_none() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut typed = State {
+            typed: true,
+            ..State::default()
+        };
+        assert!(typed.ignores(at(0)), "no cell runs");
+        typed.watch = Some(Watch::default());
+        typed.last = None;
+        let taken: Vec<u64> = [0, 500, 530, 560, 2000]
+            .into_iter()
+            .filter(|milliseconds| !typed.ignores(at(*milliseconds)))
+            .collect();
+        assert_eq!(taken, [0, 2000]);
+        let mut run = State::default();
+        assert!(!run.ignores(at(0)) && !run.ignores(at(1)));
     }
 }

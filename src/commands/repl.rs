@@ -15,7 +15,8 @@ use crate::session::{Session, SessionConfig};
 /// Type Rust cell by cell, with the prelude loaded
 ///
 /// ctrl-c interrupts a running cell and keeps the variables; a second ctrl-c ends it. When standard input is not a
-/// terminal, cells are read from it, separated by blank lines, and the first cell that fails ends the program.
+/// terminal, cells are read from it, separated by blank lines, and the first cell that fails ends the program; cells that
+/// ask for input get an error then.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +24,9 @@ Examples:
   echo 'Tensor::arange(0f32, 4., &Device::Cpu)?.sum_all()?' | glassbox repl
   glassbox repl --features cuda < cells.rs
 
-In the REPL, `:help` lists keys and commands.")]
+In the REPL, `:help` lists keys and commands. Cells are remembered in glassbox/history.txt below
+$XDG_DATA_HOME (~/.local/share). Pictures are drawn by the protocol of kitty, WezTerm, Ghostty or
+iTerm2, elsewhere in coloured half blocks; NO_COLOR=1 leaves colours and pictures out.")]
 pub struct ReplArgs {
     #[command(flatten)]
     session: SessionArgs,
@@ -53,6 +56,7 @@ pub fn run(args: &ReplArgs) -> Result<Exit, Failure> {
     let took = starting.end();
     let session = session.map_err(|e| no_session(&e))?;
     if std::io::stdin().is_terminal() {
+        interrupts.typed();
         let version = env!("CARGO_PKG_VERSION");
         say(&format!(
             "glassbox {version}, ready in {}; :help for help, ctrl-d to leave",

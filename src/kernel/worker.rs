@@ -255,7 +255,7 @@ impl Desk {
         result: Result<Session, SessionError>,
     ) -> Engine {
         match result {
-            Ok(session) => {
+            Ok(mut session) => {
                 if starting.shown_in.is_some() {
                     let took = starting.began.elapsed();
                     self.show_start(

@@ -3,22 +3,34 @@
 //! keys (or a pipe) → cells → session → what they show, as text.
 //!
 //! # Layout
-//! - [`run`] the loop, and the commands that begin with a colon
-//! - `editor` typing: prompt, completion, history, several lines
+//! - [`run`] the loop, and the commands that are the loop's own
+//! - `editor` typing: prompt, history, several lines; `keys` what keys do; `completion` and `layout` the menu of names
+//! - `simple` typing where the terminal can do nothing but lines
 //! - `pipe` cells from standard input that is not a terminal
-//! - `picture` pictures of displays in the terminal
-//! - `screen` what cells show: text, live lines, errors
+//! - `question` lines that a running cell asks for
+//! - `screen` what cells show: text, live lines, errors; `picture` pictures of displays
+//! - `help`, `markdown`, `paint` help, documentation and code as text
 
+mod completion;
 mod editor;
+mod help;
+mod keys;
+mod layout;
+mod markdown;
+mod paint;
 mod picture;
 mod pipe;
+mod question;
 mod screen;
+mod simple;
 
 use std::io::IsTerminal as _;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::notebook::watch::{Stop, Watch};
-use crate::session::{Session, SessionError};
+use crate::session::{InputReader, Interrupter, Session, SessionError};
 
 use editor::Editor;
 use screen::Screen;
@@ -26,19 +38,12 @@ use screen::Screen;
 /// A session that the loop and the completion share.
 type Shared = Arc<Mutex<Session>>;
 
-/// What may be typed besides Rust.
-pub const HELP: &str = "\
-Type Rust; Enter runs it when it is complete, Alt-Enter adds a line in any case.
-The last expression shows itself; variables stay for the next cell.
-
-  Tab           complete a name
-  ctrl-c        clear the line; while a cell runs: interrupt it (twice: end it, variables are lost)
-  ctrl-d        leave
-  ctrl-r        search what was typed before
-  ?NAME         what is known of a name (also :doc NAME)
-  :restart      start the session's process anew: variables go, the prelude stays
-  :quit         leave
-  :help         this text, and the session's commands";
+/// A cell that was asked to stop and runs on after this long is one that does not look whether it shall stop.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// How often a running cell is looked at for that.
+const LOOK: Duration = Duration::from_millis(250);
+/// Columns of text where there is no terminal.
+const COLUMNS: usize = 100;
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,19 +68,28 @@ pub trait Running {
 ///
 /// # Errors
 /// The terminal can't be read or the session can't be restarted.
-pub fn run(session: Session, running: &dyn Running) -> Result<Left, ReplError> {
+pub fn run(mut session: Session, running: &dyn Running) -> Result<Left, ReplError> {
     let watch = Watch::start(session.interrupter());
-    let session: Shared = Arc::new(Mutex::new(session));
+    let screen = Arc::new(Mutex::new(Screen::new()));
     let interactive = std::io::stdin().is_terminal();
+    session.set_input_reader(Some(match interactive {
+        true => asking(&screen, session.interrupter()),
+        false => Box::new(|_| {
+            Err(
+                "standard input holds the cells; run `glassbox repl` in a terminal to be asked"
+                    .to_owned(),
+            )
+        }),
+    }));
     let mut cells = Cells {
-        session: Arc::clone(&session),
+        session: Arc::new(Mutex::new(session)),
+        screen,
         watch: watch.clone(),
         running,
     };
-    let left = if interactive {
-        typed(&session, &mut cells)
-    } else {
-        piped(&session, &mut cells)
+    let left = match interactive {
+        true => typed(&mut cells),
+        false => piped(&mut cells),
     };
     watch.close();
     left
@@ -96,28 +110,55 @@ pub enum ReplError {
     Session(#[from] SessionError),
 }
 
-fn typed(session: &Shared, cells: &mut Cells<'_>) -> Result<Left, ReplError> {
-    let mut editor = Editor::new(session);
+/// What was typed.
+enum Read {
+    /// A cell.
+    Cell(String),
+    /// ctrl-c: the line was given up.
+    Cleared,
+    /// ctrl-d.
+    End,
+}
+
+fn typed(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
+    question::restore_at_exit();
+    let mut read: Box<dyn FnMut() -> Result<Read, ReplError>> = match screen::size() {
+        Some(_) => {
+            let mut editor = Editor::new(&cells.session);
+            Box::new(move || Ok(editor.read()?))
+        }
+        None => {
+            let mut typing = simple::Typing::default();
+            Box::new(move || Ok(typing.read()?))
+        }
+    };
+    let mut cleared = 0;
     loop {
-        match editor.read()? {
-            editor::Read::Cell(code) => match command(&code) {
+        let typed = read()?;
+        cleared = match typed {
+            Read::Cleared => cleared + 1,
+            _ => 0,
+        };
+        match typed {
+            Read::Cell(code) => match command(&code) {
                 Some(Command::Quit) => return Ok(Left::Ended),
-                Some(command) => cells.obey(command)?,
+                Some(command) => cells.obey(command),
                 None => drop(cells.run(&code)),
             },
-            editor::Read::Cleared => {}
-            editor::Read::End => return Ok(Left::Ended),
+            // Who presses it again wants to get out.
+            Read::Cleared if cleared == 2 => screen::line("ctrl-d or :quit leaves"),
+            Read::Cleared => {}
+            Read::End => return Ok(Left::Ended),
         }
     }
 }
 
-fn piped(session: &Shared, cells: &mut Cells<'_>) -> Result<Left, ReplError> {
-    let complete = |code: &str| editor::is_complete(&lock(session), code);
-    for cell in pipe::Cells::new(std::io::stdin().lock(), complete) {
+fn piped(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
+    for cell in pipe::Cells::new(std::io::stdin().lock(), editor::is_complete) {
         let code = cell?;
         match command(&code) {
             Some(Command::Quit) => return Ok(Left::Ended),
-            Some(command) => cells.obey(command)?,
+            Some(command) => cells.obey(command),
             None => match cells.run(&code) {
                 Ended::Well => {}
                 Ended::Failed => return Ok(Left::CellFailed),
@@ -128,11 +169,22 @@ fn piped(session: &Shared, cells: &mut Cells<'_>) -> Result<Left, ReplError> {
     Ok(Left::Ended)
 }
 
+/// Answers questions of cells with lines from the terminal.
+fn asking(screen: &Arc<Mutex<Screen>>, interrupter: Interrupter) -> InputReader {
+    let screen = Arc::clone(screen);
+    Box::new(move |request| {
+        lock(&screen).question(&request.prompt);
+        let answer = question::read_line(request.password, &|| interrupter.is_asked());
+        lock(&screen).answered(answer.is_ok() && !request.password);
+        answer
+    })
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Command<'a> {
     Help,
-    Doc(&'a str),
-    Restart,
+    /// What is known of a name, and whether all of it.
+    Doc(&'a str, bool),
     Quit,
 }
 
@@ -143,15 +195,17 @@ fn command(line: &str) -> Option<Command<'_>> {
         .split_once(char::is_whitespace)
         .unwrap_or((line.trim(), ""));
     match word {
-        ":help" | ":h" | ":?" => Some(Command::Help),
-        ":doc" => Some(Command::Doc(rest.trim())),
-        ":restart" => Some(Command::Restart),
+        ":help" | ":h" | ":?" | "?" if rest.is_empty() => Some(Command::Help),
+        ":doc" => Some(Command::Doc(rest.trim(), false)),
         ":quit" | ":q" | ":exit" => Some(Command::Quit),
         // No Rust code begins with a question mark.
-        _ => line
-            .trim()
-            .strip_prefix('?')
-            .map(|name| Command::Doc(name.trim())),
+        _ => {
+            let name = line.trim().strip_prefix('?')?;
+            Some(match name.strip_prefix('?') {
+                Some(name) => Command::Doc(name.trim(), true),
+                None => Command::Doc(name.trim(), false),
+            })
+        }
     }
 }
 
@@ -163,6 +217,7 @@ enum Ended {
 
 struct Cells<'a> {
     session: Shared,
+    screen: Arc<Mutex<Screen>>,
     watch: Watch,
     running: &'a dyn Running,
 }
@@ -172,14 +227,27 @@ impl Cells<'_> {
         if code.trim().is_empty() {
             return Ended::Well;
         }
-        let mut screen = Screen::new();
+        *lock(&self.screen) = Screen::new();
         self.watch.forget_requests();
         self.running.cell_starts(&self.watch);
+        let hidden = question::Echo::set(false);
         let guard = self.watch.cell(None);
-        let outcome = lock(&self.session).evaluate(code, &mut |event| screen.event(&event));
+        let mut session = lock(&self.session);
+        let interrupter = session.interrupter();
+        let outcome = std::thread::scope(|scope| {
+            let (ended, end) = channel::<()>();
+            let screen = &self.screen;
+            scope.spawn(move || warn(screen, &interrupter, &end));
+            let outcome = session.evaluate(code, &mut |event| lock(&self.screen).event(&event));
+            drop(ended);
+            outcome
+        });
+        drop(session);
         let stop = guard.finish();
         self.running.cell_ended();
+        let mut screen = lock(&self.screen);
         screen.end();
+        drop(hidden);
         match outcome.status {
             Err(error) => {
                 screen.error(&error);
@@ -194,39 +262,64 @@ impl Cells<'_> {
         }
     }
 
-    fn obey(&mut self, command: Command<'_>) -> Result<(), ReplError> {
+    fn obey(&mut self, command: Command<'_>) {
         let mut session = lock(&self.session);
+        let columns = screen::size().map_or(COLUMNS, |(columns, _)| columns);
+        let coloured = console::colors_enabled();
         match command {
             Command::Help => {
-                screen::line(HELP);
-                screen::line("\nCommands of the session:");
-                let mut screen = Screen::new();
-                // Its only output is the table.
-                let _ = session.evaluate(":help", &mut |event| screen.event(&event));
-                screen.end();
+                screen::line(&help::text(&session.commands(), columns, coloured));
             }
-            Command::Doc("") => screen::line("write `?NAME`"),
-            Command::Doc(name) => match session.inspect(name, name.len()) {
-                Ok(Some(found)) => screen::line(&found.plain),
+            Command::Doc("", _) => screen::line("write `?NAME`"),
+            Command::Doc(name, all) => match session.inspect(name, name.len()) {
+                Ok(Some(found)) => {
+                    let text = markdown::to_terminal(&found.markdown, columns, coloured);
+                    let rows = screen::size().map(|(_, rows)| rows).filter(|_| !all);
+                    screen::line(&beginning(&text, name, rows));
+                }
                 Ok(None) => screen::line(&format!("nothing is known of `{name}`")),
                 Err(error) => screen::line(&error.to_string()),
             },
-            Command::Restart => {
-                session.restart()?;
-                screen::line(
-                    "the session's process was started anew: variables are gone, the prelude is loaded",
-                );
-            }
             // Seen by the loops.
             Command::Quit => {}
         }
-        Ok(())
     }
 }
 
-fn lock(session: &Shared) -> MutexGuard<'_, Session> {
+/// Says what can be done about a cell that was asked to stop and does not.
+fn warn(screen: &Mutex<Screen>, interrupter: &Interrupter, end: &Receiver<()>) {
+    let mut asked: Option<Instant> = None;
+    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
+        if !interrupter.is_asked() {
+            continue;
+        }
+        if asked.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            lock(screen).note(
+                "the cell has not stopped yet; ctrl-c once more ends its process, and its variables are lost",
+            );
+            return;
+        }
+    }
+}
+
+/// As much of a text as fits a screen of so many rows, and how to see the rest.
+fn beginning(text: &str, name: &str, rows: Option<usize>) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // Two rows for the prompts around it, one for the last line.
+    let room = rows.map_or(lines.len(), |rows| rows.saturating_sub(3));
+    if lines.len() <= room {
+        return text.to_owned();
+    }
+    format!(
+        "{}\n… {} more lines: ??{name}",
+        lines[..room].join("\n").trim_end(),
+        lines.len() - room
+    )
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic in the session's code would leave it as evcxr left it; there is no better one to be had.
-    session.lock().unwrap_or_else(PoisonError::into_inner)
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -234,15 +327,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn long_documentation_is_cut_to_the_screen() {
+        let text = "a\nb\n\nc\nd";
+        assert_eq!(beginning(text, "x", None), text);
+        assert_eq!(beginning(text, "x", Some(8)), text);
+        assert_eq!(beginning(text, "x", Some(6)), "a\nb\n… 2 more lines: ??x");
+    }
+
+    #[test]
     fn only_the_loop_s_own_commands_are_taken() {
         assert_eq!(command(" :help\n"), Some(Command::Help));
-        assert_eq!(command(":doc  Tensor "), Some(Command::Doc("Tensor")));
+        assert_eq!(command("?"), Some(Command::Help));
+        assert_eq!(
+            command(":doc  Tensor "),
+            Some(Command::Doc("Tensor", false))
+        );
+        assert_eq!(command("??Vec"), Some(Command::Doc("Vec", true)));
         assert_eq!(command(":q"), Some(Command::Quit));
-        assert_eq!(command("? vlm.llm"), Some(Command::Doc("vlm.llm")));
+        assert_eq!(command("? vlm.llm"), Some(Command::Doc("vlm.llm", false)));
         for other in [
             "let x = 1;",
             ":dep serde = \"1\"",
             ":vars",
+            ":restart",
             "::std::mem::drop(1)",
             "",
         ] {

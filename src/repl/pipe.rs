@@ -1,7 +1,7 @@
 //! Cells from a pipe: text that is separated by blank lines.
 //!
-//! A blank line inside of an unfinished item (a function body, a raw string) does not end the cell. A line with a colon
-//! command is a cell of its own.
+//! A blank line inside of an unfinished item (a function body, a raw string) does not end the cell. A line with a command
+//! (`:vars`, `?Vec`) is a cell of its own.
 
 use std::io::{BufRead, Result};
 
@@ -37,9 +37,9 @@ impl<R: BufRead, F: Fn(&str) -> bool> Iterator for Cells<R, F> {
                     let blank = line.trim().is_empty();
                     let first = cell.trim().is_empty();
                     cell.push_str(&line);
-                    let command = first
-                        && line.trim_start().starts_with(':')
-                        && !line.trim_start().starts_with("::");
+                    let begin = line.trim_start();
+                    let command =
+                        first && begin.starts_with([':', '?']) && !begin.starts_with("::");
                     if command || (blank && !first && (self.complete)(&cell)) {
                         break;
                     }
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn commands_stand_alone() {
         assert_eq!(
-            cells(":vars\n:dep a = \"1\"\nlet x = 1;\n"),
-            [":vars", ":dep a = \"1\"", "let x = 1;"]
+            cells(":vars\n?Vec\n:dep a = \"1\"\nlet x = 1;\n"),
+            [":vars", "?Vec", ":dep a = \"1\"", "let x = 1;"]
         );
     }
 }

@@ -1,11 +1,12 @@
 //! What cells show, as text: streams as they come, `text/plain` of displays, updates in place, errors in colour.
 //!
-//! On a terminal a display with a picture shows it above its text, links can be followed, and an updated display is redrawn while it is the last thing on the screen; otherwise, and in a pipe, only
-//! its last state is printed, when the cell has ended.
+//! On a terminal a display with a picture shows it above its text, links can be followed, and displays that change are redrawn
+//! in place while nothing else stands below them; otherwise, and in a pipe, only their last state is printed, when the cell
+//! has ended.
 
 use std::io::{IsTerminal as _, Write};
 
-use super::picture;
+use super::{layout, picture};
 use crate::session::{CellError, Display, Event, StreamName};
 
 /// Writes a line to standard output. A reader that has gone away is no error.
@@ -13,34 +14,42 @@ pub fn line(text: &str) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
 
-/// The display that can be redrawn in place.
+/// A display that can be redrawn in place.
 struct Live {
     id: String,
-    rows: usize,
+    display: Display,
+    /// Its text as it stands on the screen.
+    shown: String,
 }
 
 /// One cell's part of the screen.
 pub struct Screen {
-    /// Columns and rows, if this is a terminal.
-    size: Option<(usize, usize)>,
-    live: Option<Live>,
+    /// Columns and rows now, if this is a terminal that can be redrawn. Its window may change its size at any time.
+    size: fn() -> Option<(usize, usize)>,
+    /// The last displays on the screen, with nothing between or below them.
+    live: Vec<Live>,
     /// Last states of updated displays that could not be redrawn.
-    late: Vec<(String, String)>,
+    late: Vec<Display>,
     /// Whether the last text ended within a line.
     within_line: bool,
+}
+
+/// Columns and rows of standard output, if it is a terminal that understands more than text.
+pub fn size() -> Option<(usize, usize)> {
+    let able = std::io::stdout().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    able.then(|| {
+        let (rows, columns) = console::Term::stdout().size();
+        (usize::from(columns).max(20), usize::from(rows).max(4))
+    })
 }
 
 impl Screen {
     /// The screen for one cell.
     pub fn new() -> Screen {
-        let terminal = console::Term::stdout();
-        let size = std::io::stdout().is_terminal().then(|| {
-            let (rows, columns) = terminal.size();
-            (usize::from(columns).max(20), usize::from(rows).max(4))
-        });
         Screen {
             size,
-            live: None,
+            live: Vec::new(),
             late: Vec::new(),
             within_line: false,
         }
@@ -55,6 +64,31 @@ impl Screen {
         );
     }
 
+    /// Shows a line that is not the cell's, below all that it has shown so far.
+    pub fn note(&mut self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        self.text_follows(&mut out);
+        if std::mem::take(&mut self.within_line) {
+            drop(writeln!(out));
+        }
+        drop(writeln!(out, "{text}"));
+    }
+
+    /// Shows the question that a cell asks; the answer is typed behind it.
+    pub fn question(&mut self, prompt: &str) {
+        let mut out = std::io::stdout().lock();
+        self.text_follows(&mut out);
+        drop(out.write_all(prompt.as_bytes()).and_then(|()| out.flush()));
+    }
+
+    /// The question has been answered, or was given up.
+    pub fn answered(&mut self, line_ended: bool) {
+        if !line_ended {
+            line("");
+        }
+        self.within_line = false;
+    }
+
     fn write_event(&mut self, event: &Event, out: &mut dyn Write, err: &mut dyn Write) {
         // A reader that has gone away is no reason to end the cell.
         match event {
@@ -62,7 +96,7 @@ impl Screen {
                 name: StreamName::Stdout,
                 text,
             } => {
-                self.live = None;
+                self.text_follows(out);
                 self.within_line = !text.ends_with('\n');
                 drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
             }
@@ -70,7 +104,7 @@ impl Screen {
                 name: StreamName::Stderr,
                 text,
             } => {
-                self.live = None;
+                self.text_follows(out);
                 self.within_line = !text.ends_with('\n');
                 drop(out.flush().and_then(|()| err.write_all(text.as_bytes())));
             }
@@ -83,53 +117,95 @@ impl Screen {
         }
     }
 
+    /// From now on the displays so far are not the last on the screen: those that were cut, or have pictures, are drawn
+    /// once more as they stay.
+    fn text_follows(&mut self, out: &mut dyn Write) {
+        let passing = |live: &Live| {
+            live.shown != plain(&live.display) || !picture::pictures(&live.display).is_empty()
+        };
+        if let Some(at) = self.live.iter().position(passing)
+            && let Some((columns, _)) = (self.size)()
+        {
+            let up = self.rows_from(at, columns);
+            drop(write!(out, "\u{1b}[{up}A\r\u{1b}[J"));
+            let rest: Vec<Live> = self.live.drain(at..).collect();
+            rest.iter().for_each(|live| self.whole(&live.display, out));
+        }
+        self.live.clear();
+    }
+
     fn show(&mut self, display: &Display, out: &mut dyn Write) {
-        let text = plain(display);
         if std::mem::take(&mut self.within_line) {
             drop(writeln!(out));
         }
-        // A display that will change is redrawn as text; a picture of it would have to be drawn again each time.
-        if let Some((columns, rows)) = self.size.filter(|_| display.display_id.is_none()) {
-            drop(out.flush());
-            for picture in picture::pictures(display) {
-                picture::print(&picture, columns, rows);
+        match ((self.size)(), &display.display_id) {
+            (Some((columns, rows)), Some(id)) => {
+                let live = live(id, display, columns);
+                drop(writeln!(out, "{}", live.shown).and_then(|()| out.flush()));
+                self.live.push(live);
+                self.keep_what_fits(columns, rows);
+            }
+            _ => {
+                self.text_follows(out);
+                self.whole(display, out);
             }
         }
-        drop(writeln!(out, "{text}").and_then(|()| out.flush()));
-        let rows = self.rows(&text);
-        self.live = display
-            .display_id
-            .clone()
-            .filter(|_| self.fits(rows))
-            .map(|id| Live { id, rows });
+    }
+
+    /// A display with its pictures, as it stays.
+    fn whole(&self, display: &Display, out: &mut dyn Write) {
+        if let Some((columns, rows)) = (self.size)().filter(|_| console::colors_enabled()) {
+            drop(out.flush());
+            // Beside the picture its text shall be on the screen, unless that leaves less than half for the picture.
+            let below = plain(display).lines().count() + 2;
+            let rows = rows.saturating_sub(below).max(rows / 2);
+            picture::print(&picture::pictures(display), columns, rows);
+        }
+        drop(writeln!(out, "{}", plain(display)).and_then(|()| out.flush()));
     }
 
     fn update(&mut self, display: &Display, out: &mut dyn Write) {
         let Some(id) = &display.display_id else {
             return;
         };
-        let text = plain(display);
-        match &self.live {
-            Some(live) if live.id == *id => {
+        let at = self.live.iter().position(|live| live.id == *id);
+        match (at, (self.size)()) {
+            (Some(at), Some((columns, height))) => {
+                let up = self.rows_from(at, columns);
+                self.live[at] = live(id, display, columns);
+                let texts = self.live[at..].iter().map(|live| live.shown.as_str());
+                let texts = texts.collect::<Vec<_>>().join("\n");
                 // Up to the display's first row, and clear from there down.
-                drop(
-                    writeln!(out, "\u{1b}[{}A\u{1b}[J{text}", live.rows).and_then(|()| out.flush()),
-                );
-                let rows = self.rows(&text);
-                self.live = self.fits(rows).then(|| Live {
-                    id: id.clone(),
-                    rows,
-                });
-                self.late.retain(|(late, _)| late != id);
+                drop(writeln!(out, "\u{1b}[{up}A\r\u{1b}[J{texts}").and_then(|()| out.flush()));
+                self.keep_what_fits(columns, height);
             }
-            _ => match self.late.iter_mut().find(|(late, _)| late == id) {
-                Some((_, state)) => *state = text,
-                None => self.late.push((id.clone(), text)),
-            },
+            _ => {
+                self.late
+                    .retain(|late| late.display_id.as_ref() != Some(id));
+                self.late.push(display.clone());
+            }
         }
     }
 
-    /// The cell has ended: last states that were not shown yet.
+    /// Displays whose first row has left the screen can't be redrawn.
+    fn keep_what_fits(&mut self, columns: usize, height: usize) {
+        let from = (0..self.live.len())
+            .find(|&at| self.rows_from(at, columns) < height)
+            .unwrap_or(self.live.len());
+        self.live.drain(..from);
+    }
+
+    /// Rows from the display on to the end, in a terminal of so many columns.
+    fn rows_from(&self, at: usize, columns: usize) -> usize {
+        let lines = self.live[at..]
+            .iter()
+            .flat_map(|live| live.shown.split('\n'));
+        lines
+            .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
+            .sum()
+    }
+
+    /// The cell has ended: shows last states that were not shown yet, and whole what was cut.
     pub fn end(&mut self) {
         self.write_end(&mut std::io::stdout().lock());
     }
@@ -138,10 +214,10 @@ impl Screen {
         if std::mem::take(&mut self.within_line) {
             drop(writeln!(out));
         }
-        for (_, state) in self.late.drain(..) {
-            drop(writeln!(out, "{state}"));
+        self.text_follows(out);
+        for display in std::mem::take(&mut self.late) {
+            self.whole(&display, out);
         }
-        self.live = None;
         drop(out.flush());
     }
 
@@ -154,26 +230,29 @@ impl Screen {
         } else {
             error.traceback.join("\n")
         };
-        let report = match (coloured, self.size) {
+        let report = match (self.size)() {
+            Some((columns, _)) => folded(&report, columns),
+            None => report,
+        };
+        let report = match (coloured, (self.size)()) {
             (true, Some(_)) => linked(&report).into(),
             (true, None) => report.into(),
             (false, _) => console::strip_ansi_codes(&report),
         };
         drop(writeln!(err, "{report}"));
     }
+}
 
-    /// Rows that `text` takes.
-    fn rows(&self, text: &str) -> usize {
-        let Some((columns, _)) = self.size else {
-            return 0;
-        };
-        text.split('\n')
-            .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
-            .sum()
-    }
-
-    fn fits(&self, rows: usize) -> bool {
-        self.size.is_some_and(|(_, height)| rows < height)
+/// A display that will change, its lines cut so that each takes one row.
+fn live(id: &str, display: &Display, columns: usize) -> Live {
+    let text = plain(display);
+    let lines = text
+        .split('\n')
+        .map(|line| console::truncate_str(line, columns - 1, "…"));
+    Live {
+        id: id.to_owned(),
+        display: display.clone(),
+        shown: lines.collect::<Vec<_>>().join("\n"),
     }
 }
 
@@ -186,6 +265,21 @@ fn plain(display: &Display) -> String {
             display.data.keys().cloned().collect::<Vec<_>>().join(", ")
         ),
     }
+}
+
+/// Long sentences in lines of whole words; lines of code, which have a bar before them, stay as they are.
+fn folded(report: &str, columns: usize) -> String {
+    let lines = report.lines().map(|line| {
+        let code = console::strip_ansi_codes(line)
+            .trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit())
+            .starts_with('|');
+        if code || console::measure_text_width(line) <= columns {
+            line.to_owned()
+        } else {
+            layout::wrapped(line, columns).join("\n")
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Web addresses made into links by the escape sequence that terminals know (OSC 8); those that don't skip it.
@@ -217,6 +311,16 @@ mod tests {
         assert_eq!(linked("none"), "none");
     }
 
+    #[test]
+    fn sentences_are_folded_between_words_and_code_is_not() {
+        let code = format!("12 | {}", "x ".repeat(20));
+        let report = format!("one two three four\n{code}\n   | {}", "^ ".repeat(20));
+        assert_eq!(
+            folded(&report, 10),
+            report.replace("one two three four", "one two\nthree four")
+        );
+    }
+
     fn shown(text: &str, id: &str) -> Display {
         Display {
             display_id: Some(id.into()),
@@ -231,12 +335,10 @@ mod tests {
         }
     }
 
-    fn record(size: Option<(usize, usize)>, events: &[Event]) -> String {
+    fn record(size: fn() -> Option<(usize, usize)>, events: &[Event]) -> String {
         let mut screen = Screen {
             size,
-            live: None,
-            late: Vec::new(),
-            within_line: false,
+            ..Screen::new()
         };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         events
@@ -244,6 +346,18 @@ mod tests {
             .for_each(|event| screen.write_event(event, &mut stdout, &mut stderr));
         screen.write_end(&mut stdout);
         String::from_utf8(stdout).unwrap()
+    }
+
+    fn wide() -> Option<(usize, usize)> {
+        Some((80, 24))
+    }
+
+    fn narrow() -> Option<(usize, usize)> {
+        Some((20, 24))
+    }
+
+    fn pipe() -> Option<(usize, usize)> {
+        None
     }
 
     #[test]
@@ -254,22 +368,46 @@ mod tests {
             Event::Update(shown("99%", "p")),
         ];
         assert_eq!(
-            record(Some((80, 24)), &events),
-            "0%\n.\n\u{1b}[2A\u{1b}[J50%\n\u{1b}[1A\u{1b}[J99%\n"
+            record(wide, &events),
+            "0%\n.\n\u{1b}[2A\r\u{1b}[J50%\n\u{1b}[1A\r\u{1b}[J99%\n"
         );
     }
 
     #[test]
-    fn a_long_line_takes_several_rows() {
-        let long = "x".repeat(45);
+    fn two_displays_are_redrawn_beside_each_other() {
         let events = [
-            Event::Display(shown(&long, "p")),
-            Event::Update(shown("y", "p")),
+            Event::Display(shown("a0", "a")),
+            Event::Display(shown("b0", "b")),
+            Event::Update(shown("a1", "a")),
+            Event::Update(shown("b1", "b")),
         ];
         assert_eq!(
-            record(Some((20, 24)), &events),
-            format!("{long}\n\u{1b}[3A\u{1b}[Jy\n")
+            record(wide, &events),
+            "a0\nb0\n\u{1b}[2A\r\u{1b}[Ja1\nb0\n\u{1b}[1A\r\u{1b}[Jb1\n"
         );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_while_it_changes_and_whole_at_the_end() {
+        let (long, cut) = ("x".repeat(45), format!("{}…", "x".repeat(18)));
+        let events = [
+            Event::Display(shown("y", "p")),
+            Event::Update(shown(&long, "p")),
+        ];
+        assert_eq!(
+            record(narrow, &events),
+            format!("y\n\u{1b}[1A\r\u{1b}[J{cut}\n\u{1b}[1A\r\u{1b}[J{long}\n")
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_screen_is_shown_at_the_end() {
+        let tall = "x\n".repeat(30);
+        let events = [
+            Event::Display(shown(&tall, "p")),
+            Event::Update(shown("y", "p")),
+        ];
+        assert_eq!(record(wide, &events), format!("{tall}y\n"));
     }
 
     #[test]
@@ -279,7 +417,7 @@ mod tests {
             Event::Update(shown("50%", "p")),
             Event::Update(shown("99%", "p")),
         ];
-        assert_eq!(record(None, &events), "0%\n99%\n");
+        assert_eq!(record(pipe, &events), "0%\n99%\n");
     }
 
     #[test]
@@ -289,15 +427,15 @@ mod tests {
             out("note\n"),
             Event::Update(shown("99%", "p")),
         ];
-        assert_eq!(record(Some((80, 24)), &events), "0%\nnote\n99%\n");
+        assert_eq!(record(wide, &events), "0%\nnote\n99%\n");
     }
 
     #[test]
     fn a_value_begins_on_its_own_line() {
         assert_eq!(
-            record(None, &[out("ab"), Event::Result(Display::text("5"))]),
+            record(pipe, &[out("ab"), Event::Result(Display::text("5"))]),
             "ab\n5\n"
         );
-        assert_eq!(record(None, &[out("ab")]), "ab\n");
+        assert_eq!(record(pipe, &[out("ab")]), "ab\n");
     }
 }

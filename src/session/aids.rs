@@ -76,7 +76,13 @@ pub(crate) fn inspection(
     for end in targets(code, code.floor_char_boundary(cursor_byte)) {
         match hover(end) {
             Ok((plain, html)) if plain != "No documentation found" => {
-                return Ok(Some(Inspection { plain, html }));
+                // evcxr keeps the Markdown to itself; text is valid Markdown.
+                let markdown = format!("```text\n{plain}\n```");
+                return Ok(Some(Inspection {
+                    plain,
+                    markdown,
+                    html,
+                }));
             }
             Ok(_) => {}
             Err(error) => refused = Some(error),

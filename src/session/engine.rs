@@ -28,7 +28,7 @@ use super::prelude_source::PreludeSource;
 use super::report::{self, CellSource, Diagnostic};
 use super::streams::{Message, Streams};
 use super::toolchain::{self, Toolchain};
-use super::{Completeness, Completions, Inspection, SessionConfig, StartEvent, Variable};
+use super::{Completions, Inspection, SessionConfig, StartEvent, Variable};
 use super::{analysis, cell_log::CellLog, child, last_words, magic, stand_in, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
@@ -529,10 +529,11 @@ impl Session {
         })
     }
 
-    /// The same from other threads, also while a cell runs; `None` if the engine can't.
-    pub fn aids(&self) -> Option<Aids> {
-        match &self.engine {
-            Engine::Direct(direct) => Some(Aids::new(direct.questions_later())),
+    /// The same from other threads, also while a cell runs, with what the session knows now or at the beginning of a later
+    /// cell; `None` if the engine can't.
+    pub fn aids(&mut self) -> Option<Aids> {
+        match &mut self.engine {
+            Engine::Direct(direct) => Some(Aids::new(direct.questions().clone())),
             Engine::Evcxr(_) => None,
         }
     }
@@ -547,9 +548,9 @@ impl Session {
             .map_err(SessionError::Engine)
     }
 
-    /// Whether `code` can be run as it stands.
-    pub fn is_complete(&self, code: &str) -> Completeness {
-        syntax::completeness(&magic::code_of(code))
+    /// The commands that a cell can begin with, as they are written, and what each does.
+    pub fn commands(&mut self) -> Vec<(String, String)> {
+        magic::commands(self)
     }
 
     /// The variables that later cells can use, sorted by name.

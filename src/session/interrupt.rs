@@ -74,6 +74,11 @@ impl Interrupter {
         self.kill()
     }
 
+    /// Whether the running cell was asked to stop.
+    pub fn is_asked(&self) -> bool {
+        self.shared.state.load(Ordering::Acquire) >= ASKED
+    }
+
     /// Ends the process of the running cell.
     pub fn kill(&self) -> Interrupted {
         if self.shared.state.load(Ordering::Acquire) == IDLE {

@@ -166,6 +166,8 @@ pub struct Completion {
 pub struct Inspection {
     /// Declaration and documentation as text.
     pub plain: String,
+    /// The same as Markdown.
+    pub markdown: String,
     /// The same as HTML.
     pub html: String,
 }
@@ -181,7 +183,7 @@ pub struct Variable {
 
 /// Whether `code` can be run as it stands; needs no session.
 pub fn completeness(code: &str) -> Completeness {
-    syntax::completeness(code)
+    syntax::completeness(&magic::code_of(code))
 }
 
 /// The prelude as a shared library, for who runs cells in another way than a session does.

@@ -18,45 +18,39 @@ pub(crate) enum Order {
 pub(crate) const COMMANDS: [(&str, &str); 17] = [
     (
         ":clear",
-        "Forget all variables and items, and start a new process",
+        "forget all variables and items, and start a new process",
     ),
-    (":dep", "Add dependency. e.g. :dep regex = \"1.0\""),
+    (":dep", "add a crate, as in `:dep regex = \"1.0\"`"),
     (
         ":doc",
-        "Show the documentation of a variable, keyword, type or module",
+        "the documentation of a variable, keyword, type or module",
     ),
     (
         ":env",
-        "Set an environment variable for the process that runs cells (key=value); it is started anew",
+        "set an environment variable (KEY=VALUE) for the process that runs cells, which is started anew",
     ),
-    (":explain", "Print explanation of last error"),
-    (":help", "Print command help"),
-    (
-        ":last_compile_dir",
-        "Print the directory in which we last compiled",
-    ),
-    (
-        ":last_error_json",
-        "Print the last compilation error as JSON (for debugging)",
-    ),
+    (":explain", "rustc's explanation of the last error"),
+    (":help", "this table"),
+    (":last_compile_dir", "the folder of the last compilation"),
+    (":last_error_json", "the last compilation's errors as JSON"),
     (
         ":load_config",
-        "Run evcxr's startup configuration (init.evcxr, prelude.rs)",
+        "run evcxr's startup configuration (init.evcxr, prelude.rs)",
     ),
-    (":opt", "Set optimization level (0/1/2)"),
-    (":quit", "Quit evaluation and exit"),
+    (":opt", "set how much cells are optimised: 0, 1, 2 or 3"),
+    (":quit", "leave"),
     (
         ":restart",
-        "Restart the process that runs cells; items are kept",
+        "start the process that runs cells anew; variables go, items are kept",
     ),
-    (":show_deps", "Show the current dependencies"),
-    (":t", "Short version of :type"),
+    (":show_deps", "the crates that were added"),
+    (":t", "the same as :type"),
     (
         ":timing",
-        "Toggle printing of how long each phase of a cell takes",
+        "show how long each phase of a cell takes, or no longer",
     ),
-    (":type", "Show variable type"),
-    (":vars", "List bound variables and their types"),
+    (":type", "the type of a variable"),
+    (":vars", "the variables and their types"),
 ];
 
 /// The orders at the top of a cell, and the Rust code after them.

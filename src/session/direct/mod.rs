@@ -543,11 +543,6 @@ impl Direct {
         self.analyst.know(self.known());
         self.analyst.questions()
     }
-
-    /// The same for other threads, also while a cell runs.
-    pub(crate) fn questions_later(&self) -> Questions {
-        self.analyst.questions().clone()
-    }
 }
 
 impl Drop for Direct {

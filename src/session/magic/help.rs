@@ -1,6 +1,7 @@
 //! `:help`: our commands, then those of the engine.
 
 use super::{Call, MAGICS, two_columns};
+use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::outcome::CellOutcome;
 
@@ -17,6 +18,12 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {
+    let table = two_columns(&rows(call.session));
+    call.done(Some(table))
+}
+
+/// The commands as they are written, and what each does.
+pub(crate) fn rows(session: &mut Session) -> Vec<(String, String)> {
     let mut rows: Vec<(String, String)> = MAGICS
         .iter()
         .map(|magic| {
@@ -26,7 +33,7 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
         .collect();
     let mut engine = String::new();
     // If it refuses, its commands are missing from the table and nothing else.
-    let _ = call.session.evaluate_aside(":help", &mut |event| {
+    let _ = session.evaluate_aside(":help", &mut |event| {
         if let Event::Result(display) = event {
             engine = display.plain().unwrap_or_default().to_owned();
         }
@@ -46,6 +53,5 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
         "what is known of a name, with its documentation".to_owned(),
     ));
     rows.push(("!COMMAND".to_owned(), "run a shell command".to_owned()));
-    let table = two_columns(&rows);
-    call.done(Some(table))
+    rows
 }

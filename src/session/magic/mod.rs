@@ -17,6 +17,8 @@ mod replay;
 mod time;
 mod vars;
 
+pub(crate) use help::rows as commands;
+
 use std::time::Instant;
 
 use serde_json::Value;
