@@ -1,3 +1,5 @@
+//! Controls without a browser: values, ranges, and what handlers are told.
+
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
