@@ -2,7 +2,7 @@
 
 mod kernel_client;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kernel_client::{Kernel, Output, Ran};
 use serde_json::{Value, json};
 
@@ -49,6 +49,17 @@ fn shown(ran: &Ran) -> Result<String> {
     Ok(view.context("no control was shown")?.to_owned())
 }
 
+/// The comm that a cell opened for the first model of this name.
+fn opened(ran: &Ran, model: &str) -> Result<String> {
+    let found = ran.outputs.iter().find(|(kind, content)| {
+        kind == "comm_open" && content["data"]["state"]["_model_name"] == model
+    });
+    let id = found.and_then(|(_, content)| content["comm_id"].as_str());
+    Ok(id
+        .with_context(|| format!("no {model} was opened"))?
+        .to_owned())
+}
+
 fn plain(output: &Output) -> &str {
     output.1["data"]["text/plain"].as_str().unwrap_or_default()
 }
@@ -77,18 +88,14 @@ interact(&slider, |t| {
 async fn a_moved_slider_makes_its_view_anew_in_its_place() -> Result<()> {
     let mut kernel = started().await?;
     let ran = kernel.run(INTERACT).await?.ok()?;
-    // Layout, style and slider are told of before the slider is shown, and its view comes last.
-    assert_eq!(
-        ran.kinds(),
-        [
-            "comm_open",
-            "comm_open",
-            "comm_open",
-            "display_data",
-            "display_data"
-        ]
-    );
-    let comm = shown(&ran)?;
+    // All widgets are told of before the column of them is shown, and the view comes last.
+    let [before @ .., "display_data", "display_data"] = &ran.kinds()[..] else {
+        bail!("{:?}", ran.kinds());
+    };
+    assert!(before.iter().all(|kind| *kind == "comm_open"));
+    assert_eq!(shown(&ran)?, opened(&ran, "VBoxModel")?);
+    let [control, view] = [before.len(), before.len() + 1].map(|at| &ran.outputs[at].1);
+    let comm = opened(&ran, "FloatSliderModel")?;
     let opened = &ran.outputs[2].1;
     assert_eq!(
         (&opened["comm_id"], &opened["target_name"]),
@@ -109,11 +116,13 @@ async fn a_moved_slider_makes_its_view_anew_in_its_place() -> Result<()> {
     );
     // Who can't show a control sees what it is.
     assert!(
-        ran.outputs[3].1["data"]["text/html"]
+        control["data"]["text/html"]
             .as_str()
             .is_some_and(|html| html.contains("temperature"))
     );
-    let place = ran.outputs[4].1["transient"]["display_id"].clone();
+    let place = view["transient"]["display_id"].clone();
+    let caption = view["data"]["text/html"].as_str().unwrap_or_default();
+    ensure!(caption.contains("temperature = 0.5"), "{caption}");
     assert!(place.is_string());
 
     let outputs = say(&mut kernel, &comm, moved_to(json!(1))).await?;
@@ -154,7 +163,7 @@ async fn a_moved_slider_makes_its_view_anew_in_its_place() -> Result<()> {
 #[tokio::test]
 async fn what_is_moved_while_a_cell_runs_waits_and_only_the_last_counts() -> Result<()> {
     let mut kernel = started().await?;
-    let comm = shown(&kernel.run(INTERACT).await?.ok()?)?;
+    let comm = opened(&kernel.run(INTERACT).await?.ok()?, "FloatSliderModel")?;
     let cell = kernel
         .send("execute_request", json!({ "code": "println!(\"begun\"); std::thread::sleep(std::time::Duration::from_millis(400)); slider.value()" }))
         .await?;
@@ -250,8 +259,13 @@ async fn a_list_and_a_button_run_their_code_and_a_page_can_be_loaded_again() -> 
 async fn comms_end_with_their_process_and_unknown_ones_change_nothing() -> Result<()> {
     let mut kernel = started().await?;
     let ran = kernel.run(INTERACT).await?.ok()?;
-    let comm = shown(&ran)?;
-    assert_eq!(open_comms(&mut kernel).await?.len(), 3);
+    let comm = opened(&ran, "FloatSliderModel")?;
+    let open = ran
+        .kinds()
+        .iter()
+        .filter(|kind| **kind == "comm_open")
+        .count();
+    assert_eq!(open_comms(&mut kernel).await?.len(), open);
 
     for (kind, content) in [
         (
@@ -300,7 +314,7 @@ async fn comms_end_with_their_process_and_unknown_ones_change_nothing() -> Resul
         .send("comm_close", json!({ "comm_id": style, "data": {} }))
         .await?;
     caused(&mut kernel, &id).await?;
-    assert_eq!(open_comms(&mut kernel).await?.len(), 2);
+    assert_eq!(open_comms(&mut kernel).await?.len(), open - 1);
 
     let ran = kernel.run("std::process::abort()").await?;
     let closed: Vec<&Output> = ran
@@ -308,10 +322,37 @@ async fn comms_end_with_their_process_and_unknown_ones_change_nothing() -> Resul
         .iter()
         .filter(|output| output.0 == "comm_close")
         .collect();
-    ensure!(closed.len() == 2, "{:?}", ran.kinds());
+    ensure!(closed.len() == open - 1, "{:?}", ran.kinds());
     assert_eq!(open_comms(&mut kernel).await?.len(), 0);
     // A page that has not heard of it yet.
     assert_eq!(say(&mut kernel, &comm, moved_to(json!(1))).await?, []);
     kernel.run("1 + 1").await?.ok()?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_page_was_loaded_again_the_view_stands_in_a_widget_too() -> Result<()> {
+    let mut kernel = started().await?;
+    let ran = kernel.run(INTERACT).await?.ok()?;
+    let (slider, html) = (
+        opened(&ran, "FloatSliderModel")?,
+        opened(&ran, "HTMLModel")?,
+    );
+    let to_html = |outputs: &[Output]| {
+        let said = outputs.iter().find(|output| output.1["comm_id"] == html);
+        said.map(|output| output.1["data"]["state"]["value"].to_string())
+    };
+    let outputs = say(&mut kernel, &slider, moved_to(json!(1))).await?;
+    assert_eq!(to_html(&outputs), None, "the page has the view itself");
+    let page = json!({ "comm_id": "page", "target_name": "jupyter.widget.control", "data": {} });
+    let id = kernel.send("comm_open", page).await?;
+    caused(&mut kernel, &id).await?;
+    say(&mut kernel, "page", json!({ "method": "request_states" })).await?;
+    let outputs = say(&mut kernel, &slider, moved_to(json!(0.25))).await?;
+    let told = to_html(&outputs).context("the new page is not told of the view")?;
+    ensure!(
+        told.contains("at 0.25") && told.contains("temperature = 0.25"),
+        "{told}"
+    );
     Ok(())
 }

@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::html::escape;
+
 /// A value as MIME type → content. `text/plain` is always present.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MimeBundle {
@@ -66,6 +68,27 @@ impl MimeBundle {
         self.data.get(mime).and_then(Value::as_str)
     }
 
+    /// Both bundles as one, `below` below this one, as text and HTML.
+    pub(crate) fn above(&self, below: &MimeBundle) -> MimeBundle {
+        let plain = format!("{}\n{}", self.plain(), below.plain());
+        MimeBundle::text(plain).with_html(format!("{}{}", self.as_html(), below.as_html()))
+    }
+
+    /// The richest format that can stand in HTML, as HTML.
+    pub(crate) fn as_html(&self) -> String {
+        let inner = if let Some(html) = self.html() {
+            html.to_owned()
+        } else if let Some(png) = self.get("image/png") {
+            format!("<img src=\"data:image/png;base64,{}\">", escape(png))
+        } else if let Some(svg) = self.get("image/svg+xml") {
+            let picture = data_uri("image/svg+xml", svg.as_bytes());
+            format!("<img src=\"{picture}\">")
+        } else {
+            format!("<pre>{}</pre>", escape(self.plain()))
+        };
+        format!("<div>{inner}</div>")
+    }
+
     /// All formats.
     pub fn data(&self) -> &Map<String, Value> {
         &self.data
@@ -80,4 +103,19 @@ impl MimeBundle {
 /// A `data:` URI, the only way for a picture to be inside HTML that links to nothing.
 pub fn data_uri(mime: &str, bytes: &[u8]) -> String {
     format!("data:{mime};base64,{}", STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_display_keeps_the_first() {
+        let both = MimeBundle::text("1 < 2").above(&MimeBundle::text("b").with_html("<b>b</b>"));
+        assert_eq!(both.plain(), "1 < 2\nb");
+        assert_eq!(
+            both.html(),
+            Some("<div><pre>1 &lt; 2</pre></div><div><b>b</b></div>")
+        );
+    }
 }

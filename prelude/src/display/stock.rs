@@ -7,7 +7,6 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::MimeBundle;
-use super::html::escape;
 
 struct Shown {
     cell: u64,
@@ -21,36 +20,11 @@ pub(super) fn show(bundle: &MimeBundle) {
     let cell = libraries_loaded();
     let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let all = match shown.take() {
-        Some(earlier) if earlier.cell == cell => stacked(&earlier.bundle, bundle),
+        Some(earlier) if earlier.cell == cell => earlier.bundle.above(bundle),
         _ => bundle.clone(),
     };
     super::print_line(&content_lines(&all));
     *shown = Some(Shown { cell, bundle: all });
-}
-
-/// Both bundles as one, the second below the first.
-fn stacked(first: &MimeBundle, second: &MimeBundle) -> MimeBundle {
-    MimeBundle::text(format!("{}\n{}", first.plain(), second.plain())).with_html(format!(
-        "{}{}",
-        as_html(first),
-        as_html(second)
-    ))
-}
-
-fn as_html(bundle: &MimeBundle) -> String {
-    let inner = if let Some(html) = bundle.html() {
-        html.to_owned()
-    } else if let Some(png) = bundle.get("image/png") {
-        format!("<img src=\"data:image/png;base64,{}\">", escape(png))
-    } else if let Some(svg) = bundle.get("image/svg+xml") {
-        format!(
-            "<img src=\"{}\">",
-            super::bundle::data_uri("image/svg+xml", svg.as_bytes())
-        )
-    } else {
-        format!("<pre>{}</pre>", escape(bundle.plain()))
-    };
-    format!("<div>{inner}</div>")
 }
 
 /// Every format of the bundle between evcxr's marks.
@@ -89,19 +63,6 @@ fn libraries_loaded() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_display_keeps_the_first() {
-        let both = stacked(
-            &MimeBundle::text("1 < 2"),
-            &MimeBundle::text("b").with_html("<b>b</b>"),
-        );
-        assert_eq!(both.plain(), "1 < 2\nb");
-        assert_eq!(
-            both.html(),
-            Some("<div><pre>1 &lt; 2</pre></div><div><b>b</b></div>")
-        );
-    }
 
     #[test]
     fn content_cannot_end_itself() {

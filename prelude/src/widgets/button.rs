@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::interact::Control;
+use super::interact::{Control, Shown};
 use super::model::{Handler, Kind, Model};
 use crate::display::html::{self, SURFACE};
 use crate::display::{MimeBundle, Render};
@@ -81,8 +81,17 @@ impl Control for Button {
     fn current(&self) -> usize {
         self.clicks()
     }
-    fn show(&self) {
-        crate::display::display(self);
+    fn said(&self) -> String {
+        match self.clicks() {
+            0 => String::new(),
+            clicks => format!("{} × {clicks}", self.model.description()),
+        }
+    }
+    fn shown(&self) -> Vec<Shown> {
+        vec![Shown {
+            model: self.model.clone(),
+            bundle: self.render(),
+        }]
     }
     fn follow(&self, handler: &Handler) {
         self.model.on_change(handler.clone());

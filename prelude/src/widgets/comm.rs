@@ -7,6 +7,7 @@
 //! Source: ipywidgets' `messages.md`, protocol version 2.1.0.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -28,6 +29,14 @@ struct Open {
     models: BTreeMap<String, Arc<Model>>,
     /// Comms of the target [`CONTROL`].
     controls: BTreeSet<String>,
+}
+
+/// How often a page asked for all states: it was loaded after they were sent.
+static LOADS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many pages were loaded so far.
+pub(super) fn page_loads() -> usize {
+    LOADS.load(Ordering::Relaxed)
 }
 
 static OPEN: Mutex<Open> = Mutex::new(Open {
@@ -129,6 +138,7 @@ fn said(id: &str, data: &Value) -> Result<()> {
         },
         (Some(_), _) => Ok(()),
         (None, Some("request_states")) if control => {
+            LOADS.fetch_add(1, Ordering::Relaxed);
             let models: Vec<Arc<Model>> = lock().models.values().cloned().collect();
             let states: Map<String, Value> = models
                 .iter()

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
+
 use super::comm;
-use super::model::{Handler, told};
+use super::model::{Handler, Model, told};
 use crate::display::html::{self, RED, SANS};
-use crate::display::{MimeBundle, Render, display, display_live};
+use crate::display::{DisplayHandle, MimeBundle, Render, display, show};
 use crate::error::{Error, Result};
 
 /// What can be moved: a control, or several in a tuple.
@@ -14,10 +16,27 @@ pub trait Control {
     type Value;
     /// Where it stands.
     fn current(&self) -> Self::Value;
-    /// Shows it below what the cell has shown.
-    fn show(&self);
+    /// What it is called and where it stands, in words.
+    fn said(&self) -> String;
+    /// The controls, from top to bottom.
+    #[doc(hidden)]
+    fn shown(&self) -> Vec<Shown>;
     /// Has `handler` run after each change.
     fn follow(&self, handler: &Handler);
+}
+
+/// A control as it stands in the page.
+#[doc(hidden)]
+pub struct Shown {
+    pub(super) model: Arc<Model>,
+    pub(super) bundle: MimeBundle,
+}
+
+/// The words of several controls in one line.
+fn joined(words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words = words.into_iter().filter(|words| !words.is_empty());
+    words.collect::<Vec<_>>().join(", ")
 }
 
 impl<A: Control, B: Control> Control for (A, B) {
@@ -25,9 +44,14 @@ impl<A: Control, B: Control> Control for (A, B) {
     fn current(&self) -> Self::Value {
         (self.0.current(), self.1.current())
     }
-    fn show(&self) {
-        self.0.show();
-        self.1.show();
+    fn said(&self) -> String {
+        joined(&[self.0.said(), self.1.said()])
+    }
+    fn shown(&self) -> Vec<Shown> {
+        [self.0.shown(), self.1.shown()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
     fn follow(&self, handler: &Handler) {
         self.0.follow(handler);
@@ -40,10 +64,12 @@ impl<A: Control, B: Control, C: Control> Control for (A, B, C) {
     fn current(&self) -> Self::Value {
         (self.0.current(), self.1.current(), self.2.current())
     }
-    fn show(&self) {
-        self.0.show();
-        self.1.show();
-        self.2.show();
+    fn said(&self) -> String {
+        joined(&[self.0.said(), self.1.said(), self.2.said()])
+    }
+    fn shown(&self) -> Vec<Shown> {
+        let all = [self.0.shown(), self.1.shown(), self.2.shown()];
+        all.into_iter().flatten().collect()
     }
     fn follow(&self, handler: &Handler) {
         self.0.follow(handler);
@@ -75,19 +101,24 @@ where
     C: Control + Clone + Send + 'static,
     V: Render,
 {
-    controls.show();
-    let first = view(controls.current())?;
+    let shown = controls.shown();
     if !comm::live() {
-        display(&first);
+        shown.into_iter().for_each(|control| show(control.bundle));
+        display(&view(controls.current())?);
         return Ok(());
     }
-    let place = display_live(&first);
+    let again = show_controls(shown);
+    let first = view(controls.current())?;
+    let place = Place::new(again, captioned(&controls.said(), &first.render()));
     let moved = controls.clone();
     controls.follow(
         &(Arc::new(Mutex::new(move || {
-            let made = told(|| view(moved.current()), |why| place.update(&failure(why)));
+            let made = told(
+                || view(moved.current()),
+                |why| place.replace(captioned(&moved.said(), &failure(why))),
+            );
             match made {
-                Ok(made) => place.update(&made),
+                Ok(made) => place.replace(captioned(&moved.said(), &made.render())),
                 // It is shown; only an interrupt is more than the view's own matter.
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(_) => {}
@@ -96,6 +127,60 @@ where
         })) as Handler),
     );
     Ok(())
+}
+
+/// Puts the controls into the page as one widget, with room for the view of a page that was loaded again.
+fn show_controls(shown: Vec<Shown>) -> Arc<Model> {
+    let again = Model::passive("HTML", json!({ "value": "" }), json!({ "display": "none" }));
+    again.open();
+    let models = shown.iter().map(|control| &control.model).chain([&again]);
+    let children: Vec<Value> = models.map(|model| model.reference()).collect();
+    let column = Model::passive("VBox", json!({ "children": children }), json!({}));
+    let bundles = shown.into_iter().map(|control| control.bundle);
+    let still = bundles.reduce(|above, below| above.above(&below));
+    show(column.widget(still.unwrap_or_default()));
+    again
+}
+
+/// Where a view is: a display of its own, which a notebook that is saved keeps like any other.
+///
+/// A page that was loaded again can't change what is on it from before. From then on the view stands in a widget too.
+struct Place {
+    display: DisplayHandle,
+    again: Arc<Model>,
+    loads: usize,
+}
+
+impl Place {
+    fn new(again: Arc<Model>, first: MimeBundle) -> Place {
+        Place {
+            display: DisplayHandle::show(first),
+            again,
+            loads: comm::page_loads(),
+        }
+    }
+
+    fn replace(&self, bundle: MimeBundle) {
+        if comm::page_loads() != self.loads {
+            let note = "<div style=\"opacity:0.65;font-size:12px\">below is the view from before the page was loaded again</div>";
+            self.again
+                .set("value", format!("{}{note}", bundle.as_html()).into());
+            self.again.place("display", Value::Null);
+        }
+        self.display.replace(bundle);
+    }
+}
+
+/// The view with the values that it belongs to: in a saved notebook the controls are as they were at first.
+fn captioned(said: &str, view: &MimeBundle) -> MimeBundle {
+    if said.is_empty() {
+        return view.clone();
+    }
+    MimeBundle::text(view.plain()).with_html(format!(
+        "<div style=\"font-family:{SANS};font-size:12px;opacity:0.65\">{}</div>{}",
+        html::escape(said),
+        view.as_html()
+    ))
 }
 
 fn failure(why: &str) -> MimeBundle {

@@ -34,6 +34,8 @@ pub struct Model {
     id: String,
     kind: Option<&'static Kind>,
     state: Mutex<Map<String, Value>>,
+    /// What its layout says from the beginning.
+    layout: Value,
     clicks: AtomicUsize,
     handlers: Mutex<Vec<Handler>>,
     /// Its layout and style, once the browser knows of them.
@@ -55,7 +57,12 @@ impl Model {
         if let Value::Object(own) = state {
             all.extend(own);
         }
-        Arc::new(Model::made(Some(kind), all))
+        let mut model = Model::made(Some(kind), all);
+        if kind.style == "SliderStyle" {
+            // The label and the number take their part of it.
+            model.layout = json!({ "width": "28em" });
+        }
+        Arc::new(model)
     }
 
     fn made(kind: Option<&'static Kind>, state: Map<String, Value>) -> Model {
@@ -63,9 +70,40 @@ impl Model {
             id: new_id(),
             kind,
             state: Mutex::new(state),
+            layout: json!({}),
             clicks: AtomicUsize::new(0),
             handlers: Mutex::default(),
             parts: Mutex::default(),
+        }
+    }
+
+    /// A widget that only shows something, such as `HTML`; its view has the same name.
+    pub(super) fn passive(name: &str, state: Value, layout: Value) -> Arc<Model> {
+        let module = "@jupyter-widgets/controls";
+        let mut all = names(
+            module,
+            &format!("{name}Model"),
+            module,
+            Some(&format!("{name}View")),
+        );
+        if let Value::Object(own) = state {
+            all.extend(own);
+        }
+        let mut model = Model::made(None, all);
+        model.layout = layout;
+        Arc::new(model)
+    }
+
+    /// How the state of another model names this one.
+    pub(super) fn reference(&self) -> Value {
+        format!("IPY_MODEL_{}", self.id).into()
+    }
+
+    /// Changes how the widget is placed.
+    pub(super) fn place(&self, key: &str, value: Value) {
+        if let Some([layout, _]) = self.opened() {
+            layout.lock().insert(key.to_owned(), value.clone());
+            comm::update(&layout.id, Map::from_iter([(key.to_owned(), value)]));
         }
     }
 
@@ -197,14 +235,19 @@ impl Model {
         if !comm::live() {
             return shown;
         }
+        self.widget(shown)
+    }
+
+    /// Opens the widget and has it shown where a page can; elsewhere `still` is.
+    pub(super) fn widget(self: &Arc<Self>, still: MimeBundle) -> MimeBundle {
         self.open();
-        shown.with(
+        still.with(
             "application/vnd.jupyter.widget-view+json",
             json!({ "version_major": 2, "version_minor": 0, "model_id": self.id }),
         )
     }
 
-    fn open(self: &Arc<Self>) {
+    pub(super) fn open(self: &Arc<Self>) {
         let style = self.kind.map_or("DescriptionStyle", |kind| kind.style);
         let parts = {
             let mut slot = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,13 +255,18 @@ impl Model {
                 return;
             }
             let base = "@jupyter-widgets/base";
-            let layout = names(base, "LayoutModel", base, Some("LayoutView"));
-            let style = names(
+            let mut layout = names(base, "LayoutModel", base, Some("LayoutView"));
+            if let Value::Object(own) = &self.layout {
+                layout.extend(own.clone());
+            }
+            let mut style = names(
                 "@jupyter-widgets/controls",
                 &format!("{style}Model"),
                 base,
                 Some("StyleView"),
             );
+            // Else labels of more than a word are cut off.
+            style.insert("description_width".to_owned(), "initial".into());
             let parts = [layout, style].map(|state| Arc::new(Model::made(None, state)));
             *slot = Some(parts.clone());
             parts
@@ -286,7 +334,11 @@ pub(super) fn told<T>(code: impl FnOnce() -> Result<T>, shown: impl FnOnce(&str)
             Err(error)
         }
         Err(payload) => {
-            shown("the code of this view panicked");
+            let text = payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| payload.downcast_ref::<String>().cloned());
+            shown(&format!("it panicked: {}", text.unwrap_or_default()));
             resume_unwind(payload)
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::interact::Control;
+use super::interact::{Control, Shown};
 use super::model::{Handler, Kind, Model};
 use crate::display::html::{self, GREEN, SURFACE};
 use crate::display::{MimeBundle, Render};
@@ -125,8 +125,14 @@ impl Control for Select {
     fn current(&self) -> String {
         self.value()
     }
-    fn show(&self) {
-        crate::display::display(self);
+    fn said(&self) -> String {
+        format!("{} = {}", self.model.description(), self.value())
+    }
+    fn shown(&self) -> Vec<Shown> {
+        vec![Shown {
+            model: self.model.clone(),
+            bundle: self.render(),
+        }]
     }
     fn follow(&self, handler: &Handler) {
         self.model.on_change(handler.clone());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 
-use super::interact::Control;
+use super::interact::{Control, Shown};
 use super::model::{Handler, Kind, Model};
 use crate::display::html::{self, GREEN};
 use crate::display::{MimeBundle, Render};
@@ -218,8 +218,14 @@ impl<T: SliderValue> Control for Slider<T> {
     fn current(&self) -> T {
         self.value()
     }
-    fn show(&self) {
-        crate::display::display(self);
+    fn said(&self) -> String {
+        format!("{} = {}", self.model.description(), self.value())
+    }
+    fn shown(&self) -> Vec<Shown> {
+        vec![Shown {
+            model: self.model.clone(),
+            bundle: self.render(),
+        }]
     }
     fn follow(&self, handler: &Handler) {
         self.model.on_change(handler.clone());
