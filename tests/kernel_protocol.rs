@@ -287,12 +287,15 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
             .any(|m| m.as_str().is_some_and(|text| text.starts_with("len"))),
         "{matches:?}"
     );
-    assert_eq!(
-        reply["metadata"]["_jupyter_types_experimental"]
-            .as_array()
-            .map(Vec::len),
-        Some(matches.len())
-    );
+    let types = reply["metadata"]["_jupyter_types_experimental"]
+        .as_array()
+        .context("no types")?;
+    assert_eq!(types.len(), matches.len());
+    let len = types.iter().find(|item| item["text"] == "len");
+    let len = len.with_context(|| format!("no len in {types:?}"))?;
+    assert_eq!(len["type"], "function");
+    assert_eq!(len["signature"], "(&self) -> usize");
+    assert_eq!(len["start"], end - 2);
 
     let code = "let s = \"é\"; String::from_utf8(vec![])";
     let at = code.chars().position(|c| c == 'f').context("no f")?;
@@ -311,6 +314,10 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
         ("vec![1].push(|", "fn push"),
         ("vec![1].insert(0, |2)", "fn insert"),
         ("String::from_utf8(|)", "fn from_utf8"),
+        (
+            "let é = \"😀é\"; let v = vec![\"😀\"]; v.insert(0, |\"é\")",
+            "fn insert",
+        ),
         ("Tensor::zeros((2, 3), |", "fn zeros"),
     ] {
         let at = marked.find('|').context("no cursor")?;
@@ -321,6 +328,12 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
             reply["data"]["text/html"]
                 .as_str()
                 .is_some_and(|html| html.contains("<code")),
+            "{marked}: {reply:#}"
+        );
+        assert!(
+            reply["data"]["text/markdown"]
+                .as_str()
+                .is_some_and(|text| text.contains("```rust\n") && text.contains(mark)),
             "{marked}: {reply:#}"
         );
     }

@@ -41,7 +41,7 @@ pub fn complete(
     let types: Vec<Value> = found
         .items
         .iter()
-        .map(|item| json!({ "text": item.text, "type": item.kind, "signature": item.label, "start": start, "end": end }))
+        .map(|item| json!({ "text": item.text, "type": item.kind, "signature": item.signature(), "start": start, "end": end }))
         .collect();
     json!({
         "status": "ok", "matches": matches, "cursor_start": start, "cursor_end": end,
@@ -66,7 +66,7 @@ pub fn inspect(
 
 /// A MIME bundle of what is known of a name.
 pub fn documentation(found: Inspection) -> Value {
-    json!({ "text/plain": found.plain, "text/html": found.html })
+    json!({ "text/plain": found.plain, "text/markdown": found.markdown, "text/html": found.html })
 }
 
 fn cursor_byte(request: &Request, code: &str) -> usize {

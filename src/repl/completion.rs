@@ -215,6 +215,7 @@ mod tests {
             text: (*name).to_owned(),
             label: (*name).to_owned(),
             kind: "function",
+            ..Completion::default()
         };
         Completions {
             start,

@@ -125,6 +125,7 @@ mod tests {
             text: text.into(),
             label: label.into(),
             kind,
+            ..Completion::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Completion and inspection: from the analyst's words to what front ends show, also from other threads while a cell runs.
 //!
 //! ```text
-//! code, cursor ─▶ targets ─▶ analyst ─▶ Completions, Inspection
+//! code, cursor ─▶ analyst, or evcxr by targets ─▶ Completions, Inspection
 //! ```
 
 use super::direct::Questions;
@@ -39,7 +39,9 @@ impl Aids {
         code: &str,
         cursor_byte: usize,
     ) -> Result<Option<Inspection>, SessionError> {
-        inspection(code, cursor_byte, |end| self.questions.hover(code, end))
+        inspection(code, cursor_byte, |code, cursor| {
+            self.questions.inspect(code, cursor)
+        })
     }
 }
 
@@ -47,33 +49,47 @@ impl Aids {
 pub(crate) fn completions(
     code: &str,
     cursor_byte: usize,
-    propose: impl FnOnce(&str, usize) -> Result<evcxr::Completions, String>,
+    propose: impl FnOnce(&str, usize) -> Result<Completions, String>,
 ) -> Result<Completions, SessionError> {
     let cursor = code.floor_char_boundary(cursor_byte);
-    let found = propose(&magic::code_of(code), cursor).map_err(SessionError::Engine)?;
+    let mut found = propose(&magic::code_of(code), cursor).map_err(SessionError::Engine)?;
+    magic::complete(code, cursor, &mut found);
+    Ok(found)
+}
+
+/// Asks `explain` about what is at a byte.
+pub(crate) fn inspection(
+    code: &str,
+    cursor_byte: usize,
+    explain: impl FnOnce(&str, usize) -> Result<Option<Inspection>, String>,
+) -> Result<Option<Inspection>, SessionError> {
+    let cursor = code.floor_char_boundary(cursor_byte);
+    explain(&magic::code_of(code), cursor).map_err(SessionError::Engine)
+}
+
+/// evcxr's proposals, which say nothing of types.
+pub(crate) fn of_evcxr(found: evcxr::Completions) -> Completions {
     let items = found.completions.into_iter().map(|item| Completion {
         text: item.code,
         label: item.label,
         kind: item.kind,
+        ..Completion::default()
     });
-    let mut completions = Completions {
+    Completions {
         start: found.start_offset,
         end: found.end_offset,
         items: items.collect(),
-    };
-    magic::complete(code, cursor, &mut completions);
-    Ok(completions)
+    }
 }
 
-/// Asks `hover` for text and HTML about what ends at a byte, until it knows something.
-pub(crate) fn inspection(
+/// Asks evcxr, by `hover`, for text and HTML about what ends at a byte, until it knows something.
+pub(crate) fn inspect_by_hover(
     code: &str,
-    cursor_byte: usize,
+    cursor: usize,
     mut hover: impl FnMut(usize) -> Result<(String, String), String>,
-) -> Result<Option<Inspection>, SessionError> {
-    let code = &*magic::code_of(code);
+) -> Result<Option<Inspection>, String> {
     let mut refused = None;
-    for end in targets(code, code.floor_char_boundary(cursor_byte)) {
+    for end in targets(code, cursor) {
         match hover(end) {
             Ok((plain, html)) if plain != "No documentation found" => {
                 // evcxr keeps the Markdown to itself; text is valid Markdown.
@@ -88,8 +104,5 @@ pub(crate) fn inspection(
             Err(error) => refused = Some(error),
         }
     }
-    match refused {
-        Some(error) => Err(SessionError::Engine(error)),
-        None => Ok(None),
-    }
+    refused.map_or(Ok(None), Err)
 }

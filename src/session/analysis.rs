@@ -55,6 +55,11 @@ pub(crate) fn write(
         let file = package.join("Cargo.toml");
         fs::write(&file, manifest).map_err(SessionError::cache("write", &file))?;
     }
+    link_library(dir, toolchain)
+}
+
+/// Makes the folder with the standard library's main crates.
+pub(crate) fn link_library(dir: &Path, toolchain: &Toolchain) -> Result<(), SessionError> {
     let library = library(dir);
     fs::create_dir_all(&library).map_err(SessionError::cache("create", &library))?;
     for name in STANDARD {

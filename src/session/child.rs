@@ -22,8 +22,6 @@ use super::streams;
 
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
-/// First argument of the binary in the role of a process that runs nothing, see [`idle`].
-pub const IDLE_ROLE: &str = "__idle";
 
 /// The session's folder.
 pub(crate) const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
@@ -82,18 +80,6 @@ pub fn main() -> i32 {
             UNUSABLE
         }
     }
-}
-
-/// Answers every command with its end and runs nothing: for an evcxr that is only asked for completions.
-pub fn idle() -> i32 {
-    for line in std::io::stdin().lines().map_while(Result::ok) {
-        drop(line);
-        let reply = format!("{COMPLETE_LINE}\n");
-        if std::io::stdout().write_all(reply.as_bytes()).is_err() {
-            break;
-        }
-    }
-    0
 }
 
 struct Child {

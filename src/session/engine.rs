@@ -14,7 +14,7 @@ use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
 use serde_json::Value;
 
 use super::aids::{self, Aids};
-use super::direct::{Analysis, Direct, Done, Setting, Trouble};
+use super::direct::{Direct, Done, Setting, Trouble};
 use super::error::SessionError;
 use super::event::{Comm, Display, Event, StreamName};
 use super::frames::Incoming;
@@ -41,8 +41,6 @@ const FOLDER_PREFIX: &str = "glassbox-session-";
 const OWNER_FILE: &str = "owner";
 /// Names the engine: `evcxr`, or the default, `direct`.
 const ENGINE_VARIABLE: &str = "GLASSBOX_ENGINE";
-/// In a session's folder: where evcxr works when it only completes.
-const ANALYST: &str = "analyst";
 /// A piece of text is not made longer than about this by joining.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -125,7 +123,6 @@ impl Session {
             cargo: toolchain.cargo.clone(),
             prelude: prelude.library.clone(),
             dependencies: prelude.dependencies.clone(),
-            idle: false,
         };
         // The stand-in reads it, and so can who wants to compile as the session does.
         settings
@@ -139,23 +136,12 @@ impl Session {
             if config.comms {
                 command.env(child::COMMS_VARIABLE, "1");
             }
-            let analysis = Analysis {
-                program,
-                folder: folder.path().join(ANALYST),
-                shown: prelude.analysis.clone(),
-                toolchain: toolchain.clone(),
-                settings: stand_in::Settings {
-                    idle: true,
-                    ..settings.clone()
-                },
-            };
             let direct = Direct::start(Setting {
                 session: folder.path(),
                 toolchain: &toolchain,
                 prelude: &prelude,
                 settings,
                 command,
-                analysis,
             })
             .map_err(SessionError::io("start the process that runs cells"))?;
             Engine::Direct(Box::new(direct))
@@ -502,9 +488,9 @@ impl Session {
                 Engine::Direct(direct) => direct.questions().complete(code, cursor),
                 Engine::Evcxr(context) => context
                     .completions(code, cursor)
+                    .map(aids::of_evcxr)
                     .map_err(|error| error.to_string()),
             })
-            .map_err(|error| error.to_string())
         })
     }
 
@@ -518,14 +504,14 @@ impl Session {
         code: &str,
         cursor_byte: usize,
     ) -> Result<Option<Inspection>, SessionError> {
-        aids::inspection(code, cursor_byte, |end| {
+        aids::inspection(code, cursor_byte, |code, cursor| {
             self.analyse(|engine| match engine {
-                Engine::Direct(direct) => direct.questions().hover(code, end),
-                Engine::Evcxr(context) => context
-                    .hover_at(code, end)
-                    .map_err(|error| error.to_string()),
+                Engine::Direct(direct) => direct.questions().inspect(code, cursor),
+                Engine::Evcxr(context) => aids::inspect_by_hover(code, cursor, |end| {
+                    let found = context.hover_at(code, end);
+                    found.map_err(|error| error.to_string())
+                }),
             })
-            .map_err(|error| error.to_string())
         })
     }
 
@@ -541,11 +527,10 @@ impl Session {
     fn analyse<T>(
         &mut self,
         work: impl FnOnce(&mut Engine) -> Result<T, String>,
-    ) -> Result<T, SessionError> {
+    ) -> Result<T, String> {
         let engine = &mut self.engine;
         std::panic::catch_unwind(AssertUnwindSafe(|| work(engine)))
             .unwrap_or_else(|_| Err("rust-analyzer panicked".to_owned()))
-            .map_err(SessionError::Engine)
     }
 
     /// The commands that a cell can begin with, as they are written, and what each does.

@@ -151,14 +151,28 @@ pub struct Completions {
 }
 
 /// One proposal.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// What to insert.
     pub text: String,
-    /// What to show, with type or signature.
+    /// What to show: the name with its type or signature, in one line.
     pub label: String,
     /// Jupyter's word for what it is: `function`, `class`, `module`, `instance`, `keyword`, `magic`, `statement`…
     pub kind: &'static str,
+    /// The type of a value, the declaration of a function; `None` for what has neither.
+    pub detail: Option<String>,
+    /// What the documentation begins with, in one line.
+    pub documentation: Option<String>,
+    /// Its documentation advises against it.
+    pub deprecated: bool,
+}
+
+impl Completion {
+    /// What stands behind the name in the label: `(&self, number: u8) -> u8` of a function, `Vec<String>` of a value.
+    pub fn signature(&self) -> &str {
+        let rest = self.label.strip_prefix(&self.text).unwrap_or_default();
+        rest.strip_prefix(':').unwrap_or(rest).trim()
+    }
 }
 
 /// What is known of the name at the cursor.
@@ -231,7 +245,6 @@ pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i
     let first = arguments.next()?;
     match first.to_str()? {
         child::ROLE => Some(child::main()),
-        child::IDLE_ROLE => Some(child::idle()),
         stand_in::ROLE => Some(stand_in::main(arguments)),
         _ => None,
     }

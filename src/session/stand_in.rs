@@ -29,7 +29,9 @@ pub(crate) const PROCESS_FILE: &str = "compiler";
 pub(crate) const SOURCE_DIR: &str = "glassbox";
 const SETTINGS_FILE: &str = "stand-in.json";
 /// In the package that evcxr writes: where crates of `:dep` are built.
-const EXTRA_DIR: &str = "glassbox-deps";
+pub(crate) const EXTRA_DIR: &str = "glassbox-deps";
+/// The package that needs them.
+pub(crate) const EXTRA_PACKAGE: &str = "glassbox_extra";
 
 /// What the stand-in needs to know of its session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,8 +42,6 @@ pub(crate) struct Settings {
     pub prelude: PathBuf,
     /// Where the metadata of the crates in it is.
     pub dependencies: PathBuf,
-    /// Nothing is compiled: evcxr is there for completion only.
-    pub idle: bool,
 }
 
 impl Settings {
@@ -112,9 +112,6 @@ fn target_of(arguments: &[std::ffi::OsString]) -> String {
 /// Becomes rustc; returns only if that failed, or if there is nothing to do.
 fn compile(folder: &Path, settings: &Settings, kind: Kind, target: &str) -> Result<i32, String> {
     let text = |error: std::io::Error| error.to_string();
-    if settings.idle {
-        return pretend(kind, target).map_err(text);
-    }
     fs::write(folder.join(PROCESS_FILE), std::process::id().to_string()).map_err(text)?;
     if folder.join(INTERRUPT_FILE).exists() {
         return Err("interrupted".to_owned());
@@ -176,23 +173,6 @@ fn compile(folder: &Path, settings: &Settings, kind: Kind, target: &str) -> Resu
         settings.rustc.display(),
         rustc.exec()
     ))
-}
-
-/// Makes the file that evcxr looks for, and nothing in it.
-fn pretend(kind: Kind, target: &str) -> std::io::Result<i32> {
-    if kind == Kind::Build {
-        let out_dir = std::env::current_dir()?
-            .join("target")
-            .join(target)
-            .join("debug");
-        fs::create_dir_all(&out_dir)?;
-        let library = out_dir.join("libctx.so");
-        fs::write(&library, "")?;
-        if let Some(report) = std::env::var_os("EVCXR_EXECUTION_SO_PATH") {
-            fs::write(report, library.to_string_lossy().as_bytes())?;
-        }
-    }
-    Ok(0)
 }
 
 fn assignment(name: &str, path: &Path) -> std::ffi::OsString {
@@ -257,7 +237,7 @@ pub(crate) fn extra_crates(
     fs::write(
         extra.join("Cargo.toml"),
         format!(
-            "[package]\nname = \"glassbox_extra\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
+            "[package]\nname = \"{EXTRA_PACKAGE}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n\
              [profile.release]\nopt-level = 3\n\n[dependencies]\n{dependencies}\n"
         ),
     )

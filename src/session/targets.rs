@@ -1,18 +1,35 @@
 //! What an inspection at a cursor is about: the name there, else the function in whose arguments the cursor stands.
 
+use std::ops::Range;
+
 use ra_ap_parser::{LexedStr, SyntaxKind, T};
 use ra_ap_syntax::Edition;
 
-/// Ends of names in `code` to ask about, in bytes, best first. One that is called ends behind its opening parenthesis:
-/// evcxr finds methods only so.
+/// Where what an inspection is about stands in the code, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// The name that the cursor touches.
+    pub name: Option<Range<usize>>,
+    /// The name of the function in whose arguments the cursor stands.
+    pub callee: Option<Range<usize>>,
+}
+
+/// What the cursor, an offset in bytes, is on.
+pub(crate) fn subject(code: &str, cursor: usize) -> Subject {
+    let tokens = Tokens::new(code);
+    let callee = tokens.call_around(cursor);
+    Subject {
+        name: tokens.name_at(cursor).map(|name| tokens.range(name)),
+        callee: callee.map(|(name, _)| tokens.range(name)),
+    }
+}
+
+/// Ends of names in `code` to ask evcxr about, in bytes, best first. One that is called ends behind its opening
+/// parenthesis: evcxr finds methods only so.
 pub(crate) fn targets(code: &str, cursor: usize) -> Vec<usize> {
     let tokens = Tokens::new(code);
     let mut found = Vec::new();
-    // A cursor between two tokens belongs to the name, on whichever side that is; of two names to the one that it begins.
-    let here = (0..tokens.lexed.len())
-        .rev()
-        .find(|&index| tokens.is_name(index) && tokens.touches(index, cursor));
-    if let Some(name) = here {
+    if let Some(name) = tokens.name_at(cursor) {
         if let Some(call) = tokens.call_after(name) {
             found.push(tokens.end(call));
         }
@@ -39,8 +56,19 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    fn range(&self, index: usize) -> Range<usize> {
+        self.lexed.text_range(index)
+    }
+
     fn end(&self, index: usize) -> usize {
-        self.lexed.text_range(index).end
+        self.range(index).end
+    }
+
+    /// A cursor between two tokens belongs to the name, on whichever side that is; of two names to the one that it begins.
+    fn name_at(&self, cursor: usize) -> Option<usize> {
+        (0..self.lexed.len())
+            .rev()
+            .find(|&index| self.is_name(index) && self.touches(index, cursor))
     }
 
     fn touches(&self, index: usize, cursor: usize) -> bool {
@@ -109,7 +137,7 @@ impl<'a> Tokens<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::targets;
+    use super::{subject, targets};
 
     /// The texts up to the targets, for code with `|` where the cursor is.
     fn asked(marked: &str) -> Vec<String> {
@@ -148,6 +176,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_and_the_function_around_it_are_both_found() {
+        let code = "let é = f::<u8>(ab, 1);";
+        let at = code.find("b,").expect("it is there");
+        let found = subject(code, at);
+        let text = |range: Option<std::ops::Range<usize>>| range.map(|range| &code[range]);
+        assert_eq!(
+            (text(found.name), text(found.callee)),
+            (Some("ab"), Some("f"))
+        );
+        let found = subject(code, at + 3);
+        assert_eq!((found.name.clone(), text(found.callee)), (None, Some("f")));
+    }
+
+    #[test]
     fn elsewhere_nothing_is_meant() {
         for marked in [
             "|",
@@ -168,6 +210,10 @@ mod tests {
             let cursor = at.index(code.len() + 1);
             for end in targets(&code, cursor) {
                 prop_assert!(code.is_char_boundary(end));
+            }
+            let found = subject(&code, cursor);
+            for range in found.name.into_iter().chain(found.callee) {
+                prop_assert!(code.get(range).is_some());
             }
         }
     }

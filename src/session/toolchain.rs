@@ -57,6 +57,24 @@ impl Toolchain {
         })
     }
 
+    /// A line of `rustc -Vv`.
+    fn said(&self, name: &str) -> &str {
+        let mut lines = self.version.lines();
+        lines
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            .unwrap_or_default()
+    }
+
+    /// The platform that cells run on.
+    pub(crate) fn host(&self) -> &str {
+        self.said("host")
+    }
+
+    /// The compiler's version without anything else.
+    pub(crate) fn release(&self) -> &str {
+        self.said("release")
+    }
+
     /// Has rustup add the standard library's source if it is not there: a toolchain made with rustup's minimal profile
     /// lacks it, and rust-analyzer names no variable's type without it.
     pub(crate) fn with_source(

@@ -49,7 +49,7 @@ pub(crate) const COMMANDS: [(&str, &str); 17] = [
         ":timing",
         "show how long each phase of a cell takes, or no longer",
     ),
-    (":type", "the type of a variable"),
+    (":type", "the type of a variable or an expression"),
     (":vars", "the variables and their types"),
 ];
 

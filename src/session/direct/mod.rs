@@ -15,7 +15,7 @@
 //! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
 //! - [`clock`]: where the time goes
-//! - [`analyst`]: evcxr, for what it is asked while nothing runs
+//! - [`analyst`]: rust-analyzer, for completion and inspection
 
 mod analyst;
 mod clock;
@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use analyst::Analyst;
+use analyst::{Analysis, Analyst, Known};
 use clock::Clock;
 use compiler::Compiler;
 use items::Items;
@@ -55,8 +55,11 @@ use super::stand_in::{self, Settings};
 use super::syntax;
 use super::toolchain::Toolchain;
 
-pub(crate) use analyst::{Analysis, Questions};
+pub(crate) use analyst::Questions;
 pub(crate) use commands::COMMANDS;
+
+/// In a session's folder: where cargo is asked about crates, for rust-analyzer.
+const ANALYST: &str = "analyst";
 
 /// Runs the cells of one session.
 pub(crate) struct Direct {
@@ -137,15 +140,22 @@ pub(crate) struct Setting<'a> {
     pub settings: Settings,
     /// The process that runs cells.
     pub command: std::process::Command,
-    pub analysis: Analysis,
 }
 
 impl Direct {
     pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<Direct> {
+        let compiler = Compiler::new(setting.toolchain, setting.prelude, setting.session)?;
+        let extra = compiler.folder().join(stand_in::EXTRA_DIR);
+        let analyst = Analyst::new(Analysis {
+            folder: setting.session.join(ANALYST),
+            shown: setting.prelude.analysis.clone(),
+            lock: extra.join("Cargo.lock"),
+            toolchain: setting.toolchain.clone(),
+        });
         Ok(Direct {
             process: Process::start(setting.command)?,
-            compiler: Compiler::new(setting.toolchain, setting.prelude, setting.session)?,
-            analyst: Analyst::new(setting.analysis),
+            compiler,
+            analyst,
             names: Names::open(setting.prelude.learnt.clone()),
             state: State::default(),
             base: Items::default(),
@@ -525,16 +535,19 @@ impl Direct {
         })
     }
 
-    /// The session as rust-analyzer needs it before the code it is asked about.
-    fn known(&self) -> String {
-        let mut prefix = self.state.items.code();
+    /// The session as rust-analyzer needs it around the code that it is asked about.
+    fn known(&self) -> Known {
+        let mut parameters = String::new();
         for (name, variable) in &self.state.variables {
             if let Some(ty) = &variable.written {
                 let mutable = if variable.mutable { "mut " } else { "" };
-                prefix += &format!("let {mutable}{name}: {ty} = loop {{}};\n");
+                parameters += &format!("{mutable}{name}: {ty}, ");
             }
         }
-        prefix
+        Known {
+            items: self.state.items.code(),
+            parameters,
+        }
     }
 
     /// The way to rust-analyzer, told of all cells so far.

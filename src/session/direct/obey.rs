@@ -25,6 +25,7 @@ impl Direct {
                 };
                 self.lesson = None;
                 self.compiler.extra.clear();
+                self.analyst.depend(&self.state.dependencies);
                 self.restart()?;
             }
             "restart" => {
@@ -49,10 +50,16 @@ impl Direct {
             }
             "type" | "t" => {
                 let found = self.variables().find(|(name, _)| *name == arguments);
-                let (name, ty) = found.ok_or_else(|| {
-                    Trouble::Refused(format!("there is no variable `{arguments}`"))
+                let ty = match found {
+                    Some((_, ty)) => Some(ty),
+                    None => self.questions().type_of(arguments).map_err(refused)?,
+                };
+                let ty = ty.ok_or_else(|| {
+                    Trouble::Refused(format!(
+                        "the type of `{arguments}` is not known; write a variable or an expression"
+                    ))
                 })?;
-                say(format!("{name}: {ty}"));
+                say(format!("{arguments}: {ty}"));
             }
             "opt" => {
                 let level = match (arguments, self.compiler.opt_level.as_str()) {
@@ -100,12 +107,17 @@ impl Direct {
             }
             "last_compile_dir" => say(self.compiler.folder().display().to_string()),
             "doc" => {
-                let (plain, html) = self
+                let found = self
                     .questions()
-                    .hover(arguments, arguments.len())
+                    .inspect(arguments, arguments.len())
                     .map_err(refused)?;
-                let mut display = Display::text(plain);
-                display.data.insert("text/html".to_owned(), html.into());
+                let found = found.ok_or_else(|| {
+                    Trouble::Refused(format!("nothing is known of `{arguments}`"))
+                })?;
+                let mut display = Display::text(found.plain);
+                for (mime, text) in [("text/markdown", found.markdown), ("text/html", found.html)] {
+                    display.data.insert(mime.to_owned(), text.into());
+                }
                 done.shown.push(display);
             }
             "help" => {

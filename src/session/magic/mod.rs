@@ -168,6 +168,7 @@ pub(crate) fn complete(code: &str, cursor: usize, found: &mut Completions) {
             text: format!(":{}", magic.name),
             label: format!(":{} {}  {}", magic.name, magic.arguments, magic.summary),
             kind: "magic",
+            ..Completion::default()
         })
         .collect();
     let engine = COMMANDS.iter().filter(|(name, _)| {
@@ -177,6 +178,7 @@ pub(crate) fn complete(code: &str, cursor: usize, found: &mut Completions) {
         text: (*name).to_owned(),
         label: format!("{name}  {summary}"),
         kind: "magic",
+        ..Completion::default()
     }));
     items.sort_by(|a, b| a.text.cmp(&b.text));
     *found = Completions {
@@ -263,6 +265,7 @@ mod tests {
             text: text.into(),
             label: text.into(),
             kind: "magic",
+            ..Completion::default()
         }
     }
 
