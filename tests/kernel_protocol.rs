@@ -320,7 +320,7 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
         ),
         ("Tensor::zeros((2, 3), |", "fn zeros"),
     ] {
-        let at = marked.find('|').context("no cursor")?;
+        let at = marked.chars().position(|c| c == '|').context("no cursor")?;
         let question = json!({ "code": marked.replacen('|', "", 1), "cursor_pos": at });
         let reply = kernel.ask("inspect_request", question).await?;
         assert!(plain(&reply).contains(mark), "{marked}: {reply:#}");

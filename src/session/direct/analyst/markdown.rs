@@ -152,7 +152,8 @@ pub(super) fn beginning(markdown: &str) -> &str {
 
 /// The first paragraph as one line of text.
 pub(super) fn first_paragraph(markdown: &str) -> String {
-    let paragraph = markdown.trim_start().split("\n\n").next();
+    let mut paragraphs = markdown.trim_start().split("\n\n");
+    let paragraph = paragraphs.find(|paragraph| !paragraph.starts_with('#'));
     // Names in brackets are links, to where nobody says.
     let paragraph = paragraph.unwrap_or_default();
     let paragraph = paragraph.replace("[`", "`").replace("`]", "`");

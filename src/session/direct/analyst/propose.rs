@@ -11,14 +11,16 @@ use ra_ap_ide::{
     RaFixtureConfig, SymbolKind,
 };
 use ra_ap_ide_db::imports::insert_use::{ImportGranularity, InsertUseConfig};
+use ra_ap_parser::{LexedStr, SyntaxKind};
+use ra_ap_syntax::Edition;
 
 use super::super::super::{Completion, Completions};
 use super::markdown;
 use super::page::FUNCTION;
 use super::world::View;
 
-/// Names that only generated code uses.
-const HIDDEN: [&str; 2] = [FUNCTION, "evcxr_display"];
+/// Names that only generated code uses, and a word that is none of Rust's.
+const HIDDEN: [&str; 3] = [FUNCTION, "evcxr_display", "letm"];
 
 /// Proposals for the cursor, best first, with offsets into the cell's code.
 pub(super) fn complete(view: &View) -> Completions {
@@ -28,6 +30,9 @@ pub(super) fn complete(view: &View) -> Completions {
         end: cursor,
         items: Vec::new(),
     };
+    if in_comment(&view.page.code, cursor) {
+        return nothing;
+    }
     let position = FilePosition {
         file_id: view.file,
         offset: view.place(cursor),
@@ -75,6 +80,20 @@ pub(super) fn complete(view: &View) -> Completions {
     Completions { start, end, items }
 }
 
+/// Whether what is typed at the cursor goes into a comment.
+fn in_comment(code: &str, cursor: usize) -> bool {
+    let tokens = LexedStr::new(Edition::Edition2024, code);
+    (0..tokens.len()).any(|index| {
+        let range = tokens.text_range(index);
+        // A comment to the end of the line goes on at its own end.
+        let end = match tokens.text(index).starts_with("//") {
+            true => range.end,
+            false => range.end.saturating_sub(1),
+        };
+        tokens.kind(index) == SyntaxKind::COMMENT && range.start < cursor && cursor <= end
+    })
+}
+
 fn config() -> CompletionConfig<'static> {
     CompletionConfig {
         enable_postfix_completions: false,
@@ -111,6 +130,9 @@ fn config() -> CompletionConfig<'static> {
 
 /// What is put in the word's place; `None` for a proposal that does more than that, or proposes no word.
 fn inserted(item: &CompletionItem) -> Option<&str> {
+    if item.kind == CompletionItemKind::UnresolvedReference {
+        return None;
+    }
     let mut edits = item.text_edit.iter();
     let edit = edits.next()?;
     let word = edit.delete == item.source_range && !item.is_snippet && edits.next().is_none();
@@ -120,8 +142,9 @@ fn inserted(item: &CompletionItem) -> Option<&str> {
 
 fn proposal(item: &CompletionItem, text: &str) -> Completion {
     let detail = item.detail.as_deref().map(plain_declaration);
-    // Of a type or a variant it says the name again.
-    let detail = detail.filter(|detail| detail != text);
+    // Of a type, a variant or a macro it says the name again.
+    let again = |detail: &String| detail == text || detail.starts_with("macro");
+    let detail = detail.filter(|detail| !again(detail));
     let label = match detail.as_deref() {
         Some(detail) => labelled(text, detail),
         None => text.to_owned(),
@@ -160,9 +183,7 @@ fn plain_declaration(detail: &str) -> String {
 fn labelled(text: &str, detail: &str) -> String {
     match detail.split_once(&format!("fn {text}")) {
         Some((_, signature)) => format!("{text}{signature}"),
-        None if detail.contains("fn ") || detail.contains("macro_rules!") => {
-            format!("{text}  {detail}")
-        }
+        None if detail.contains("fn ") => format!("{text}  {detail}"),
         None => format!("{text}: {detail}"),
     }
 }
@@ -212,6 +233,13 @@ fn jupyter_kind(kind: CompletionItemKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_are_told_from_code() {
+        assert!(in_comment("// a comm", 9) && in_comment("x /* a */", 5));
+        assert!(!in_comment("x /* a */", 9) && !in_comment("// a\nb", 6));
+        assert!(!in_comment("\"// a\"", 5) && !in_comment("//", 0));
+    }
 
     #[test]
     fn labels_say_type_or_signature() {
