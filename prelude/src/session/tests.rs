@@ -113,9 +113,9 @@ fn play(scene: &str) {
             print!("before ");
             display::show(MimeBundle::text("picture"));
             print!("\rpartial");
-            let live = DisplayHandle::show(MimeBundle::text("0%\nmore"));
-            live.replace(MimeBundle::text("50%\nmore"));
-            live.replace(MimeBundle::text("100%\nmore"));
+            let live = DisplayHandle::show(MimeBundle::text("drawing\n0%"));
+            live.replace(MimeBundle::text("drawing\n50%"));
+            live.replace(MimeBundle::text("drawing\n100%"));
             eprint!("trouble");
             send_result("42");
             glassbox_cell_end(9);
@@ -276,7 +276,7 @@ fn text_and_pictures_keep_their_order() {
     assert!(id.as_str().is_some_and(|id| id.starts_with("glassbox-")));
     assert_eq!(event(&pieces[4])["event"], "update");
     assert_eq!(&event(&pieces[5])["display_id"], id);
-    assert_eq!(event(&pieces[5])["data"]["text/plain"], "100%\nmore");
+    assert_eq!(event(&pieces[5])["data"]["text/plain"], "drawing\n100%");
     assert_eq!(event(&pieces[6])["event"], "result");
     assert_eq!(event(&pieces[7]), &json!({"event": "cell_end", "seq": 9}));
     assert_eq!(pieces.len(), 8);
@@ -296,11 +296,11 @@ fn stock_kernel_gets_content_blocks_and_the_last_state() {
     );
     assert!(
         stdout.contains("\n0%\n") || stdout.contains("partial0%\n"),
-        "first state as a line: {stdout}"
+        "first state by its last line: {stdout}"
     );
     assert!(!stdout.contains("50%"), "throttled: {stdout}");
     assert!(
-        stdout.contains("100%\nmore"),
+        stdout.contains("drawing\n100%"),
         "last state in full: {stdout}"
     );
 }
