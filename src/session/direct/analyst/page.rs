@@ -44,7 +44,9 @@ impl Page {
         let cursor = code.floor_char_boundary(cursor);
         // Lines of commands are no Rust. They are blanked out so that every place stays where it is.
         let commands = code.len() - syntax::skip_commands(code).len();
-        if cursor < commands || depth(&code[commands..]) > DEEPEST {
+        let last_line = code[..commands].rsplit('\n').next().unwrap_or_default();
+        let on_command = cursor < commands || !last_line.trim().is_empty();
+        if on_command || depth(&code[commands..]) > DEEPEST {
             return None;
         }
         let blank = code[..commands].bytes().map(|byte| match byte {
@@ -109,6 +111,9 @@ mod tests {
         assert_eq!(page.code.trim(), "let é = x;");
         assert_eq!(&page.text[page.start..page.start + code.len()], page.code);
         assert_eq!(Page::new(&known, code, 3), None);
+        for code in [":vars", "// a comm", "!ls"] {
+            assert_eq!(Page::new(&known, code, code.len()), None, "{code}");
+        }
         // Inside a character: the place before it.
         assert_eq!(Page::new(&known, "é", 1).unwrap().cursor, 0);
     }
