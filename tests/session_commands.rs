@@ -292,7 +292,11 @@ fn compile_and_run(dir: &Path, session: &Path) -> String {
         "{}",
         String::from_utf8_lossy(&resolved.stderr)
     );
-    let output = Command::new(&program).output().expect("the program runs");
+    let output = Command::new(&program)
+        // cargo puts its own folder first, where another build of the library may be.
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .expect("the program runs");
     assert!(
         output.status.success(),
         "{}",

@@ -135,3 +135,6 @@ pub extern "C" fn glassbox_cell_begin() {
 pub extern "C" fn glassbox_cell_end(_cell: u64) {
     let _ = std::io::stdout().flush();
 }
+
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_comm(_json: *const u8, _length: usize) {}
