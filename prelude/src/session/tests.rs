@@ -314,7 +314,9 @@ fn a_program_prints_text() {
         "{stdout}"
     );
     assert!(
-        stdout.contains("picture\n") && stdout.contains("100%\nmore\n") && stdout.contains("42\n"),
+        stdout.contains("picture\n")
+            && stdout.contains("drawing\n100%\n")
+            && stdout.contains("42\n"),
         "{stdout}"
     );
 }
