@@ -126,6 +126,47 @@ fn a_cell_s_library_is_removed_once_it_is_loaded() {
     assert!(libraries(&session).len() <= 1, "{:?}", libraries(&session));
 }
 
+/// The libraries of cells of which a process has code or constants in memory, and how much.
+fn resident_code(process: u32) -> Result<Vec<String>> {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/smaps"))?;
+    let (mut library, mut found) = (None, Vec::new());
+    for line in maps.lines() {
+        if let Some(size) = line.strip_prefix("Rss:") {
+            let held = library.take().filter(|_| size.trim() != "0 kB");
+            found.extend(held.map(|name: &str| format!("{name}:{size}")));
+        } else if line
+            .split(' ')
+            .next()
+            .is_some_and(|range| range.contains('-'))
+        {
+            let name = line
+                .split('/')
+                .next_back()
+                .filter(|name| name.starts_with("cell_"));
+            // A trace reads the files by mappings of its own, of which few are kept.
+            library = name.filter(|_| line.contains(" r-xp "));
+        }
+    }
+    Ok(found)
+}
+
+/// Libraries are never unloaded: each cell held five pages for good.
+#[test]
+fn cells_that_have_run_hold_no_code_in_memory() -> Result<()> {
+    let mut session = session_support::TestSession::start();
+    let process: u32 = session.result_of("std::process::id()").parse()?;
+    session.run("let twice: fn(i32) -> i32 = |x| 2 * x;");
+    for code in ["1 + 1", "panic!(\"a trace looks at all libraries\")"] {
+        session.run(code);
+        let given_back = wait_until("no code in memory", Duration::from_secs(5), || {
+            resident_code(process).is_ok_and(|held| held.is_empty())
+        });
+        given_back.with_context(|| format!("after {code}: {:?}", resident_code(process)))?;
+    }
+    assert_eq!(session.result_of("twice(4)"), "8");
+    Ok(())
+}
+
 #[test]
 fn two_kernels_do_not_know_of_each_other() -> Result<()> {
     block_on(async {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
+use super::pages::Pages;
 use super::streams;
 
 /// First argument of the binary in this role.
@@ -96,6 +97,7 @@ struct Child {
     direct: bool,
     /// The file of the last cell's library.
     last_library: Option<PathBuf>,
+    pages: Pages,
 }
 
 impl Child {
@@ -130,6 +132,7 @@ impl Child {
             cells: 0,
             direct: std::env::var_os(DIRECT_VARIABLE).is_some(),
             last_library: None,
+            pages: Pages::default(),
         })
     }
 
@@ -165,7 +168,7 @@ impl Child {
             Err(error) => return Err(std::io::Error::other(error)),
         };
         // SAFETY: the host generates every such function with this signature; one without argument ignores it.
-        let function = unsafe { library.get::<UserFunction>(function.as_bytes()) }
+        let function = *unsafe { library.get::<UserFunction>(function.as_bytes()) }
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
         self.forget_file(PathBuf::from(path));
@@ -178,7 +181,11 @@ impl Child {
         unsafe { (self.prelude.cell_end)(self.cells) };
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
-        self.report(loaded, ran)
+        self.pages.note(function as *const c_void);
+        let panicked = self.report(loaded, ran)?;
+        // After the reply, for which somebody waits. A panic's trace has looked at all libraries.
+        self.pages.give_back(panicked);
+        Ok(())
     }
 
     fn begin(&mut self) {
@@ -201,7 +208,8 @@ impl Child {
             (self.prelude.comm)(message.as_ptr(), message.len());
             (self.prelude.cell_end)(self.cells);
         }
-        self.report(Duration::ZERO, begin.elapsed())
+        self.report(Duration::ZERO, begin.elapsed())?;
+        Ok(())
     }
 
     /// Removes the file of the library before this one: what is loaded stays, its file only names functions in a backtrace of
@@ -221,8 +229,8 @@ impl Child {
         self.replies.write_all(reply.as_bytes())
     }
 
-    /// Passes the cell's control lines on to the host and says on the user's side how the cell ended.
-    fn report(&mut self, loaded: Duration, ran: Duration) -> std::io::Result<()> {
+    /// Passes the cell's control lines on to the host and says on the user's side how the cell ended. Returns whether it panicked.
+    fn report(&mut self, loaded: Duration, ran: Duration) -> std::io::Result<bool> {
         let mut lines = Vec::new();
         match self.control.read_to_end(&mut lines) {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
@@ -255,7 +263,8 @@ impl Child {
             reply.push_str(line);
             reply.push('\n');
         }
-        self.replies.write_all(reply.as_bytes())
+        self.replies.write_all(reply.as_bytes())?;
+        Ok(said(PANIC_LINE))
     }
 
     /// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.

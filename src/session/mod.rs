@@ -14,6 +14,7 @@
 //! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
 //! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
+//! - `pages`: memory of cells that have run
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
@@ -36,6 +37,7 @@ mod last_words;
 mod magic;
 mod metadata;
 pub mod outcome;
+mod pages;
 mod panics;
 mod prelude_cache;
 mod prelude_source;

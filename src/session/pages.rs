@@ -1,0 +1,61 @@
+//! Memory of cells that have run: their libraries stay loaded, but what is in their files need not stay in memory.
+//!
+//! A library's code and constants are pages of its file. The system reads them again when something in the library is called or looked
+//! at, so that a session holds the pages of what it uses, not of every cell that ever ran.
+
+use std::ffi::c_void;
+use std::ops::Range;
+
+/// The code and constants of the libraries of all cells.
+#[derive(Default)]
+pub(crate) struct Pages(Vec<Range<usize>>);
+
+impl Pages {
+    /// Notes the library that `function`, which is loaded, is in.
+    pub(crate) fn note(&mut self, function: *const c_void) {
+        self.0.extend(unwritten(function));
+    }
+
+    /// Hands the pages of the newest library, or of all, back to the system, which has them in the file.
+    pub(crate) fn give_back(&self, all: bool) {
+        // Looking at one page of a small library brings in all, so none must be looked at for this.
+        let older = if all {
+            0
+        } else {
+            self.0.len().saturating_sub(1)
+        };
+        for pages in self.0.iter().skip(older) {
+            // A system that won't keeps them in memory.
+            // SAFETY: the range is that of a library, none of which is ever unloaded, and holds what its file does: nobody writes to it but
+            // a debugger, which loses a breakpoint.
+            unsafe { libc::madvise(pages.start as *mut c_void, pages.len(), libc::MADV_DONTNEED) };
+        }
+    }
+}
+
+/// The first part of the library around an address, if nobody writes to it: the linker puts all code and constants there.
+fn unwritten(function: *const c_void) -> Option<Range<usize>> {
+    // SAFETY: all bytes zero are a valid value, which the call fills.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: the call only reads the loader's tables.
+    if unsafe { libc::dladdr(function, &raw mut found) } == 0 || found.dli_fbase.is_null() {
+        return None;
+    }
+    let base = found.dli_fbase.cast::<u8>();
+    // SAFETY: a library begins with its header, in its first segment.
+    let header = unsafe { &*base.cast::<libc::Elf64_Ehdr>() };
+    if header.e_ident.get(..5)? != b"\x7fELF\x02" {
+        return None;
+    }
+    // SAFETY: the loader has read so many headers from this place in the first segment.
+    let headers = unsafe {
+        let first = base.add(usize::try_from(header.e_phoff).ok()?);
+        std::slice::from_raw_parts(first.cast::<libc::Elf64_Phdr>(), header.e_phnum.into())
+    };
+    let segment = headers
+        .iter()
+        .find(|segment| segment.p_type == libc::PT_LOAD)?;
+    let length = usize::try_from(segment.p_memsz).ok()?;
+    let starts = segment.p_vaddr == 0 && segment.p_flags & libc::PF_W == 0;
+    starts.then(|| base as usize..base as usize + length)
+}
