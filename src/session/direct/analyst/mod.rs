@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 
 use super::super::toolchain::Toolchain;
 use super::super::{Completions, Inspection};
@@ -40,10 +40,11 @@ pub(crate) use page::Known;
 
 /// How long no cell must have run before rust-analyzer is made ready for questions to come.
 const IDLE: Duration = Duration::from_secs(3);
-/// How long an answer may take once rust-analyzer has read all crates.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long the first answer may take.
-const FIRST_PATIENCE: Duration = Duration::from_secs(180);
+/// How long an answer may take.
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(180),
+    later: Duration::from_secs(20),
+};
 /// How long a question waits in all, should rust-analyzer not notice that it is to stop.
 const LONGEST: Duration = Duration::from_secs(240);
 /// How often a wait looks whether the session ends.
@@ -69,13 +70,22 @@ pub(crate) struct Analysis {
     pub toolchain: Toolchain,
 }
 
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// The first one, for which rust-analyzer reads all crates.
+    first: Duration,
+    later: Duration,
+}
+
 /// What is to be found out; gets the reason instead if rust-analyzer cannot be had.
 type Look = Box<dyn FnOnce(Result<&View, &str>) + Send>;
 
 enum Ask {
     Busy(bool),
     Depend(BTreeMap<String, String>),
-    Look(Box<Page>, Look),
+    /// The sender goes when nobody looks any more.
+    Look(Box<Page>, Look, Sender<()>),
     End,
 }
 
@@ -96,10 +106,14 @@ pub(crate) struct Questions {
 
 impl Analyst {
     pub(crate) fn new(analysis: Analysis) -> Analyst {
+        Analyst::with_patience(analysis, PATIENCE)
+    }
+
+    fn with_patience(analysis: Analysis, patience: Patience) -> Analyst {
         keep_quiet();
         let (asks, inbox) = unbounded();
         let ending = Arc::new(AtomicBool::new(false));
-        let desk = Desk::new(analysis, ending.clone());
+        let desk = Desk::new(analysis, patience, ending.clone());
         let thread = std::thread::Builder::new()
             .name("analysis".to_owned())
             .spawn(move || desk.work(&inbox));
@@ -149,7 +163,7 @@ impl Questions {
         &self,
         code: &str,
         cursor: usize,
-        look: fn(&View) -> T,
+        look: impl FnOnce(&View) -> T + Send + 'static,
     ) -> Result<Option<T>, String> {
         let known = self
             .known
@@ -164,11 +178,15 @@ impl Questions {
             // Who asked may have lost patience.
             let _ = reply.send(view.map(look).map_err(str::to_owned));
         });
-        self.send(Ask::Look(Box::new(page), look));
-        match answer.recv_timeout(LONGEST) {
-            Ok(found) => found.map(Some),
-            Err(_) => Ok(None),
-        }
+        let (looking, given_up) = bounded(0);
+        self.send(Ask::Look(Box::new(page), look, looking));
+        // Who looks for too long still holds the sender of the answer.
+        let found = select! {
+            recv(answer) -> found => found.ok(),
+            recv(given_up) -> _ => answer.try_recv().ok(),
+            default(LONGEST) => None,
+        };
+        found.transpose()
     }
 
     /// Proposals for the cursor in `code`, with offsets into it.
@@ -224,6 +242,7 @@ enum Ended {
 
 struct Desk {
     analysis: Analysis,
+    patience: Patience,
     ending: Arc<AtomicBool>,
     world: Option<World>,
     dependencies: BTreeMap<String, String>,
@@ -238,9 +257,10 @@ struct Desk {
 type Looker = (Sender<(View, Look)>, Receiver<Ended>);
 
 impl Desk {
-    fn new(analysis: Analysis, ending: Arc<AtomicBool>) -> Desk {
+    fn new(analysis: Analysis, patience: Patience, ending: Arc<AtomicBool>) -> Desk {
         Desk {
             analysis,
+            patience,
             ending,
             world: None,
             dependencies: BTreeMap::new(),
@@ -266,7 +286,7 @@ impl Desk {
                     tried = false;
                 }
                 Ok(Ask::Depend(dependencies)) => self.dependencies = dependencies,
-                Ok(Ask::Look(page, look)) => self.answer(*page, look),
+                Ok(Ask::Look(page, look, _looking)) => self.answer(*page, look),
                 Err(RecvTimeoutError::Timeout) => {
                     tried = true;
                     self.idle();
@@ -301,8 +321,8 @@ impl Desk {
             Err(reason) => return look(Err(&reason)),
         };
         let patience = match self.answers {
-            0 => FIRST_PATIENCE,
-            _ => PATIENCE,
+            0 => self.patience.first,
+            _ => self.patience.later,
         };
         self.answers += 1;
         let looker = self.looker.get_or_insert_with(looker);
@@ -393,7 +413,7 @@ mod tests {
     use super::*;
 
     /// The real standard library and a prelude of one function.
-    fn analyst(dir: &Path) -> Analyst {
+    fn analyst(dir: &Path, patience: Patience) -> Analyst {
         let toolchain = Toolchain::find().unwrap();
         let shown = dir.join("shown");
         let package = analysis::prelude(&shown);
@@ -406,30 +426,50 @@ mod tests {
         let source = "pub mod cell { pub struct Failed; }\n/// Greets.\npub fn greet(name: &str) -> String { name.to_owned() }\n";
         std::fs::write(package.join("src/lib.rs"), source).unwrap();
         analysis::link_library(&shown, &toolchain).unwrap();
-        Analyst::new(Analysis {
+        let analysis = Analysis {
             folder: dir.join("work"),
             shown,
             lock: dir.join("Cargo.lock"),
             toolchain,
-        })
+        };
+        Analyst::with_patience(analysis, patience)
+    }
+
+    fn greets(questions: &Questions) {
+        let code = "glassbox_prelude::gr";
+        let found = questions.complete(code, code.len()).unwrap().items;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].label, "greet(name: &str) -> String");
+    }
+
+    #[test]
+    fn who_thinks_too_long_is_left_alone_and_the_next_question_has_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let patience = Patience {
+            later: Duration::from_millis(200),
+            ..PATIENCE
+        };
+        let analyst = analyst(dir.path(), patience);
+        let questions = analyst.questions();
+        greets(questions);
+        let asked = Instant::now();
+        let thought = Duration::from_secs(30);
+        let found = questions.look("1", 1, move |_| std::thread::sleep(thought));
+        assert_eq!(found, Ok(None));
+        assert!(asked.elapsed() < thought);
+        greets(questions);
     }
 
     #[test]
     fn a_panic_is_no_answer_and_the_next_question_has_one() {
         let dir = tempfile::tempdir().unwrap();
-        let analyst = analyst(dir.path());
+        let analyst = analyst(dir.path(), PATIENCE);
         let questions = analyst.questions();
-        let greets = || {
-            let code = "glassbox_prelude::gr";
-            let found = questions.complete(code, code.len()).unwrap().items;
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(found[0].label, "greet(name: &str) -> String");
-        };
-        greets();
+        greets(questions);
         for _ in 0..2 {
             let found = questions.look("1", 1, |_| -> u8 { panic!("as rust-analyzer may") });
             assert_eq!(found, Ok(None));
-            greets();
+            greets(questions);
         }
         // What the session knows stands before the code.
         analyst.know(Known {
