@@ -180,6 +180,9 @@ fn proposals_say_types_and_signatures() {
     );
     assert_eq!(session.complete("__glass|").items, []);
     assert_eq!(session.complete("// a comm|").items, []);
+    // Above the code, below a comment.
+    session.proposal("// Words.\nwor|\nlet a = 1;", "words");
+    assert!(session.complete(":timing\n|\nlet a = 1;").items.len() > 50);
 }
 
 #[test]

@@ -86,15 +86,19 @@ pub(crate) fn first_error(code: &str) -> Option<(usize, String)> {
 pub(crate) fn skip_commands(code: &str) -> &str {
     let mut rest = code;
     for line in code.split_inclusive('\n') {
-        let trimmed = line.trim();
-        let command =
-            line.starts_with('!') || trimmed.starts_with(':') && !trimmed.starts_with("::");
-        if !command && !line.starts_with("//") && !trimmed.is_empty() {
+        if !is_aside(line) && !line.trim().is_empty() {
             break;
         }
         rest = &rest[line.len()..];
     }
     rest
+}
+
+/// Whether a line at the top of a cell, among commands, is one, or a comment.
+pub(crate) fn is_aside(line: &str) -> bool {
+    let trimmed = line.trim();
+    let command = line.starts_with('!') || trimmed.starts_with(':') && !trimmed.starts_with("::");
+    command || line.starts_with("//")
 }
 
 /// Whether there is more than blanks and comments.

@@ -44,8 +44,9 @@ impl Page {
         let cursor = code.floor_char_boundary(cursor);
         // Lines of commands are no Rust. They are blanked out so that every place stays where it is.
         let commands = code.len() - syntax::skip_commands(code).len();
-        let last_line = code[..commands].rsplit('\n').next().unwrap_or_default();
-        let on_command = cursor < commands || !last_line.trim().is_empty();
+        let start = code[..cursor].rfind('\n').map_or(0, |end| end + 1);
+        let line = code[start..].lines().next().unwrap_or_default();
+        let on_command = start < commands && syntax::is_aside(line);
         if on_command || depth(&code[commands..]) > DEEPEST {
             return None;
         }
@@ -114,6 +115,9 @@ mod tests {
         for code in [":vars", "// a comm", "!ls"] {
             assert_eq!(Page::new(&known, code, code.len()), None, "{code}");
         }
+        // An empty line above the code is a place for code, a comment there is none.
+        let code = ":dep a\n\n// b\nlet c = x;";
+        assert!(Page::new(&known, code, 7).is_some() && Page::new(&known, code, 10).is_none());
         // Inside a character: the place before it.
         assert_eq!(Page::new(&known, "é", 1).unwrap().cursor, 0);
     }
