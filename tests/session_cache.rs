@@ -106,6 +106,33 @@ fn a_checkout_with_older_files_gets_a_library_of_its_own() {
     assert_eq!(session.result_of("count()"), "100");
 }
 
+/// The libraries of other checkouts pushed out the one that a running session used.
+#[test]
+fn a_library_in_use_outlives_later_builds() {
+    let place = Place::new();
+    let (mut first, _) = place.start().unwrap();
+    let library = place.library();
+    let build = |version: u32| {
+        let file = place.source().join("src/lib.rs");
+        let source = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{source}\n// {version}\n")).unwrap();
+        let (_session, report) = place.start().unwrap();
+        assert!(built(&report), "{report}");
+    };
+    (1..=5).for_each(build);
+    assert!(library.exists());
+    assert_eq!(first.result_of("count()"), "1");
+    let libraries = fs::read_dir(place.cache().join("prelude")).unwrap();
+    let libraries = libraries.filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        path.join("libglassbox_prelude.so").exists()
+    });
+    assert_eq!(libraries.count(), 5, "this one, the newest, and three more");
+    drop(first);
+    build(6);
+    assert!(!library.exists());
+}
+
 #[test]
 fn a_corrupt_library_is_built_again() {
     let place = Place::new();

@@ -7,12 +7,14 @@
 //! <cache>/lock                                                    held while building
 //! ```
 //! A library is published by renaming a finished folder, so a session sees a whole one or none. Each use compares the
-//! sizes of all files with the manifest; a folder that differs is built again.
+//! sizes of all files with the manifest; a folder that differs is built again. A session keeps a shared lock on the manifest of the
+//! library that it uses, so that a later build does not remove it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +56,8 @@ pub(crate) struct CachedPrelude {
     pub learnt: PathBuf,
     /// What rust-analyzer reads, see [`analysis`].
     pub analysis: PathBuf,
+    /// The manifest, locked: as long as it is open, nobody removes the library.
+    _in_use: Arc<File>,
 }
 
 /// The files of a finished library and their sizes.
@@ -125,7 +129,12 @@ pub(crate) fn key(
 
 /// The library in `dir` if every file has the size that the manifest gives.
 pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
+    let file = File::open(dir.join(MANIFEST)).ok()?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+        // It is being removed. Where there are no locks, it can be used without one.
+        return None;
+    }
+    let manifest: Manifest = serde_json::from_reader(BufReader::new(&file)).ok()?;
     let whole = manifest.files.iter().all(|(name, size)| {
         fs::metadata(dir.join(name))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == *size)
@@ -137,6 +146,7 @@ pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
         metadata: Some(dir.join(METADATA)).filter(|path| path.is_file()),
         learnt: dir.join(LEARNT),
         analysis: dir.join(ANALYSIS),
+        _in_use: Arc::new(file),
     })
 }
 
@@ -427,7 +437,7 @@ fn publish(
     fs::rename(dir, finished).map_err(SessionError::cache("write", finished))
 }
 
-/// Removes all but the newest few libraries of other versions. Failing to is no reason not to start.
+/// Removes all but the newest few libraries of other versions, and those that sessions use. Failing to is no reason not to start.
 fn remove_old(cache: &Path, current: &Path) {
     let Ok(entries) = fs::read_dir(cache) else {
         return;
@@ -446,6 +456,10 @@ fn remove_old(cache: &Path, current: &Path) {
     old.sort();
     let surplus = old.len().saturating_sub(KEPT);
     for (_, path) in old.into_iter().take(surplus) {
-        let _ = fs::remove_dir_all(path);
+        if let Ok(manifest) = File::open(path.join(MANIFEST))
+            && manifest.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(path);
+        }
     }
 }
