@@ -255,6 +255,32 @@ async fn a_list_and_a_button_run_their_code_and_a_page_can_be_loaded_again() -> 
     Ok(())
 }
 
+/// A page that was loaded while the session started waited for it, and gave up.
+#[tokio::test]
+async fn a_page_without_controls_waits_for_no_cell() -> Result<()> {
+    let mut kernel = started().await?;
+    let code = json!({ "code": "println!(\"begun\"); std::thread::sleep(std::time::Duration::from_secs(2));" });
+    let cell = kernel.send("execute_request", code).await?;
+    kernel.wait_for_text(&cell, "begun").await?;
+    let page = json!({ "comm_id": "page", "target_name": "jupyter.widget.control", "data": {} });
+    kernel.send("comm_open", page).await?;
+    let asking = json!({ "comm_id": "page", "data": { "method": "request_states" } });
+    let asked = kernel.send("comm_msg", asking).await?;
+    loop {
+        let (kind, parent, content) = kernel.next_output().await?;
+        ensure!(
+            parent != cell || content["execution_state"] != "idle",
+            "the cell ended first"
+        );
+        if parent == asked && kind == "comm_msg" {
+            let told = json!({ "method": "update_states", "states": {}, "buffer_paths": [] });
+            assert_eq!(content, json!({ "comm_id": "page", "data": told }));
+            break;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn comms_end_with_their_process_and_unknown_ones_change_nothing() -> Result<()> {
     let mut kernel = started().await?;

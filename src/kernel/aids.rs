@@ -1,7 +1,8 @@
 //! Completion and inspection as Jupyter wants them.
 //!
-//! While no cell runs or waits they are answered by the worker in their turn, by the session itself; else here, by the
-//! session's [`Aids`], which know all cells before the one that runs.
+//! The session's [`Aids`] answer, past the worker, so that no cell waits for an answer and no question for a cell. They are the
+//! worker's to give while no cell runs or waits, so that they know all cells so far; else they know all before the one that runs.
+//! evcxr's engine has none: there the session answers in its turn.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,12 +11,12 @@ use serde_json::{Value, json};
 use super::cursor;
 use super::wire::Request;
 use super::worker::{Failure, error_reply};
-use crate::session::{Aids, Completions, Inspection, SessionError};
+use crate::session::{Aids, Completions, Inspection, Session, SessionError};
 
 /// Filled while there is a session that can answer beside its cells.
 pub type AidsSlot = Arc<Mutex<Option<Aids>>>;
 
-/// The reply to a `complete_request` or `inspect_request` while a cell runs.
+/// The reply to a `complete_request` or `inspect_request` by who can be asked from any thread.
 pub fn reply(aids: &Aids, request: &Request) -> Value {
     match request.kind() {
         "complete_request" => complete(request, |code, at| aids.complete(code, at)),
@@ -23,8 +24,16 @@ pub fn reply(aids: &Aids, request: &Request) -> Value {
     }
 }
 
+/// The reply to a `complete_request` or `inspect_request` by the session itself.
+pub fn reply_in_turn(session: &mut Session, request: &Request) -> Value {
+    match request.kind() {
+        "complete_request" => complete(request, |code, at| session.complete(code, at)),
+        _ => inspect(request, |code, at| session.inspect(code, at)),
+    }
+}
+
 /// The content of `complete_reply`; `ask` is given code and cursor, in bytes.
-pub fn complete(
+fn complete(
     request: &Request,
     ask: impl FnOnce(&str, usize) -> Result<Completions, SessionError>,
 ) -> Value {
@@ -50,7 +59,7 @@ pub fn complete(
 }
 
 /// The content of `inspect_reply`; `ask` is given code and cursor, in bytes.
-pub fn inspect(
+fn inspect(
     request: &Request,
     ask: impl FnOnce(&str, usize) -> Result<Option<Inspection>, SessionError>,
 ) -> Value {

@@ -5,6 +5,8 @@
 //!         ◀── the same on iopub ◀──────────────── Event::Comm ◀──────────────────────┘
 //! ```
 //! The kernel knows which comms are open, and what they mean is the prelude's. A message for a comm that is not open changes nothing.
+//! One question is answered here: a page that was loaded asks for the states of all controls, and where there are none need not wait
+//! for the session to start.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,8 @@ use crate::session::Comm;
 
 /// Targets that begin so are known to the prelude.
 const TARGETS: &str = "jupyter.widget";
+/// The target by which a page asks for the states of all controls.
+const CONTROL: &str = "jupyter.widget.control";
 /// The version of ipywidgets' protocol that the prelude speaks.
 const WIDGETS_VERSION: &str = "2.1.0";
 
@@ -44,6 +48,19 @@ impl Comms {
             id: id.to_owned(),
             target: target.to_owned(),
             data: request.content.get("data").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The answer to a page that asks for the states of all controls while there are none.
+    pub fn none_to_tell_of(&self, request: &Request) -> Option<JupyterMessage> {
+        let open = self.lock();
+        let id = request.text("comm_id");
+        let asked = request.kind() == "comm_msg"
+            && open.get(id).is_some_and(|target| target == CONTROL)
+            && method(request) == Some("request_states");
+        (asked && open.values().all(|target| target == CONTROL)).then(|| {
+            let data = json!({ "method": "update_states", "states": {}, "buffer_paths": [] });
+            request.broadcast("comm_msg", json!({ "comm_id": id, "data": data }))
         })
     }
 
@@ -100,16 +117,15 @@ pub fn close(cause: &Request, id: &str) -> JupyterMessage {
     cause.broadcast("comm_close", json!({ "comm_id": id, "data": {} }))
 }
 
+/// What a message to a control asks for.
+fn method(request: &Request) -> Option<&str> {
+    request.content.pointer("/data/method")?.as_str()
+}
+
 /// Whether `later` makes `earlier` needless: the same control moved on while the first message waited.
 pub fn replaces(later: &Request, earlier: &Request) -> bool {
-    let update = |request: &Request| {
-        request.kind() == "comm_msg"
-            && request
-                .content
-                .pointer("/data/method")
-                .and_then(Value::as_str)
-                == Some("update")
-    };
+    let update =
+        |request: &Request| request.kind() == "comm_msg" && method(request) == Some("update");
     let keys = |request: &Request| -> Option<Vec<String>> {
         let state = request.content.pointer("/data/state")?.as_object()?;
         Some(state.keys().cloned().collect())

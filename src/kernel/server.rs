@@ -1,7 +1,7 @@
 //! The five sockets and who answers what.
 //!
-//! Shell: kernel_info, is_complete, history and comm_info are answered here at once; execute and comm messages go
-//! to the [`worker`](super::worker) in order, and so do complete and inspect unless they would wait for a cell. Control: interrupt and shutdown, also while a cell runs.
+//! Shell: kernel_info, is_complete, history and comm_info are answered here at once, complete and inspect by a task of their own;
+//! execute and comm messages go to the [`worker`](super::worker) in order. Control: interrupt and shutdown, also while a cell runs.
 //! Stdin carries the questions of cells; heartbeat echoes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -201,7 +201,7 @@ fn lock(running: &RunningCell) -> std::sync::MutexGuard<'_, Option<Running>> {
 /// A question about code, who asked it and who knows.
 type Question = (Desk, Arc<Request>, Aids);
 
-/// Answers questions one after the other while cells run.
+/// Answers questions one after the other, whatever the worker does.
 async fn answer_past_the_worker(mut questions: mpsc::UnboundedReceiver<Question>) {
     while let Some((desk, request, aids)) = questions.recv().await {
         let asked = request.clone();
@@ -272,18 +272,7 @@ impl Desk {
                     "a client asked for it"
                 });
             }
-            "comm_open" | "comm_msg" | "comm_close" => match self.comms.received(&request) {
-                Some(comm) => {
-                    self.cells.fetch_add(1, Ordering::AcqRel);
-                    self.queue(Job::Comm(request, Box::new(comm)));
-                }
-                // A target that is not known here: the protocol asks for a close.
-                None if request.kind() == "comm_open" => {
-                    let closed = comm::close(&request, request.text("comm_id"));
-                    self.enclose(&request, Some(closed)).await;
-                }
-                None => self.enclose(&request, None).await,
-            },
+            "comm_open" | "comm_msg" | "comm_close" => self.comm(request).await,
             kind => {
                 log(&format!("no answer to {kind}: it is not known here"));
                 self.enclose(&request, None).await;
@@ -291,18 +280,35 @@ impl Desk {
         }
     }
 
-    /// Has a question about code answered: by the worker, or past it if that has a cell to run.
+    async fn comm(&self, request: Arc<Request>) {
+        if let Some(answer) = self.comms.none_to_tell_of(&request) {
+            return self.enclose(&request, Some(answer)).await;
+        }
+        match self.comms.received(&request) {
+            Some(comm) => {
+                self.cells.fetch_add(1, Ordering::AcqRel);
+                self.queue(Job::Comm(request, Box::new(comm)));
+            }
+            // A target that is not known here: the protocol asks for a close.
+            None if request.kind() == "comm_open" => {
+                let closed = comm::close(&request, request.text("comm_id"));
+                self.enclose(&request, Some(closed)).await;
+            }
+            None => self.enclose(&request, None).await,
+        }
+    }
+
+    /// Has a question about code answered past the worker, which says what the session knows unless it has a cell to run.
     fn aid(&self, request: Arc<Request>) {
-        let aids = self.aids.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.cells.load(Ordering::Acquire) > 0
-            && let Some(aids) = aids.clone()
-        {
+        let desk = self.clone();
+        let answer = move |request, aids| {
             // The task ends only with the process.
-            let _ = self.past_the_worker.send((self.clone(), request, aids));
-        } else if request.kind() == "complete_request" {
-            self.queue(Job::Complete(request));
-        } else {
-            self.queue(Job::Inspect(request));
+            let _ = desk.past_the_worker.clone().send((desk, request, aids));
+        };
+        let aids = self.aids.lock().unwrap_or_else(PoisonError::into_inner);
+        match aids.clone() {
+            Some(aids) if self.cells.load(Ordering::Acquire) > 0 => answer(request, aids),
+            _ => self.queue(Job::Aid(request, Box::new(answer))),
         }
     }
 

@@ -21,7 +21,7 @@ use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
-    CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
+    Aids, CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
     SessionError, StartEvent,
 };
 
@@ -31,15 +31,16 @@ pub enum Job {
     Execute(Arc<Request>),
     /// `comm_open`, `comm_msg` or `comm_close` of a comm that is known, and what it says.
     Comm(Arc<Request>, Box<Comm>),
-    /// `complete_request`.
-    Complete(Arc<Request>),
-    /// `inspect_request`.
-    Inspect(Arc<Request>),
+    /// `complete_request` or `inspect_request`, and who answers it with what the session knows now.
+    Aid(Arc<Request>, Answerer),
     /// Cells that wait for the session to start shall not run.
     CancelWaiting,
     /// End the session and the thread.
     Stop,
 }
+
+/// Answers a question about code elsewhere, so that no cell waits for rust-analyzer.
+pub type Answerer = Box<dyn FnOnce(Arc<Request>, Aids) + Send>;
 
 /// The cell that runs now, as the control socket sees it.
 pub struct Running {
@@ -338,7 +339,7 @@ impl Desk {
                 self.close(cause);
                 self.cell_done();
             }
-            Job::Complete(cause) | Job::Inspect(cause) => self.answer(cause, error_reply(failure)),
+            Job::Aid(cause, _) => self.answer(cause, error_reply(failure)),
             // Nobody is there whose control it could be.
             Job::Comm(cause, comm) => {
                 self.status(cause, "busy");
@@ -366,14 +367,13 @@ impl Desk {
                 self.deliver(session, &cause, &comm);
                 self.cell_done();
             }
-            Job::Complete(cause) => {
-                let content = aids::complete(&cause, |code, at| session.complete(code, at));
-                self.answer(&cause, content);
-            }
-            Job::Inspect(cause) => {
-                let content = aids::inspect(&cause, |code, at| session.inspect(code, at));
-                self.answer(&cause, content);
-            }
+            Job::Aid(cause, answerer) => match session.aids() {
+                Some(aids) => answerer(cause, aids),
+                None => {
+                    let content = aids::reply_in_turn(session, &cause);
+                    self.answer(&cause, content);
+                }
+            },
             Job::CancelWaiting | Job::Stop => {}
         }
     }
