@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::interact::{Control, Shown};
-use super::model::{Handler, Kind, Model};
+use super::interact::Control;
+use super::model::{Kind, Model};
 use crate::display::html::{self, SURFACE};
 use crate::display::{MimeBundle, Render};
 use crate::error::Result;
@@ -87,13 +87,10 @@ impl Control for Button {
             clicks => format!("{} × {clicks}", self.model.description()),
         }
     }
-    fn shown(&self) -> Vec<Shown> {
-        vec![Shown {
-            model: self.model.clone(),
-            bundle: self.render(),
-        }]
+    fn models(&self) -> Vec<Arc<Model>> {
+        vec![self.model.clone()]
     }
-    fn follow(&self, handler: &Handler) {
-        self.model.on_change(handler.clone());
+    fn bundles(&self) -> Vec<MimeBundle> {
+        vec![self.render()]
     }
 }

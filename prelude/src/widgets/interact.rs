@@ -20,16 +20,10 @@ pub trait Control {
     fn said(&self) -> String;
     /// The controls, from top to bottom.
     #[doc(hidden)]
-    fn shown(&self) -> Vec<Shown>;
-    /// Has `handler` run after each change.
-    fn follow(&self, handler: &Handler);
-}
-
-/// A control as it stands in the page.
-#[doc(hidden)]
-pub struct Shown {
-    pub(super) model: Arc<Model>,
-    pub(super) bundle: MimeBundle,
+    fn models(&self) -> Vec<Arc<Model>>;
+    /// What shows each of them.
+    #[doc(hidden)]
+    fn bundles(&self) -> Vec<MimeBundle>;
 }
 
 /// The words of several controls in one line.
@@ -47,15 +41,11 @@ impl<A: Control, B: Control> Control for (A, B) {
     fn said(&self) -> String {
         joined(&[self.0.said(), self.1.said()])
     }
-    fn shown(&self) -> Vec<Shown> {
-        [self.0.shown(), self.1.shown()]
-            .into_iter()
-            .flatten()
-            .collect()
+    fn models(&self) -> Vec<Arc<Model>> {
+        [self.0.models(), self.1.models()].concat()
     }
-    fn follow(&self, handler: &Handler) {
-        self.0.follow(handler);
-        self.1.follow(handler);
+    fn bundles(&self) -> Vec<MimeBundle> {
+        [self.0.bundles(), self.1.bundles()].concat()
     }
 }
 
@@ -67,14 +57,11 @@ impl<A: Control, B: Control, C: Control> Control for (A, B, C) {
     fn said(&self) -> String {
         joined(&[self.0.said(), self.1.said(), self.2.said()])
     }
-    fn shown(&self) -> Vec<Shown> {
-        let all = [self.0.shown(), self.1.shown(), self.2.shown()];
-        all.into_iter().flatten().collect()
+    fn models(&self) -> Vec<Arc<Model>> {
+        [self.0.models(), self.1.models(), self.2.models()].concat()
     }
-    fn follow(&self, handler: &Handler) {
-        self.0.follow(handler);
-        self.1.follow(handler);
-        self.2.follow(handler);
+    fn bundles(&self) -> Vec<MimeBundle> {
+        [self.0.bundles(), self.1.bundles(), self.2.bundles()].concat()
     }
 }
 
@@ -101,43 +88,45 @@ where
     C: Control + Clone + Send + 'static,
     V: Render,
 {
-    let shown = controls.shown();
+    let bundles = controls.bundles();
     if !comm::live() {
-        shown.into_iter().for_each(|control| show(control.bundle));
+        bundles.into_iter().for_each(show);
         display(&view(controls.current())?);
         return Ok(());
     }
-    let again = show_controls(shown);
+    let again = show_controls(&controls.models(), bundles);
     let first = view(controls.current())?;
     let place = Place::new(again, captioned(&controls.said(), &first.render()));
     let moved = controls.clone();
-    controls.follow(
-        &(Arc::new(Mutex::new(move || {
-            let made = told(
-                || view(moved.current()),
-                |why| place.replace(captioned(&moved.said(), &failure(why))),
-            );
-            match made {
-                Ok(made) => place.replace(captioned(&moved.said(), &made.render())),
-                // It is shown; only an interrupt is more than the view's own matter.
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(_) => {}
-            }
-            Ok(())
-        })) as Handler),
-    );
+    let handler: Handler = Arc::new(Mutex::new(move || {
+        let made = told(
+            || view(moved.current()),
+            |why| place.replace(captioned(&moved.said(), &failure(why))),
+        );
+        match made {
+            Ok(made) => place.replace(captioned(&moved.said(), &made.render())),
+            // It is shown; only an interrupt is more than the view's own matter.
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(_) => {}
+        }
+        Ok(())
+    }));
+    for model in controls.models() {
+        model.on_change(handler.clone());
+    }
     Ok(())
 }
 
 /// Puts the controls into the page as one widget, with room for the view of a page that was loaded again.
-fn show_controls(shown: Vec<Shown>) -> Arc<Model> {
+fn show_controls(models: &[Arc<Model>], bundles: Vec<MimeBundle>) -> Arc<Model> {
     let again = Model::passive("HTML", json!({ "value": "" }), json!({ "display": "none" }));
     again.open();
-    let models = shown.iter().map(|control| &control.model).chain([&again]);
+    let models = models.iter().chain([&again]);
     let children: Vec<Value> = models.map(|model| model.reference()).collect();
     let column = Model::passive("VBox", json!({ "children": children }), json!({}));
-    let bundles = shown.into_iter().map(|control| control.bundle);
-    let still = bundles.reduce(|above, below| above.above(&below));
+    let still = bundles
+        .into_iter()
+        .reduce(|above, below| above.above(&below));
     show(column.widget(still.unwrap_or_default()));
     again
 }

@@ -15,9 +15,9 @@
 //! - [`interact`](mod@interact): controls with a picture that follows them
 
 pub mod button;
-pub mod comm;
+mod comm;
 pub mod interact;
-pub mod model;
+mod model;
 pub mod select;
 pub mod slider;
 

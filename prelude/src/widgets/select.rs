@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::interact::{Control, Shown};
-use super::model::{Handler, Kind, Model};
+use super::interact::Control;
+use super::model::{Kind, Model};
 use crate::display::html::{self, GREEN, SURFACE};
 use crate::display::{MimeBundle, Render};
 use crate::error::Result;
@@ -128,13 +128,10 @@ impl Control for Select {
     fn said(&self) -> String {
         format!("{} = {}", self.model.description(), self.value())
     }
-    fn shown(&self) -> Vec<Shown> {
-        vec![Shown {
-            model: self.model.clone(),
-            bundle: self.render(),
-        }]
+    fn models(&self) -> Vec<Arc<Model>> {
+        vec![self.model.clone()]
     }
-    fn follow(&self, handler: &Handler) {
-        self.model.on_change(handler.clone());
+    fn bundles(&self) -> Vec<MimeBundle> {
+        vec![self.render()]
     }
 }
