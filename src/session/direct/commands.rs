@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use super::super::event::Display;
 use super::super::syntax;
 
 /// One such line.
@@ -138,23 +137,6 @@ pub(crate) fn configuration() -> Vec<String> {
 pub(crate) fn table(rows: impl Iterator<Item = (String, String)>, separator: &str) -> String {
     rows.map(|(left, right)| format!("{left}{separator}{right}\n"))
         .collect()
-}
-
-/// Text and HTML of a table with a heading.
-pub(crate) fn variables(rows: Vec<(String, String)>) -> Display {
-    let escape = |text: &str| {
-        text.replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('>', "&gt;")
-    };
-    let mut html = "<table><tr><th>Variable</th><th>Type</th></tr>".to_owned();
-    for (name, ty) in &rows {
-        html += &format!("<tr><td>{}</td><td>{}</td></tr>", escape(name), escape(ty));
-    }
-    html += "</table>";
-    let mut display = Display::text(table(rows.into_iter(), ": ").trim_end());
-    display.data.insert("text/html".to_owned(), html.into());
-    display
 }
 
 #[cfg(test)]

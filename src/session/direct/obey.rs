@@ -1,6 +1,7 @@
 //! What the commands of a cell do.
 
 use super::super::event::Display;
+use super::super::magic::two_columns;
 use super::super::report::Diagnostic;
 use super::commands::{self, Order};
 use super::{Direct, Done, State, Trouble};
@@ -46,7 +47,7 @@ impl Direct {
             }
             "vars" => {
                 let rows = self.variables().map(|(name, ty)| (name.to_owned(), ty));
-                done.shown.push(commands::variables(rows.collect()));
+                done.shown.push(two_columns(&rows.collect::<Vec<_>>()));
             }
             "type" | "t" => {
                 let found = self.variables().find(|(name, _)| *name == arguments);

@@ -227,7 +227,7 @@ fn page(plain: String, html: String) -> Display {
 }
 
 /// Two columns as text and as an HTML table.
-fn two_columns(rows: &[(String, String)]) -> Display {
+pub(crate) fn two_columns(rows: &[(String, String)]) -> Display {
     let width = rows
         .iter()
         .map(|(name, _)| name.chars().count())

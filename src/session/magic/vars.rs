@@ -1,9 +1,9 @@
 //! `:vars`: a table of the variables. Names and types are known here; shapes, sizes and values are asked of the prelude by
 //! a cell that borrows every variable.
 
-use super::{Call, escape, page};
-use crate::session::Variable;
+use super::{Call, page, two_columns};
 use crate::session::outcome::{CellErrorKind, CellOutcome};
+use crate::session::{Display, Variable};
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {
     let variables = call.session.variables();
@@ -36,25 +36,9 @@ fn question(variables: &[Variable]) -> String {
     cell + " })"
 }
 
-fn names_and_types(variables: &[Variable]) -> crate::session::Display {
-    let rows: Vec<(String, String)> = variables
+fn names_and_types(variables: &[Variable]) -> Display {
+    let rows = variables
         .iter()
-        .map(|variable| (variable.name.clone(), variable.type_name.clone()))
-        .collect();
-    let html = rows
-        .iter()
-        .map(|(name, ty)| {
-            format!(
-                "<tr><td><code>{}</code></td><td><code>{}</code></td></tr>",
-                escape(name),
-                escape(ty)
-            )
-        })
-        .collect::<String>();
-    let mut table = super::two_columns(&rows);
-    table.data.insert(
-        "text/html".to_owned(),
-        format!("<table><tr><th>name</th><th>type</th></tr>{html}</table>").into(),
-    );
-    table
+        .map(|variable| (variable.name.clone(), variable.type_name.clone()));
+    two_columns(&rows.collect::<Vec<_>>())
 }
