@@ -185,6 +185,19 @@ async fn displays(kernel: &mut Kernel) -> Result<()> {
         .ok()?;
     assert_eq!(ran.kinds(), ["clear_output", "stream"]);
     assert_eq!(ran.first("clear_output")["wait"], true);
+
+    // A value of a crate made for evcxr is the cell's result in all its formats; what shows itself on the way is not.
+    let code = "struct Page(&'static str);\n\
+                impl Page {\n    fn evcxr_display(&self) {\n        \
+                for mime in [\"text/html\", \"text/plain\"] { println!(\"EVCXR_BEGIN_CONTENT {mime}\\n{}\\nEVCXR_END_CONTENT\", self.0); }\n    }\n}\n\
+                Page(\"one\").evcxr_display();\nPage(\"two\")";
+    let ran = kernel.run(code).await?.ok()?;
+    assert_eq!(
+        ran.kinds(),
+        ["display_data", "display_data", "execute_result"]
+    );
+    let two = json!({ "text/html": "two", "text/plain": "two" });
+    assert_eq!(ran.first("execute_result")["data"], two);
     Ok(())
 }
 

@@ -148,6 +148,11 @@ impl<T: fmt::Debug + ?Sized> ShowDebug for &T {
     }
 }
 
+/// Called by generated code before and after the value of a cell's last expression shows itself.
+pub fn showing(begins: bool) {
+    session::send(&session::Event::Showing { begins });
+}
+
 fn show_debug(value: &dyn fmt::Debug) {
     let text = format!("{value:?}");
     if text != "()" {

@@ -80,6 +80,12 @@ pub enum Event {
         /// What to show.
         bundle: MimeBundle,
     },
+    /// The value of the cell's last expression begins to show itself, or has done so: what it writes meanwhile in the way of crates made
+    /// for evcxr is one value's, each block in another format.
+    Showing {
+        /// Whether it begins.
+        begins: bool,
+    },
     /// Remove what the cell has shown so far.
     Clear {
         /// Wait for the next display before removing, so that nothing flickers.
@@ -166,6 +172,7 @@ impl Event {
                 Value::Object(object)
             }
             Event::Result { bundle } => Value::Object(with_bundle("result", bundle)),
+            Event::Showing { begins } => json!({"event": "showing", "begins": begins}),
             Event::Clear { wait } => json!({"event": "clear", "wait": wait}),
             Event::Panic(report) => json!({
                 "event": "panic",

@@ -5,7 +5,7 @@
 //! ```
 //! Only frames with the session's nonce are events; everything else is the user's text, control characters included.
 //! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is a display too: that is how crates made for
-//! evcxr show things.
+//! evcxr show things. Where the value of a cell's last expression does so, all blocks together are the cell's result.
 
 use serde_json::{Map, Value};
 
@@ -85,6 +85,8 @@ struct Content {
     held: String,
     /// The open block: MIME type and lines so far, the last one possibly partial.
     open: Option<(String, String)>,
+    /// The blocks of the value that is showing itself.
+    value: Option<Display>,
 }
 
 impl Decoder {
@@ -98,6 +100,7 @@ impl Decoder {
                 at_line_start: true,
                 held: String::new(),
                 open: None,
+                value: None,
             },
         }
     }
@@ -143,7 +146,16 @@ impl Decoder {
         if let Some((mime, body)) = self.content.open.take() {
             self.emit(format!("{BEGIN_CONTENT}{mime}\n{body}"), out);
         }
+        self.finish_value(out);
         self.content.at_line_start = true;
+    }
+
+    /// What the value has shown of itself is the cell's result.
+    fn finish_value(&mut self, out: &mut Vec<Incoming>) {
+        let value = self.content.value.take();
+        if let Some(value) = value.filter(|value| !value.data.is_empty()) {
+            out.push(Incoming::Event(Event::Result(value)));
+        }
     }
 
     fn read_frame<'a>(&self, bytes: &'a [u8]) -> Frame<'a> {
@@ -192,6 +204,11 @@ impl Decoder {
             .unwrap_or_default()
             .to_owned();
         let incoming = match name.as_str() {
+            "showing" => {
+                self.finish_value(out);
+                self.content.value = flag(&object, "begins").then(Display::default);
+                return;
+            }
             "display" => Incoming::Event(Event::Display(take_display(&mut object))),
             "update" => Incoming::Event(Event::Update(take_display(&mut object))),
             "result" => Incoming::Event(Event::Result(take_display(&mut object))),
@@ -274,12 +291,15 @@ impl Decoder {
                         .strip_suffix('\n')
                         .unwrap_or(&body[..end])
                         .to_owned();
-                    let mut display = Display::default();
-                    display
-                        .data
-                        .insert(std::mem::take(mime), Value::String(content));
+                    let (mime, content) = (std::mem::take(mime), Value::String(content));
                     self.content.open = None;
                     self.content.at_line_start = true;
+                    if let Some(value) = &mut self.content.value {
+                        value.data.insert(mime, content);
+                        continue;
+                    }
+                    let mut display = Display::default();
+                    display.data.insert(mime, content);
                     self.emit(std::mem::take(&mut plain), out);
                     out.push(Incoming::Event(Event::Display(display)));
                 }
@@ -504,6 +524,37 @@ mod tests {
                 stdout("after")
             ]
         );
+    }
+
+    #[test]
+    fn content_blocks_of_a_cell_s_value_are_its_result() {
+        let block =
+            |mime: &str| format!("EVCXR_BEGIN_CONTENT {mime}\n{mime}!\nEVCXR_END_CONTENT\n");
+        let showing = |begins: bool| {
+            frame(
+                "n0nce",
+                &format!(r#"{{"event":"showing","begins":{begins}}}"#),
+            )
+        };
+        let (html, text) = (block("text/html"), block("text/plain"));
+        let mut value = Display::text("text/plain!");
+        value
+            .data
+            .insert("text/html".to_owned(), "text/html!".into());
+        let result = Incoming::Event(Event::Result(value));
+        let whole = format!("{}{html}note\n{text}{}", showing(true), showing(false));
+        assert_eq!(
+            decode_all_ways(whole.as_bytes()),
+            [stdout("note\n"), result.clone()]
+        );
+        // One that shows nothing, and one that panics meanwhile.
+        let cut = format!(
+            "{}{}{}{html}{text}",
+            showing(true),
+            showing(false),
+            showing(true)
+        );
+        assert_eq!(decode_all_ways(cut.as_bytes()), [result]);
     }
 
     #[test]

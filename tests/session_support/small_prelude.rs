@@ -57,6 +57,10 @@ pub mod cell {
         }
     }
 
+    pub fn showing(begins: bool) {
+        crate::session::send(1, &format!("{{\"event\":\"showing\",\"begins\":{begins}}}"));
+    }
+
     pub fn failed<T: std::fmt::Display>(error: &T) {
         crate::session::send(1, &format!("{{\"event\":\"error\",\"message\":{:?},\"chain\":[]}}", error.to_string()));
     }

@@ -68,6 +68,7 @@ fn every_event_comes_back_from_its_frame() {
             display_id: "a".into(),
         },
         Event::Result { bundle },
+        Event::Showing { begins: true },
         Event::Clear { wait: true },
         Event::Panic(PanicReport {
             message: "no".into(),

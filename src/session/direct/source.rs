@@ -321,7 +321,7 @@ impl Plan {
             let shown = self.shows && index + 1 == self.body.len();
             if shown {
                 text.line(Line::Show, match self.show {
-                    Show::Best => "{ use ::glassbox_prelude::{cell::ShowDebug as _, display::EvcxrDisplay as _}; (&(",
+                    Show::Best => "{ use ::glassbox_prelude::{cell::ShowDebug as _, display::EvcxrDisplay as _}; match &(",
                     Show::Debug => "::glassbox_prelude::session::send_result(&::std::format!(\"{:?}\", &(",
                 });
             }
@@ -331,7 +331,7 @@ impl Plan {
                 text.line(
                     Line::Show,
                     match self.show {
-                        Show::Best => ")).evcxr_display() };",
+                        Show::Best => ") { value => { ::glassbox_prelude::cell::showing(true); value.evcxr_display(); ::glassbox_prelude::cell::showing(false) } } };",
                         Show::Debug => ")));",
                     },
                 );
