@@ -94,6 +94,8 @@ fn answer(
     questions: &Receiver<Question>,
     answers: &Sender<(Question, Completions)>,
 ) {
+    // rust-analyzer gets ready while the first line is typed.
+    lock(session).aids();
     while let Ok(question) = questions.recv() {
         let question = questions.try_iter().last().unwrap_or(question);
         // The session is free at once: a cell need not wait for an answer that nobody wants any more.

@@ -516,10 +516,14 @@ impl Session {
     }
 
     /// The same from other threads, also while a cell runs, with what the session knows now or at the beginning of a later
-    /// cell; `None` if the engine can't.
+    /// cell; `None` if the engine can't. Who takes it is taken to have questions: rust-analyzer gets ready, also before the first cell.
     pub fn aids(&mut self) -> Option<Aids> {
         match &mut self.engine {
-            Engine::Direct(direct) => Some(Aids::new(direct.questions().clone())),
+            Engine::Direct(direct) => {
+                let questions = direct.questions().clone();
+                questions.expected();
+                Some(Aids::new(questions))
+            }
             Engine::Evcxr(_) => None,
         }
     }

@@ -4,9 +4,9 @@
 //! Questions ─ code, cursor, what the session knows ─▶ desk ─ View ─▶ a thread that looks ─▶ the answer
 //!   (any thread)                                       │ World
 //! ```
-//! The desk is a thread of its own, which fills rust-analyzer's database when the session has been idle for a while or is
-//! asked, and is told the session's items and variables with each question. So no cell waits for it. rust-analyzer can
-//! panic, and think for long: then there is no answer, and its database is made anew.
+//! The desk is a thread of its own, which fills rust-analyzer's database when the session has been idle for a moment (JupyterLab
+//! waits a second for proposals, and no longer) or is asked, and is told the session's items and variables with each question. So no
+//! cell waits for it. rust-analyzer can panic, and think for long: then there is no answer, and its database is made anew.
 //!
 //! # Layout
 //! - [`crates`], [`world`]: what rust-analyzer is shown, and its database
@@ -38,8 +38,9 @@ use world::{View, World};
 
 pub(crate) use page::Known;
 
-/// How long no cell must have run before rust-analyzer is made ready for questions to come.
-const IDLE: Duration = Duration::from_secs(3);
+/// How long no cell must have run before rust-analyzer is made ready for questions to come. A person needs longer to type what
+/// a question is about; cells that are run one after the other don't leave so much time.
+const IDLE: Duration = Duration::from_millis(700);
 /// How long an answer may take.
 const PATIENCE: Patience = Patience {
     first: Duration::from_secs(180),
@@ -153,6 +154,11 @@ impl Analyst {
 }
 
 impl Questions {
+    /// Says that there will be questions, while no cell runs.
+    pub(crate) fn expected(&self) {
+        self.send(Ask::Busy(false));
+    }
+
     fn send(&self, ask: Ask) {
         // Without a thread the reply's sender is dropped, and the question answered by that.
         let _ = self.asks.send(ask);
