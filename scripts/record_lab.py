@@ -83,7 +83,7 @@ class Notebook:
     """A notebook in the browser. Cells are numbered as in the file."""
 
     def __init__(self, browser, server, name, out):
-        self.page = browser.new_page(viewport={"width": 920, "height": 1000})
+        self.page = browser.new_page(viewport={"width": 1000, "height": 1000})
         self.out = out
         address, token = server
         # `doc` is the mode with one document and nothing else.
@@ -224,7 +224,7 @@ def layers(open_notebook):
     notebook.wait_for_text(cell, "layer = 0")
     notebook.photograph("layer-before", cell)
     notebook.drag(cell, 1.0)
-    notebook.wait_for_text(cell, "layer = 2")
+    notebook.wait_for_text(cell, "layer = 3")
     notebook.photograph("layer-after", cell)
     # The page is loaded again: the kernel goes on, and the slider is where it was.
     notebook.command("docmanager:save")
@@ -250,19 +250,21 @@ def widget(open_notebook):
 
 def aids(open_notebook):
     notebook = open_notebook("empty.ipynb")
+    notebook.page.set_viewport_size({"width": 1000, "height": 620})
     first = notebook.type_cell("let vlm = Vlm::tiny(&Device::Cpu)?;")
     notebook.run(first)
     # So long a person needs to type the next line. JupyterLab drops proposals that take more than a second.
     notebook.page.wait_for_timeout(2000)
 
-    def complete(text, name):
+    def complete(text, name=None):
         cell = notebook.type_cell(text)
         notebook.page.keyboard.press("Tab")
         notebook.page.wait_for_selector(".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item", timeout=15_000)
         notebook.page.wait_for_timeout(1000)
         items = notebook.page.locator(".jp-Completer-item").all_inner_texts()
-        notebook.page.screenshot(path=notebook.out / f"{name}.png")
-        print(f"{name}.png: {len(items)} proposals, {' | '.join(items[:2])}".replace("\n", " "), flush=True)
+        if name:
+            notebook.page.screenshot(path=notebook.out / f"{name}.png")
+        print(f"{text}: {len(items)} proposals, {' | '.join(items[:2])}".replace("\n", " "), flush=True)
         notebook.page.keyboard.press("Escape")
         return cell, items
 
@@ -286,7 +288,7 @@ def aids(open_notebook):
     busy = notebook.type_cell("std::thread::sleep(std::time::Duration::from_secs(20));")
     notebook.start(busy)
     notebook.wait(busy, "waited for it to run", lambda running, _: running)
-    _, items = complete("vlm.tra", "completion-busy")
+    _, items = complete("vlm.tra")
     assert notebook.state(busy)[0], "the cell should still run"
     assert items, "nothing is proposed while a cell runs"
 
