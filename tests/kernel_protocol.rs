@@ -587,14 +587,25 @@ fn interrupts_keep_what_can_be_kept() -> Result<()> {
             "42"
         );
 
-        // A loop that does not look goes on; the user is told, and the second interrupt ends the child.
+        // A loop that does not look is stopped a little later, and nothing that it did not change is lost.
+        let spinning = "println!(\"spinning\"); loop { std::hint::black_box(1); }";
         let id = kernel
-            .send(
-                "execute_request",
-                json!({ "code": "println!(\"spinning\"); loop { std::hint::black_box(1); }" }),
-            )
+            .send("execute_request", json!({ "code": spinning }))
             .await?;
         kernel.wait_for_text(&id, "spinning").await?;
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        let ran = kernel.finish(&id).await?;
+        assert_eq!(ran.reply["ename"], "Interrupted");
+        let kept = kernel.run("survivor + 1").await?.ok()?;
+        assert_eq!(plain(kept.first("execute_result")), "42");
+
+        // A call that does not return goes on; the user is told, and the second interrupt ends the child.
+        let waiting =
+            "println!(\"waiting\"); std::thread::sleep(std::time::Duration::from_secs(600));";
+        let id = kernel
+            .send("execute_request", json!({ "code": waiting }))
+            .await?;
+        kernel.wait_for_text(&id, "waiting").await?;
         kernel.ask_control("interrupt_request", json!({})).await?;
         kernel.wait_for_text(&id, "Interrupt again").await?;
         kernel.ask_control("interrupt_request", json!({})).await?;

@@ -187,7 +187,9 @@ fn a_cell_that_does_not_stop_is_ended_by_a_second_ctrl_c() {
     let mut terminal = Terminal::start();
     terminal.prompt(1);
     terminal.run("let gone = 5;", 2);
-    terminal.enter("println!(\"be{}\", \"gun\"); loop { std::hint::spin_loop(); }");
+    terminal.enter(
+        "println!(\"be{}\", \"gun\"); std::thread::sleep(std::time::Duration::from_secs(600));",
+    );
     terminal.wait_for("begun");
     terminal.press(CTRL_C);
     terminal.wait_for("has not stopped yet");

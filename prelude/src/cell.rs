@@ -24,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::session;
+use crate::session::stop::{self, Stop};
 
 /// Control line that says that the cell panicked.
 const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
@@ -47,15 +48,34 @@ thread_local! {
 
 /// Runs a cell, and says how it ended if it did not end well.
 pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
-    match catch_unwind(AssertUnwindSafe(cell)) {
-        Ok(Ok(())) => {}
-        Ok(Err(Failed { .. })) => session::control(FAILED_LINE),
-        Err(payload) => {
+    let (mut cell, mut outcome) = (Some(cell), None);
+    let stopped = stop::guarded(&mut || {
+        outcome = cell.take().map(|cell| catch_unwind(AssertUnwindSafe(cell)));
+    });
+    if let Some(stop) = stopped {
+        return was_stopped(stop);
+    }
+    match outcome {
+        None | Some(Ok(Ok(()))) => {}
+        Some(Ok(Err(Failed { .. }))) => session::control(FAILED_LINE),
+        Some(Err(payload)) => {
             session::control(PANIC_LINE);
             // A payload's own destructor may panic, outside of any cell.
             std::mem::forget(payload);
         }
     }
+}
+
+/// Says that a cell was stopped by force.
+fn was_stopped(stop: Stop) {
+    let place = match stop {
+        Stop::AtCall => "after a call",
+        Stop::Anywhere => "in its own code",
+    };
+    let message = format!("interrupted: stopped {place}, which looks for no interrupt");
+    session::control(INTERRUPTED_LINE);
+    session::cell_error_with_chain(&message, Vec::new());
+    session::control(FAILED_LINE);
 }
 
 /// Keeps a variable for later cells.
@@ -76,6 +96,16 @@ pub fn put_back<T: 'static>(name: &str, value: T) {
         return;
     }
     put(name, value);
+}
+
+/// Puts a variable of an earlier cell back that this one could change, unless it was stopped in the middle of something: then the value
+/// may be half changed, and is lost.
+pub fn put_back_changed<T: 'static>(name: &str, value: T) {
+    if stop::stopped() == Some(Stop::Anywhere) {
+        std::mem::forget(value);
+    } else {
+        put_back(name, value);
+    }
 }
 
 /// Whether the variable is there and of the type `T`. Says so to the host if it is not.

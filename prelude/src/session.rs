@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 mod input;
 mod last_words;
+pub(crate) mod stop;
 
 pub use input::{input, input_password};
 
@@ -321,7 +322,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the user asked to stop. Asking does not clear the wish.
 pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+    let interrupted = INTERRUPTED.load(Ordering::Relaxed);
+    if interrupted {
+        stop::looked();
+    }
+    interrupted
 }
 
 /// Called once a step by every loop that may run long.
@@ -330,6 +335,7 @@ pub fn interrupted() -> bool {
 /// [`Error::Interrupted`] if the user asked to stop since the cell began; the wish is then fulfilled and forgotten.
 pub fn check_interrupt() -> Result<()> {
     if INTERRUPTED.swap(false, Ordering::Relaxed) {
+        stop::looked();
         Err(Error::Interrupted)
     } else {
         Ok(())
@@ -341,9 +347,14 @@ pub fn request_interrupt() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-extern "C" fn on_sigint(_signal: libc::c_int) {
-    // A store to an atomic is all that a signal handler may safely do here.
+extern "C" fn on_sigint(
+    _signal: libc::c_int,
+    _information: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // Stores to atomics are about all that a signal handler may safely do.
     INTERRUPTED.store(true, Ordering::Relaxed);
+    stop::asked(context);
 }
 
 /// Lets the allocator keep what tensors free: a training step frees and asks for the same megabytes again, and handing them
@@ -360,11 +371,13 @@ pub fn keep_freed_memory() {
 }
 
 fn install_interrupt_handler() {
-    // SAFETY: the structure is plain data, zero is a valid value for every field, and the handler only stores a flag.
+    // SAFETY: the structure is plain data, zero is a valid value for every field, and the handler does only what is allowed in one.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = on_sigint as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            on_sigint;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigemptyset(&mut action.sa_mask);
         libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
     }
@@ -501,10 +514,12 @@ pub extern "C" fn glassbox_session_start(control_fd: i32) {
     }
 }
 
-/// Called before each cell: an interrupt that came when nothing ran is forgotten.
+/// Called before each cell, whose code is `length` bytes from `code` on, whole pages of a library, or nowhere that is known: an interrupt
+/// that came when nothing ran is forgotten.
 #[unsafe(no_mangle)]
-pub extern "C" fn glassbox_cell_begin() {
+pub extern "C" fn glassbox_cell_begin(code: *const u8, length: usize) {
     INTERRUPTED.store(false, Ordering::Relaxed);
+    stop::cell_begins(code as usize..code as usize + length);
     last_words::cell_begins();
 }
 

@@ -29,8 +29,9 @@ use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
 use crate::session::{Aids, Completeness, completeness};
 
-/// How long an interrupted cell may go on before the user is told what to do.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long an interrupted cell may go on before the user is told what to do: longer than the prelude takes to stop one that does not
+/// look for interrupts.
+const GRACE: Duration = Duration::from_secs(3);
 /// How long the session may take to end before the process ends without it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -367,14 +368,14 @@ impl Desk {
     }
 }
 
-/// Says how to end a cell that does not look for interrupts.
+/// Says how to end a cell that can't be stopped.
 async fn warn_after_grace(outbox: Outbox, running: RunningCell, cause: Arc<Request>) {
     tokio::time::sleep(GRACE).await;
     let goes_on = lock(&running)
         .as_ref()
         .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause) && cell.interrupts == 1);
     if goes_on {
-        let text = "The cell has not stopped: code of your own does not look for interrupts. \
+        let text = "The cell has not stopped: it waits for a call to return. \
                     Interrupt again to end the child process; its variables will be lost.\n";
         outbox.post_text(&cause, "stderr", text.to_owned()).await;
     }

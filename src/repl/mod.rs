@@ -38,8 +38,8 @@ use screen::Screen;
 /// A session that the loop and the completion share.
 type Shared = Arc<Mutex<Session>>;
 
-/// A cell that was asked to stop and runs on after this long is one that does not look whether it shall stop.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// A cell that was asked to stop and runs on after this long is one that the prelude could not stop either.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a running cell is looked at for that.
 const LOOK: Duration = Duration::from_millis(250);
 /// Columns of text where there is no terminal.

@@ -12,6 +12,7 @@
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -172,7 +173,8 @@ impl Child {
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
         self.forget_file(PathBuf::from(path));
-        self.begin();
+        let code = self.pages.note(function as *const c_void);
+        self.begin(code);
         let begin = Instant::now();
         // SAFETY: the pointer is what the function of the cell before returned, null for the first.
         self.variables = unsafe { function(self.variables) };
@@ -181,18 +183,18 @@ impl Child {
         unsafe { (self.prelude.cell_end)(self.cells) };
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
-        self.pages.note(function as *const c_void);
         let panicked = self.report(loaded, ran)?;
         // After the reply, for which somebody waits. A panic's trace has looked at all libraries.
         self.pages.give_back(panicked);
         Ok(())
     }
 
-    fn begin(&mut self) {
+    /// Says that code begins to run, which is at these addresses, if that is known.
+    fn begin(&mut self, code: Range<usize>) {
         self.cells += 1;
         self.send_frame(r#"{"event":"began"}"#);
         // SAFETY: the signature is the prelude's.
-        unsafe { (self.prelude.cell_begin)() };
+        unsafe { (self.prelude.cell_begin)(code.start as *const u8, code.len()) };
         if self.interrupt_file.exists() {
             // SAFETY: the prelude's handler for this signal only sets a flag.
             unsafe { libc::raise(libc::SIGINT) };
@@ -201,7 +203,8 @@ impl Child {
 
     /// Has the prelude do what a message to a control asks for; what that runs is watched over like a cell.
     fn deliver(&mut self, message: &str) -> std::io::Result<()> {
-        self.begin();
+        // It may run code of any cell.
+        self.begin(0..0);
         let begin = Instant::now();
         // SAFETY: the signatures are the prelude's, and the text is alive.
         unsafe {
@@ -285,7 +288,7 @@ impl Child {
 /// What the child calls in the prelude.
 struct Prelude {
     session_start: unsafe extern "C" fn(i32),
-    cell_begin: unsafe extern "C" fn(),
+    cell_begin: unsafe extern "C" fn(*const u8, usize),
     cell_end: unsafe extern "C" fn(u64),
     comm: unsafe extern "C" fn(*const u8, usize),
 }

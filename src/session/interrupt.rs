@@ -1,8 +1,8 @@
 //! Stops a running cell from another thread.
 //!
 //! The first request asks: the compiler is stopped if it is still compiling, else the child gets SIGINT, whose handler
-//! in the prelude sets a flag that every loop of the prelude looks at. The second request ends the child, and with it
-//! all variables.
+//! in the prelude sets a flag that every loop of the prelude looks at; code that does not look is stopped by the prelude a moment
+//! later. The second request ends the child, and with it all variables.
 
 use std::fs;
 use std::path::PathBuf;

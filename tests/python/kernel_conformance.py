@@ -263,9 +263,22 @@ class Stricter(jkt.KernelTests):
         _, outputs = self.run_cell('println!("v={}", survivor);')
         self.assertIn("v=41", self.text(outputs))
 
-    def test_a_second_interrupt_ends_a_loop_that_does_not_look(self):
+    def test_interrupt_stops_a_loop_that_does_not_look_and_keeps_variables(self):
+        self.run_cell("let survivor = 41;")
         self.flush_channels()
         message_id = self.kc.execute('println!("started"); loop { std::hint::black_box(1); }')
+        self.wait_for_text(message_id, "started")
+        asked = time.time()
+        self.km.interrupt_kernel()
+        reply, _ = self.collect(message_id, timeout=30)
+        self.assertEqual(reply["status"], "error")
+        self.assertLess(time.time() - asked, 5)
+        _, outputs = self.run_cell('println!("v={}", survivor);')
+        self.assertIn("v=41", self.text(outputs))
+
+    def test_a_second_interrupt_ends_a_call_that_does_not_return(self):
+        self.flush_channels()
+        message_id = self.kc.execute('println!("started"); std::thread::sleep(std::time::Duration::from_secs(600));')
         self.wait_for_text(message_id, "started")
         self.km.interrupt_kernel()
         self.wait_for_text(message_id, "Interrupt again", timeout=30)

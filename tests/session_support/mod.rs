@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use glassbox::session::{CellOutcome, Event, Session, SessionConfig};
+use glassbox::session::{CellOutcome, Event, Interrupted, Session, SessionConfig};
 
 /// A session whose cells are timed.
 pub struct TestSession {
@@ -59,6 +59,30 @@ impl TestSession {
         let outcome = self.session.evaluate(code, &mut |event| events.push(event));
         self.times.push((code.to_owned(), outcome.duration));
         Run { events, outcome }
+    }
+
+    /// Runs a cell and interrupts it `times` times, half a second apart, from when its first output arrives.
+    pub fn run_interrupted(&mut self, code: &str, times: usize) -> (Run, Vec<Interrupted>) {
+        let interrupter = self.session.interrupter();
+        let (begun, wait) = std::sync::mpsc::channel();
+        let asking = std::thread::spawn(move || {
+            let mut answers = Vec::new();
+            if wait.recv().is_ok() {
+                for _ in 0..times {
+                    std::thread::sleep(Duration::from_millis(500));
+                    answers.push(interrupter.interrupt());
+                }
+            }
+            answers
+        });
+        let mut events = Vec::new();
+        let outcome = self.session.evaluate(code, &mut |event| {
+            // After the first the other end may be gone.
+            let _ = begun.send(());
+            events.push(event);
+        });
+        drop(begun);
+        (Run { events, outcome }, asking.join().unwrap())
     }
 
     /// The plain text of the value of the cell's last expression.

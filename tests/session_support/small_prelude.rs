@@ -91,6 +91,10 @@ pub mod cell {
         control(&format!("GLASSBOX_STORED {name} {}", std::any::type_name::<T>()));
     }
 
+    pub fn put_back_changed<T: 'static>(name: &str, value: T) {
+        put_back(name, value);
+    }
+
     pub fn put_back<T: 'static>(name: &str, value: T) {
         if !STORE.with(|store| store.borrow().contains_key(name)) {
             put(name, value);
@@ -131,7 +135,7 @@ pub extern "C" fn glassbox_session_start(control: i32) {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn glassbox_cell_begin() {
+pub extern "C" fn glassbox_cell_begin(_code: *const u8, _length: usize) {
     INTERRUPTED.store(false, Ordering::Relaxed);
 }
 

@@ -3,7 +3,8 @@
 //! What `print!` wrote without a newline waits in a buffer of Rust's stdout, which goes down with the process if the cell
 //! aborts. A thread of ours flushes it: some times a second while a cell runs, and at once when a signal is about to end
 //! the process. The signal's handler may not touch the buffer, whose lock may be held by the very code that it
-//! interrupted; it asks the thread over a pipe and waits a moment for the answer.
+//! interrupted; it asks the thread over a pipe and waits a moment for the answer. While it is awake the thread also watches over
+//! interrupts, see [`stop`].
 //!
 //! ```text
 //! cell begins, ends ──┐
@@ -14,6 +15,8 @@
 use std::io::Write;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+
+use super::stop;
 
 /// How long text without a newline waits while a cell runs, in milliseconds: as long as a reader hardly notices.
 const INTERVAL: libc::c_int = 100;
@@ -69,6 +72,7 @@ pub(super) fn cell_ends() {
 }
 
 fn serve(asked: RawFd, answered: RawFd) {
+    let mut interrupts = stop::Watch::default();
     loop {
         let patience = if CELL_RUNS.load(Ordering::Acquire) {
             INTERVAL
@@ -76,6 +80,7 @@ fn serve(asked: RawFd, answered: RawFd) {
             -1
         };
         let request = ready(asked, patience).then(|| read_byte(asked)).flatten();
+        interrupts.look();
         // A host that has gone away reads nothing any more.
         let _ = std::io::stdout().flush();
         if request == Some(LAST) {
@@ -107,8 +112,11 @@ fn install_handlers() {
 extern "C" fn on_deadly_signal(
     signal: libc::c_int,
     information: *mut libc::siginfo_t,
-    _context: *mut libc::c_void,
+    context: *mut libc::c_void,
 ) {
+    if signal == libc::SIGSEGV && stop::caught(information, context) {
+        return;
+    }
     if request(LAST) {
         ready(ANSWERS.load(Ordering::Acquire), PATIENCE);
     }

@@ -134,7 +134,7 @@ fn play(scene: &str) {
             println!("{}", check_interrupt().is_ok());
             // SAFETY: as above.
             unsafe { libc::raise(libc::SIGINT) };
-            glassbox_cell_begin();
+            glassbox_cell_begin(std::ptr::null(), 0);
             println!("{}", check_interrupt().is_ok());
         }
         "progress" => {
@@ -179,7 +179,7 @@ fn play(scene: &str) {
         }
         "partial" => {
             glassbox_session_start(-1);
-            glassbox_cell_begin();
+            glassbox_cell_begin(std::ptr::null(), 0);
             print!("partial line");
             std::thread::sleep(std::time::Duration::from_secs(60));
         }

@@ -358,10 +358,11 @@ impl Plan {
             text.push("})\n");
         }
         text.push("}));\n");
-        for (name, _, _) in used(true) {
+        for (name, _, stored) in used(true) {
+            let changed = if stored.mutable { "_changed" } else { "" };
             text.line(
                 Line::PutBack(name.clone()),
-                &format!("{CELL}put_back(\"{name}\", {name});"),
+                &format!("{CELL}put_back{changed}(\"{name}\", {name});"),
             );
         }
         text.push("}\n");

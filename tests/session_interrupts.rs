@@ -1,0 +1,115 @@
+//! Interrupting cells whose own code looks for no interrupt: one request stops them, and what they could not have changed is kept.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+mod session_support;
+
+use std::time::Duration;
+
+use glassbox::session::{CellError, CellErrorKind};
+use session_support::TestSession;
+
+/// A session whose process has this id.
+fn start() -> (TestSession, String) {
+    let mut session = TestSession::start();
+    let process = session.result_of("std::process::id()");
+    (session, process)
+}
+
+/// Runs a cell that one interrupt stops, in good time, in the process that goes on.
+fn stopped(session: &mut TestSession, code: &str) -> CellError {
+    let (run, _) = session.run_interrupted(&format!("println!(\"begun\");\n{code}"), 1);
+    let error = run.outcome.status.clone().unwrap_err();
+    assert_eq!(error.kind, CellErrorKind::Interrupted, "{run:#?}");
+    assert!(!error.state.restarted, "{run:#?}");
+    assert!(run.outcome.duration < Duration::from_secs(8), "{run:#?}");
+    error
+}
+
+#[test]
+fn a_tight_loop_is_stopped_and_loses_only_what_it_was_changing() {
+    let (mut session, process) = start();
+    session
+        .run("let survivor = vec![String::from(\"a\")]; let mut looked_at = 5; let read = 7_u64;");
+    session.run("let mut changed = 0_u64;");
+    let error = stopped(
+        &mut session,
+        "let made = 1; loop { changed = changed.wrapping_add(read); }",
+    );
+    assert_eq!(error.state.lost, ["changed"]);
+    assert_eq!(error.state.kept, ["looked_at", "read", "survivor"]);
+    assert_eq!(error.state.not_stored, ["made"]);
+    assert!(error.evalue.contains("looks for no interrupt"), "{error}");
+    assert_eq!(session.result_of("survivor.len() as u64 + read"), "8");
+    assert_eq!(session.result_of("std::process::id()"), process);
+    // Its fate is a panic's: `:replay` brings it back.
+    assert_eq!(error.state.replayable, 1);
+    session.run(":replay");
+    assert_eq!(session.result_of("changed"), "0");
+}
+
+#[test]
+fn a_loop_of_calls_is_stopped_between_two_of_them_and_loses_nothing() {
+    let (mut session, process) = start();
+    session.run("let mut words: Vec<String> = Vec::new(); let ones = Tensor::ones((2, 3), DType::F32, &Device::Cpu)?;");
+    let code = "loop {\n    words.push(format!(\"{}\", ones.sum_all()?.to_scalar::<f32>()?));\n    \
+                std::thread::sleep(std::time::Duration::from_millis(20));\n}";
+    let error = stopped(&mut session, code);
+    assert_eq!(error.state.kept, ["ones", "words"]);
+    assert_eq!(
+        session.result_of("words.len() > 10 && words.iter().all(|word| *word == words[0])"),
+        "true"
+    );
+    // The next one is stopped too, also while it waits for a long time in one call.
+    let error = stopped(
+        &mut session,
+        "words.clear();\nstd::thread::sleep(std::time::Duration::from_secs(4));\nwords.push(String::new());",
+    );
+    assert_eq!(error.state.kept, ["ones", "words"]);
+    assert_eq!(session.result_of("words.len()"), "0");
+    // Cells that end by themselves are as ever.
+    session.run("words.push(String::from(\"last\")); panic!(\"on purpose\");");
+    assert_eq!(session.result_of("words.len()"), "1");
+    assert_eq!(session.result_of("std::process::id()"), process);
+}
+
+#[test]
+fn what_a_cell_took_is_lost_when_it_is_stopped() {
+    let (mut session, _) = start();
+    session.run("let given = String::from(\"a\"); let shared = std::sync::Arc::new(1);");
+    let error = stopped(
+        &mut session,
+        "let mine = given;\nlet other = shared.clone();\nloop { std::hint::black_box((&mine, &other)); }",
+    );
+    assert_eq!(error.state.lost, ["given"]);
+    assert_eq!(error.state.kept, ["shared"]);
+    // What the cell had on its stack is leaked, its own handle of the shared value with it.
+    assert_eq!(
+        session.result_of("std::sync::Arc::strong_count(&shared)"),
+        "2"
+    );
+}
+
+#[test]
+fn threads_of_a_stopped_cell_go_on() {
+    let (mut session, process) = start();
+    session.run("use std::sync::atomic::{AtomicU64, Ordering::Relaxed};\nlet ticks = std::sync::Arc::new(AtomicU64::new(0));");
+    let code = "let counted = ticks.clone();\nstd::thread::spawn(move || loop { counted.fetch_add(1, Relaxed); });\n\
+                loop { std::thread::sleep(std::time::Duration::from_millis(5)); }";
+    let error = stopped(&mut session, code);
+    assert_eq!(error.state.kept, ["ticks"]);
+    let go_on = "let before = ticks.load(Relaxed); std::thread::sleep(std::time::Duration::from_millis(200)); ticks.load(Relaxed) > before";
+    assert_eq!(session.result_of(go_on), "true");
+    assert_eq!(session.result_of("std::process::id()"), process);
+}
+
+/// Who looks stops in its own way, however long that takes.
+#[test]
+fn who_looks_is_not_cut_short() {
+    let (mut session, _) = start();
+    session.run("let mut steps: Vec<i32> = Vec::new();");
+    let code = "loop {\n    if glassbox_prelude::session::interrupted() {\n        \
+                std::thread::sleep(std::time::Duration::from_secs(3));\n        steps.push(1);\n        check_interrupt()?;\n    }\n}";
+    let error = stopped(&mut session, code);
+    assert!(error.evalue.contains("is kept"), "{error}");
+    assert_eq!(session.result_of("steps.len()"), "1");
+}
