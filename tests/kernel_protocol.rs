@@ -198,6 +198,12 @@ async fn displays(kernel: &mut Kernel) -> Result<()> {
     );
     let two = json!({ "text/html": "two", "text/plain": "two" });
     assert_eq!(ran.first("execute_result")["data"], two);
+    // So is what a cell shows last in that way, and what it shows before it goes on is a display at once.
+    let ran = kernel.run("Page(\"three\").evcxr_display();").await?.ok()?;
+    assert_eq!(ran.kinds(), ["display_data", "execute_result"]);
+    let code = "Page(\"four\").evcxr_display(); std::thread::sleep(std::time::Duration::from_millis(300));";
+    let ran = kernel.run(code).await?.ok()?;
+    assert_eq!(ran.kinds(), ["display_data", "display_data"]);
     Ok(())
 }
 

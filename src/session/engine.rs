@@ -41,6 +41,8 @@ const FOLDER_PREFIX: &str = "glassbox-session-";
 const OWNER_FILE: &str = "owner";
 /// Names the engine: `evcxr`, or the default, `direct`.
 const ENGINE_VARIABLE: &str = "GLASSBOX_ENGINE";
+/// A cell that has shown something last ends within this time.
+const AT_ONCE: Duration = Duration::from_millis(50);
 /// A piece of text is not made longer than about this by joining.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -699,6 +701,15 @@ fn pump(
                 }
             }
             Ok(Message::Incoming(Incoming::Input { id, request })) => input.answer(id, &request),
+            Ok(Message::Incoming(Incoming::Content(display))) => {
+                let following = messages.recv_timeout(AT_ONCE);
+                let ended = matches!(following, Ok(Message::Incoming(Incoming::Ended { .. })));
+                sink(match ended {
+                    true => Event::Result(display),
+                    false => Event::Display(display),
+                });
+                next = following.ok();
+            }
             Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
         }
     }
@@ -715,7 +726,7 @@ impl Facts {
     fn take(&mut self, incoming: Incoming, sink: &mut (dyn FnMut(Event) + Send)) {
         match incoming {
             Incoming::Event(event) => sink(event),
-            Incoming::Input { .. } => {} // answered by the pump
+            Incoming::Input { .. } | Incoming::Content(_) => {} // the pump's matter
             // evcxr runs a cell again when a type changed; only the last run counts.
             Incoming::Began => {
                 *self = Facts {

@@ -4,8 +4,8 @@
 //! bytes of fd 1 ──▶ Decoder ──▶ text as it came │ frames: ESC _ GBX nonce ; length ; JSON ESC \
 //! ```
 //! Only frames with the session's nonce are events; everything else is the user's text, control characters included.
-//! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is a display too: that is how crates made for
-//! evcxr show things. Where the value of a cell's last expression does so, all blocks together are the cell's result.
+//! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is shown too: that is how crates made for evcxr do it. Where the
+//! value of a cell's last expression does so, all blocks together are the cell's result.
 
 use serde_json::{Map, Value};
 
@@ -17,6 +17,8 @@ use super::input::InputRequest;
 pub(crate) enum Incoming {
     /// For the front end.
     Event(Event),
+    /// Something shown in evcxr's way, which is a display, or the cell's result if nothing follows.
+    Content(Display),
     /// Code panicked, in any thread; whether the cell failed is said by `Ended`.
     Panic(PanicReport),
     /// A `?` of the cell met an error.
@@ -301,7 +303,7 @@ impl Decoder {
                     let mut display = Display::default();
                     display.data.insert(mime, content);
                     self.emit(std::mem::take(&mut plain), out);
-                    out.push(Incoming::Event(Event::Display(display)));
+                    out.push(Incoming::Content(display));
                 }
                 continue;
             }
@@ -508,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn content_blocks_of_evcxr_are_displays() {
+    fn content_blocks_of_evcxr_are_told_from_text() {
         let input =
             "before\nEVCXR_BEGIN_CONTENT text/html\n<b>1</b>\n\n<i>2</i>\nEVCXR_END_CONTENT\nafter";
         let mut display = Display::default();
@@ -520,7 +522,7 @@ mod tests {
             decode_all_ways(input.as_bytes()),
             [
                 stdout("before\n"),
-                Incoming::Event(Event::Display(display)),
+                Incoming::Content(display),
                 stdout("after")
             ]
         );
