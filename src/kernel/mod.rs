@@ -6,7 +6,7 @@
 //!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures;
 //! - `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
 //!   halves in the browser say, `history`, `cursor` and `lifetime` are what their names say;
-//! - [`install`] writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
+//! - [`install`](mod@install) writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
 //!
 //! A request's way: socket → `wire` (checked) → `server` → `worker` → `Session::evaluate` → events → `iopub`,
 //! and the reply back through the socket that it came from.

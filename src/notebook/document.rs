@@ -2,7 +2,7 @@
 //!
 //! text → [`Notebook::parse`] → cells that can be read and changed → [`Notebook::to_text`] → text.
 //! Everything that was not changed is written with the bytes it was read with: numbers, escapes, key order,
-//! indentation, line ends and the final newline stay (see [`super::lossless`]).
+//! indentation, line ends and the final newline stay (see `lossless`).
 
 use std::path::{Path, PathBuf};
 

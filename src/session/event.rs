@@ -1,6 +1,6 @@
 //! What a running cell lets its front end know, as plain data.
 //!
-//! Flow: child process → frames and raw text → [`super::streams`] → these values → the front end's sink, while the
+//! Flow: child process → frames and raw text → `streams` → these values → the front end's sink, while the
 //! cell runs.
 
 use serde_json::{Map, Value};

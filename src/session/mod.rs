@@ -10,7 +10,7 @@
 //! - [`event`], [`outcome`], [`error`]: what front ends see, plain data
 //! - [`interrupt`]: stopping a cell from another thread
 //! - [`input`]: lines of text that cells ask for
-//! - [`syntax`]: what can be said of a cell without compiling it
+//! - `syntax`: what can be said of a cell without compiling it
 //! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
 //! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]

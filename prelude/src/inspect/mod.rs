@@ -10,7 +10,7 @@
 //! - [`token_loss`]: [`TokenLossMap`], the loss of each token of a caption, under different pictures
 //! - [`logit_lens`]: [`LogitLens`], what each layer would say next
 //! - [`patches`]: [`PatchHeat`], numbers laid over the patches of a picture; attention rollout
-//! - [`occlusion`]: which part of a picture a score depends on, by covering it
+//! - [`occlusion`](mod@occlusion): which part of a picture a score depends on, by covering it
 //! - [`spectrum`]: [`LoraSpectrum`], the singular values of what LoRA adds
 //! - [`pca`]: [`EmbeddingPca`], vectors as points in a plane
 //! - `eigen`: the small symmetric eigenproblems behind the last two

@@ -10,9 +10,9 @@
 //! - [`checkpoint`]: where weights come from (safetensors files, bytes, or a seeded random draw), by Hugging Face name
 //! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model
 //! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`]
-//! - [`norm`], [`activation`], [`softmax`], [`loss`], [`embedding`]: the rest of a transformer layer
+//! - [`norm`], [`activation`], [`softmax`](mod@softmax), [`loss`], [`embedding`]: the rest of a transformer layer
 //! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
-//! - [`attention`], [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
+//! - [`attention`](mod@attention), [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
 
 pub mod activation;
 pub mod attention;

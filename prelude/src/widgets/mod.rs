@@ -6,11 +6,11 @@
 //! ```
 //! The browser's half is that of ipywidgets 8 (`@jupyter-widgets/controls` 2.0), so JupyterLab needs the package `jupyterlab_widgets` and
 //! nothing of ours. What a control runs, it runs between two cells; while a cell runs, messages wait. Where nobody speaks this
-//! protocol (`glassbox run`, the REPL, the stock kernel, a program), a control shows its value and [`interact`] shows its view once.
+//! protocol (`glassbox run`, the REPL, the stock kernel, a program), a control shows its value and [`interact()`] shows its view once.
 //!
 //! # Layout
-//! - [`comm`]: messages in and out, and which model they are for
-//! - [`model`]: what every control is made of
+//! - `comm`: messages in and out, and which model they are for
+//! - `model`: what every control is made of
 //! - [`slider`], [`select`], [`button`]: the controls
 //! - [`interact`](mod@interact): controls with a picture that follows them
 
