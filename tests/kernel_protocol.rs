@@ -356,6 +356,24 @@ async fn editing_aids(kernel: &mut Kernel) -> Result<()> {
             "{marked}: {reply:#}"
         );
     }
+    // A cell that only asks for documentation opens the pager; among other lines it shows what was found.
+    for (code, mark) in [("?Vec", "struct Vec"), (" :doc  Vec\n", "struct Vec")] {
+        let ran = kernel.run(code).await?.ok()?;
+        assert_eq!(ran.kinds(), [""; 0], "{code}");
+        let page = &ran.reply["payload"][0];
+        assert_eq!(
+            (&page["source"], &page["start"]),
+            (&json!("page"), &json!(0))
+        );
+        assert!(plain(page).contains(mark), "{code}: {page:#}");
+    }
+    let ran = kernel.run(":doc Vec\nlet beside_doc = 1;").await?.ok()?;
+    assert_eq!(ran.reply["payload"], json!([]));
+    assert!(plain(ran.first("execute_result")).contains("struct Vec"));
+    assert_eq!(
+        kernel.run(":doc nothing_at_all").await?.reply["ename"],
+        "NotFound"
+    );
     let reply = kernel
         .ask("inspect_request", json!({ "code": "   ", "cursor_pos": 1 }))
         .await?;

@@ -487,7 +487,7 @@ impl Desk {
         self.close(cause);
     }
 
-    /// Answers `?name` with a page of documentation.
+    /// Answers `?name` and `:doc name` with a page of documentation.
     fn explain(&mut self, session: &mut Session, cause: &Arc<Request>, name: &str, count: usize) {
         match session.inspect(name, name.len()) {
             Ok(Some(found)) => {
@@ -669,10 +669,16 @@ fn user_expressions(session: &mut Session, cause: &Request) -> Value {
     Value::Object(answers)
 }
 
-/// The name in a cell that is `?name` and nothing else: no Rust code begins with `?`.
+/// The name in a cell that is `?name` or `:doc name` and nothing else: no Rust code begins with `?`, and `:doc` among other
+/// lines shows what it found among their outputs.
 fn asked_about(code: &str) -> Option<&str> {
-    let name = code.trim().strip_prefix('?')?.trim();
-    (!name.is_empty() && !name.contains('\n')).then_some(name)
+    let code = code.trim();
+    let name = match code.strip_prefix(":doc") {
+        Some(rest) if rest.starts_with(char::is_whitespace) => rest,
+        _ => code.strip_prefix('?')?,
+    };
+    let name = name.trim();
+    (!name.is_empty() && !code.contains('\n')).then_some(name)
 }
 
 pub(super) fn error_reply(failure: &Failure) -> Value {

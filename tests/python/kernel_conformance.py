@@ -55,7 +55,7 @@ class StockSuite(jkt.KernelTests):
         "match 1 {",
     ]
     invalid_code_samples = ["let = = 3;", "fn f() { ) }", "let x = );"]
-    code_page_something = "?String::from_utf8"
+    code_page_something = ":doc Vec"
     code_generate_error = 'let bad: i32 = "not a number";'
     code_execute_result = [
         {"code": "1 + 1", "result": "2"},
