@@ -495,6 +495,102 @@ fn cells_ask_the_client_that_sent_them() -> Result<()> {
     })
 }
 
+/// Where cargo keeps the crate's source: evcxr is built with it, so nothing has to be fetched.
+fn evcxr_input() -> Result<String> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata["packages"].as_array().context("no packages")?;
+    let package = packages.iter().find(|found| found["name"] == "evcxr_input");
+    let manifest = package.and_then(|found| found["manifest_path"].as_str());
+    let manifest = manifest.context("no evcxr_input")?;
+    Ok(manifest.trim_end_matches("Cargo.toml").to_owned())
+}
+
+/// The crate with which cells made for evcxr ask.
+#[test]
+fn evcxr_input_asks_the_client() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        let cell = |code: &str| json!({ "code": code, "allow_stdin": true });
+        let code = format!(
+            ":dep evcxr_input = {{ path = \"{}\" }}\n\
+             let name = evcxr_input::get_string(\"who? \"); println!(\"got {{name}}\");",
+            evcxr_input()?
+        );
+        for (code, prompt, password) in [
+            (code.as_str(), "who? ", false),
+            (
+                "println!(\"got {}\", evcxr_input::get_password(\"why: a, b\"));",
+                "why: a, b",
+                true,
+            ),
+        ] {
+            let id = kernel.send("execute_request", cell(code)).await?;
+            let question = timeout(COLD, kernel.stdin.read())
+                .await
+                .context("no question came")??;
+            assert_eq!(question.header.msg_type, "input_request");
+            let parent = question.parent_header.as_ref().map(|p| p.msg_id.clone());
+            assert_eq!(parent, Some(id.clone()));
+            let content = serde_json::to_value(&question.content)?;
+            assert_eq!(content["prompt"], prompt);
+            assert_eq!(content["password"], password);
+            let answer = json!({ "status": "ok", "value": "Ferris \"🦀\"" });
+            kernel.stdin.send(request("input_reply", answer)).await?;
+            let ran = kernel.finish(&id).await?.ok()?;
+            assert_eq!(ran.text("stdout"), "got Ferris \"🦀\"\n");
+        }
+
+        // A client that can't be asked is not asked, and the crate goes on with nothing.
+        let ran = kernel
+            .run("println!(\"got {:?}\", evcxr_input::get_string(\"who? \"));")
+            .await?
+            .ok()?;
+        assert_eq!(ran.text("stdout"), "got \"\"\n");
+        let said = ran.text("stderr");
+        assert!(
+            said.starts_with("no one can be asked for input: ") && said.contains("allow_stdin"),
+            "{said}"
+        );
+
+        // Nobody is asked because of text alone or a read alone, in the process of the cells and in one that it starts.
+        let code = "let mut line = String::new();\n\
+                    println!(\"{}\", std::io::stdin().read_line(&mut line)?);\n\
+                    println!(\"{:?}\", std::process::Command::new(\"cat\").status()?.code());\n\
+                    println!(\"EVCXR_INPUT_REQUEST:who? \");";
+        let ran = kernel.run_with(cell(code)).await?.ok()?;
+        assert_eq!(
+            ran.text("stdout"),
+            "0\nSome(0)\nEVCXR_INPUT_REQUEST:who? \n"
+        );
+        let code = "std::io::stdin().read_line(&mut line)?";
+        let ran = kernel.run_with(cell(code)).await?.ok()?;
+        assert_eq!(plain(ran.first("execute_result")), "0");
+
+        // An interrupt ends the wait.
+        let code = "evcxr_input::get_string(\"who? \")";
+        let id = kernel.send("execute_request", cell(code)).await?;
+        timeout(WARM, kernel.stdin.read())
+            .await
+            .context("no question")??;
+        kernel.ask_control("interrupt_request", json!({})).await?;
+        let ran = kernel.finish(&id).await?;
+        assert!(
+            ran.text("stderr").contains("the cell was interrupted"),
+            "{ran:?}"
+        );
+        Ok(())
+    })
+}
+
 /// What VS Code sends, in its order: it asks on shell and control at once, waits for `idle` on iopub rather than for
 /// replies, runs one cell at a time with metadata of its own, and asks for completions while a cell runs.
 #[test]

@@ -7,7 +7,7 @@
 //! ```
 //! With the engine of our own the host sends the same commands and gets the prelude's lines as well.
 //! Control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
-//! cell that reads stdin finds it empty instead of eating commands. The prelude is loaded before the first cell.
+//! cell that reads stdin finds it empty instead of eating commands (see [`super::stdin`]). The prelude is loaded before the first cell.
 
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use super::pages::Pages;
-use super::streams;
+use super::{stdin, streams};
 
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
@@ -118,6 +118,7 @@ impl Child {
         redirect(&folder.join(streams::STDOUT), libc::STDOUT_FILENO, true)?;
         redirect(&folder.join(streams::STDERR), libc::STDERR_FILENO, true)?;
         redirect(Path::new("/dev/null"), libc::STDIN_FILENO, false)?;
+        stdin::start(&folder, &nonce)?;
 
         let prelude = Prelude::load(&library)?;
         // SAFETY: the function's signature is the prelude's, and the descriptor stays open: it is never closed.
@@ -179,6 +180,7 @@ impl Child {
         // SAFETY: the pointer is what the function of the cell before returned, null for the first.
         self.variables = unsafe { function(self.variables) };
         let ran = begin.elapsed();
+        stdin::cell_ends();
         // SAFETY: the signature is the prelude's.
         unsafe { (self.prelude.cell_end)(self.cells) };
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
@@ -192,7 +194,8 @@ impl Child {
     /// Says that code begins to run, which is at these addresses, if that is known.
     fn begin(&mut self, code: Range<usize>) {
         self.cells += 1;
-        self.send_frame(r#"{"event":"began"}"#);
+        stdin::cell_begins(self.cells);
+        send_frame(&self.nonce, r#"{"event":"began"}"#);
         // SAFETY: the signature is the prelude's.
         unsafe { (self.prelude.cell_begin)(code.start as *const u8, code.len()) };
         if self.interrupt_file.exists() {
@@ -209,6 +212,7 @@ impl Child {
         // SAFETY: the signatures are the prelude's, and the text is alive.
         unsafe {
             (self.prelude.comm)(message.as_ptr(), message.len());
+            stdin::cell_ends();
             (self.prelude.cell_end)(self.cells);
         }
         self.report(Duration::ZERO, begin.elapsed())?;
@@ -247,12 +251,13 @@ impl Child {
         let (line, column) =
             failed_at.map_or((0, 0), |(line, column)| (number(line), number(column)));
         let said = |what: &str| text.lines().any(|line| line == what);
-        self.send_frame(&format!(
+        let ended = format!(
             r#"{{"event":"ended","panicked":{},"failed":{},"interrupted":{},"line":{line},"column":{column}}}"#,
             said(PANIC_LINE),
             said(FAILED_LINE),
             said(INTERRUPTED_LINE)
-        ));
+        );
+        send_frame(&self.nonce, &ended);
         let mut reply = String::new();
         if self.direct {
             reply += &format!("{LOAD_TIME}{}\n", loaded.as_nanos());
@@ -269,18 +274,18 @@ impl Child {
         self.replies.write_all(reply.as_bytes())?;
         Ok(said(PANIC_LINE))
     }
+}
 
-    /// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
-    fn send_frame(&self, payload: &str) {
-        let frame = format!("\x1b_GBX{};{};{payload}\x1b\\", self.nonce, payload.len());
-        let mut rest = frame.as_bytes();
-        while !rest.is_empty() {
-            // SAFETY: the pointer and length are those of a live slice.
-            match unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) } {
-                count @ 1.. => rest = rest.get(count as usize..).unwrap_or_default(),
-                _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-                _ => return,
-            }
+/// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
+pub(super) fn send_frame(nonce: &str, payload: &str) {
+    let frame = format!("\x1b_GBX{nonce};{};{payload}\x1b\\", payload.len());
+    let mut rest = frame.as_bytes();
+    while !rest.is_empty() {
+        // SAFETY: the pointer and length are those of a live slice.
+        match unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) } {
+            count @ 1.. => rest = rest.get(count as usize..).unwrap_or_default(),
+            _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            _ => return,
         }
     }
 }

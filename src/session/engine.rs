@@ -710,6 +710,11 @@ fn pump(
                 });
                 next = following.ok();
             }
+            Ok(Message::Incoming(Incoming::Stdin { id, request })) => {
+                if let Err(why) = input.fill_stdin(id, request.as_ref()) {
+                    sink(stderr(format!("no one can be asked for input: {why}\n")));
+                }
+            }
             Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
         }
     }
@@ -726,7 +731,8 @@ impl Facts {
     fn take(&mut self, incoming: Incoming, sink: &mut (dyn FnMut(Event) + Send)) {
         match incoming {
             Incoming::Event(event) => sink(event),
-            Incoming::Input { .. } | Incoming::Content(_) => {} // the pump's matter
+            // The pump's matter.
+            Incoming::Input { .. } | Incoming::Stdin { .. } | Incoming::Content(_) => {}
             // evcxr runs a cell again when a type changed; only the last run counts.
             Incoming::Began => {
                 *self = Facts {

@@ -6,6 +6,9 @@
 //! Only frames with the session's nonce are events; everything else is the user's text, control characters included.
 //! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is shown too: that is how crates made for evcxr do it. Where the
 //! value of a cell's last expression does so, all blocks together are the cell's result.
+//!
+//! A line `EVCXR_INPUT_REQUEST:prompt` is how such crates ask for a line of text, but only if standard input is read after it: the
+//! line waits for that, is text if something else comes, and the question is forgotten when the cell ends.
 
 use serde_json::{Map, Value};
 
@@ -34,6 +37,13 @@ pub(crate) enum Incoming {
         id: u64,
         /// The question.
         request: InputRequest,
+    },
+    /// The cell reads standard input, which is empty.
+    Stdin {
+        /// The number of the read.
+        id: u64,
+        /// The question that it printed before.
+        request: Option<InputRequest>,
     },
     /// The child began to run a cell's code.
     Began,
@@ -67,6 +77,12 @@ const MAX_FRAME: usize = 1 << 30;
 const FRAME_END: &[u8] = b"\x1b\\";
 const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
 const END_CONTENT: &str = "EVCXR_END_CONTENT";
+const QUESTION: &str = "EVCXR_INPUT_REQUEST:";
+const SECRET_QUESTION: &str = "EVCXR_INPUT_REQUEST_PASSWORD:";
+/// A longer line is text.
+const LONGEST_QUESTION: usize = 16 * 1024;
+/// So many questions may wait for who reads their answers: several threads may ask at once.
+const MOST_QUESTIONS: usize = 16;
 
 /// Turns the bytes of one stream into [`Incoming`] values, whatever the sizes in which they arrive.
 pub(crate) struct Decoder {
@@ -78,12 +94,14 @@ pub(crate) struct Decoder {
     /// The first bytes of a character whose rest has not arrived.
     partial_char: Vec<u8>,
     content: Content,
+    /// Questions after which nobody has read yet.
+    questions: Vec<InputRequest>,
 }
 
-/// Where we are with regard to `EVCXR_BEGIN_CONTENT` blocks.
+/// Where we are with regard to lines of evcxr's.
 struct Content {
     at_line_start: bool,
-    /// A line that may turn out to be the beginning of a block.
+    /// A line that may turn out to be the beginning of a block, or a question whose answer may be read at once.
     held: String,
     /// The open block: MIME type and lines so far, the last one possibly partial.
     open: Option<(String, String)>,
@@ -104,6 +122,7 @@ impl Decoder {
                 open: None,
                 value: None,
             },
+            questions: Vec::new(),
         }
     }
 
@@ -128,7 +147,6 @@ impl Decoder {
                 }
                 Frame::Complete { payload, length } => {
                     self.text(&rest[..text_end], out);
-                    self.finish_line(out);
                     self.frame(payload, out);
                     rest = &rest[text_end + length..];
                     text_end = 0;
@@ -150,6 +168,7 @@ impl Decoder {
         }
         self.finish_value(out);
         self.content.at_line_start = true;
+        self.questions.clear();
     }
 
     /// What the value has shown of itself is the cell's result.
@@ -197,14 +216,19 @@ impl Decoder {
     }
 
     fn frame(&mut self, payload: &[u8], out: &mut Vec<Incoming>) {
-        let Ok(Value::Object(mut object)) = serde_json::from_slice::<Value>(payload) else {
-            return;
+        let mut object = match serde_json::from_slice::<Value>(payload) {
+            Ok(Value::Object(object)) => object,
+            _ => Map::new(),
         };
         let name = object
             .get("event")
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
+        if name == "stdin" {
+            self.drop_question_line();
+        }
+        self.finish_line(out);
         let incoming = match name.as_str() {
             "showing" => {
                 self.finish_value(out);
@@ -245,6 +269,11 @@ impl Decoder {
                     password: flag(&object, "password"),
                 },
             },
+            "stdin" => Incoming::Stdin {
+                id: object.get("id").and_then(Value::as_u64).unwrap_or(0),
+                // The last one: those before it may be text that merely looked like questions.
+                request: self.questions.pop(),
+            },
             "began" => Incoming::Began,
             "ended" => Incoming::Ended {
                 panicked: flag(&object, "panicked"),
@@ -275,7 +304,7 @@ impl Decoder {
         self.content_text(&String::from_utf8_lossy(&joined[..complete]), out);
     }
 
-    /// Passes text on, except for content blocks, which become displays.
+    /// Passes text on, except for content blocks, which become displays, and questions that are read for.
     fn content_text(&mut self, text: &str, out: &mut Vec<Incoming>) {
         if self.stream == StreamName::Stderr {
             self.emit(text.to_owned(), out);
@@ -307,6 +336,10 @@ impl Decoder {
                 }
                 continue;
             }
+            if self.content.held.ends_with('\n') {
+                plain.push_str(&std::mem::take(&mut self.content.held));
+                self.content.at_line_start = true;
+            }
             if self.content.at_line_start || !self.content.held.is_empty() {
                 self.content.held.push_str(piece);
                 let held = std::mem::take(&mut self.content.held);
@@ -319,7 +352,12 @@ impl Decoder {
                     }
                     continue;
                 }
-                if BEGIN_CONTENT.starts_with(&held) {
+                let asked = question(&held);
+                let begun = [BEGIN_CONTENT, QUESTION, SECRET_QUESTION];
+                if asked.is_some() || begun.iter().any(|mark| mark.starts_with(&held)) {
+                    if let Some(request) = asked.filter(|_| held.ends_with('\n')) {
+                        self.remember(request);
+                    }
                     self.content.held = held;
                     continue;
                 }
@@ -337,8 +375,23 @@ impl Decoder {
     fn finish_line(&mut self, out: &mut Vec<Incoming>) {
         let held = std::mem::take(&mut self.content.held);
         if !held.is_empty() {
-            self.content.at_line_start = false;
+            self.content.at_line_start = held.ends_with('\n');
             self.emit(held, out);
+        }
+    }
+
+    fn remember(&mut self, request: InputRequest) {
+        self.questions.push(request);
+        if self.questions.len() > MOST_QUESTIONS {
+            self.questions.remove(0);
+        }
+    }
+
+    /// A question is shown by who asks it.
+    fn drop_question_line(&mut self) {
+        if self.content.held.ends_with('\n') {
+            self.content.held.clear();
+            self.content.at_line_start = true;
         }
     }
 
@@ -367,6 +420,18 @@ fn incomplete_tail(bytes: &[u8]) -> usize {
                 && matches!(std::str::from_utf8(tail), Err(error) if error.error_len().is_none())
         })
         .unwrap_or(0)
+}
+
+/// What a line, or its beginning, asks for.
+fn question(line: &str) -> Option<InputRequest> {
+    let (prompt, password) = match line.strip_prefix(QUESTION) {
+        Some(prompt) => (prompt, false),
+        None => (line.strip_prefix(SECRET_QUESTION)?, true),
+    };
+    (line.len() <= LONGEST_QUESTION).then(|| InputRequest {
+        prompt: prompt.trim_end_matches('\n').to_owned(),
+        password,
+    })
 }
 
 fn take_display(object: &mut Map<String, Value>) -> Display {
@@ -564,6 +629,68 @@ mod tests {
         let input = "EVCXR_BEGIN_CONTENT text/html\n<b>never closed\n";
         assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
         assert_eq!(decode_all_ways(b"EVCXR_BEG"), [stdout("EVCXR_BEG")]);
+    }
+
+    fn reads(id: u64) -> String {
+        frame("n0nce", &format!(r#"{{"event":"stdin","id":{id}}}"#))
+    }
+
+    fn stdin(id: u64, asked: Option<(&str, bool)>) -> Incoming {
+        let request = asked.map(|(prompt, password)| InputRequest {
+            prompt: prompt.to_owned(),
+            password,
+        });
+        Incoming::Stdin { id, request }
+    }
+
+    #[test]
+    fn a_line_of_evcxr_asks_for_what_is_read_after_it() {
+        let input = format!(
+            "one\nEVCXR_INPUT_REQUEST:a: b? \n{}two\nEVCXR_INPUT_REQUEST_PASSWORD:\n{}{}three\n",
+            reads(1),
+            reads(2),
+            reads(3)
+        );
+        assert_eq!(
+            decode_all_ways(input.as_bytes()),
+            [
+                stdout("one\n"),
+                stdin(1, Some(("a: b? ", false))),
+                stdout("two\n"),
+                stdin(2, Some(("", true))),
+                stdin(3, None),
+                stdout("three\n"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_question_that_nobody_reads_for_is_text() {
+        let long = format!("EVCXR_INPUT_REQUEST:{}\n", "x".repeat(LONGEST_QUESTION));
+        for input in [
+            "EVCXR_INPUT_REQUEST:who? \nmore\n",
+            "EVCXR_INPUT_REQUEST:one\nEVCXR_INPUT_REQUEST:two",
+            "EVCXR_INPUT_REQUEST_PASS",
+            "EVCXR_INPUT_REQUESTS:none\n",
+            "in a line EVCXR_INPUT_REQUEST:who? \n",
+            "EVCXR_INPUT_REQUEST:who? \nEVCXR_BEGIN_CONTENT text/html\nnever closed\n",
+        ] {
+            assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
+        }
+        assert_eq!(decode(long.as_bytes(), 1), [stdout(&long)]);
+        assert_eq!(decode(long.as_bytes(), long.len()), [stdout(&long)]);
+        // Another thread's text may come between a question and the read, which is in a later cell no more.
+        let asked = "EVCXR_INPUT_REQUEST:who? \nmore\n";
+        let input = format!("{asked}{}", reads(7));
+        let expected = [stdout(asked), stdin(7, Some(("who? ", false)))];
+        assert_eq!(decode_all_ways(input.as_bytes()), expected);
+        let mut decoder = Decoder::new(StreamName::Stdout, "n0nce");
+        let mut out = Vec::new();
+        decoder.feed(asked.as_bytes(), &mut out);
+        decoder.finish(&mut out);
+        out.clear();
+        decoder.feed(reads(8).as_bytes(), &mut out);
+        assert_eq!(out, [stdin(8, None)]);
     }
 
     #[test]

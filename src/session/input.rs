@@ -4,7 +4,8 @@
 //! input("name? ") ── frame ──▶ Decoder ──▶ Input::answer ──▶ the front end's reader ──▶ person
 //!       ◀── one line of JSON in the pipe `input` ◀──────────────────────┘
 //! ```
-//! Who answers is for the front end to say; without a reader the cell gets an error.
+//! Who answers is for the front end to say; without a reader the cell gets an error. Questions in evcxr's way are answered on
+//! standard input (see [`super::stdin`]), through a pipe of their own: two readers of one would take each other's answers.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -17,6 +18,8 @@ use serde_json::json;
 
 /// Name of the pipe in the session's folder.
 const PIPE: &str = "input";
+/// Name of the pipe for what is read from standard input.
+pub(crate) const STDIN_PIPE: &str = "stdin";
 /// Longest answer, in bytes of JSON: the pipe takes this much at once although nobody may be reading any more.
 const LONGEST: usize = 32 * 1024;
 
@@ -35,25 +38,18 @@ pub type InputReader = Box<dyn FnMut(&InputRequest) -> Result<String, String> + 
 /// The way back to the cell.
 pub(crate) struct Input {
     pipe: File,
+    stdin: File,
     reader: Option<InputReader>,
 }
 
 impl Input {
-    /// Makes the pipe in `folder`.
+    /// Makes the pipes in `folder`.
     pub(crate) fn open(folder: &Path) -> std::io::Result<Input> {
-        let path = folder.join(PIPE);
-        let name = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
-        // SAFETY: `name` is a valid C string for the duration of the call.
-        if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // For both directions, so that it opens although nobody reads yet.
-        let pipe = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)?;
-        Ok(Input { pipe, reader: None })
+        Ok(Input {
+            pipe: open_pipe(&folder.join(PIPE))?,
+            stdin: open_pipe(&folder.join(STDIN_PIPE))?,
+            reader: None,
+        })
     }
 
     /// From now on `reader` answers.
@@ -63,19 +59,66 @@ impl Input {
 
     /// Has the question `id` answered and passes the answer on.
     pub(crate) fn answer(&mut self, id: u64, request: &InputRequest) {
+        let answer = self.ask(request);
+        send(&mut self.pipe, id, &answer);
+    }
+
+    /// Answers the read `id` of standard input: with the line typed if it comes after a question, else with nothing.
+    ///
+    /// # Errors
+    /// Says why a question is not answered: who reads can't be told more than that there is nothing.
+    pub(crate) fn fill_stdin(
+        &mut self,
+        id: u64,
+        request: Option<&InputRequest>,
+    ) -> Result<(), String> {
+        let Some(request) = request else {
+            send(&mut self.stdin, id, &Err("nothing was asked".to_owned()));
+            return Ok(());
+        };
+        // The next question would read the second of two lines.
+        let answer = self
+            .ask(request)
+            .map(|line| line.trim_end().replace(['\r', '\n'], " "));
+        send(&mut self.stdin, id, &answer);
+        answer.map(|_| ())
+    }
+
+    fn ask(&mut self, request: &InputRequest) -> Result<String, String> {
         let answer = match &mut self.reader {
             Some(read) => read(request),
             None => Err("the notebook runs without anyone to type".to_owned()),
         };
-        let line = |answer| match answer {
-            Ok(value) => format!("{}\n", json!({ "id": id, "value": value })),
-            Err(why) => format!("{}\n", json!({ "id": id, "refused": why })),
-        };
-        let mut text = line(answer);
-        if text.len() > LONGEST {
-            text = line(Err(format!("the answer is longer than {LONGEST} bytes")));
+        let length = answer
+            .as_ref()
+            .map_or(0, |line| json!(line).to_string().len());
+        if length > LONGEST {
+            return Err(format!("the answer is longer than {LONGEST} bytes"));
         }
-        // A pipe that is full belongs to a cell that does not read: it has ended.
-        let _ = self.pipe.write_all(text.as_bytes());
+        answer
     }
+}
+
+/// Writes an answer into a pipe, as one line.
+fn send(pipe: &mut File, id: u64, answer: &Result<String, String>) {
+    let line = match answer {
+        Ok(value) => json!({ "id": id, "value": value }),
+        Err(why) => json!({ "id": id, "refused": why }),
+    };
+    // A pipe that is full belongs to a cell that does not read: it has ended.
+    let _ = pipe.write_all(format!("{line}\n").as_bytes());
+}
+
+fn open_pipe(path: &Path) -> std::io::Result<File> {
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
+    // SAFETY: `name` is a valid C string for the duration of the call.
+    if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // For both directions, so that it opens although nobody reads yet.
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
 }

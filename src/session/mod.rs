@@ -14,7 +14,7 @@
 //! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
 //! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`, `stand_in`: this binary in other roles, see [`role`]
-//! - `pages`: memory of cells that have run
+//! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
@@ -46,6 +46,7 @@ mod report;
 mod rewrite;
 mod source_map;
 mod stand_in;
+mod stdin;
 mod streams;
 mod syntax;
 mod targets;
