@@ -7,14 +7,13 @@
 //! Who answers is for the front end to say; without a reader the cell gets an error. Questions in evcxr's way are answered on
 //! standard input (see [`super::stdin`]), through a pipe of their own: two readers of one would take each other's answers.
 
-use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::json;
+
+use super::streams::open_pipe;
 
 /// Name of the pipe in the session's folder.
 const PIPE: &str = "input";
@@ -107,18 +106,4 @@ fn send(pipe: &mut File, id: u64, answer: &Result<String, String>) {
     };
     // A pipe that is full belongs to a cell that does not read: it has ended.
     let _ = pipe.write_all(format!("{line}\n").as_bytes());
-}
-
-fn open_pipe(path: &Path) -> std::io::Result<File> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
-    // SAFETY: `name` is a valid C string for the duration of the call.
-    if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // For both directions, so that it opens although nobody reads yet.
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
 }
