@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::Sender;
@@ -349,16 +349,20 @@ impl Desk {
         }
     }
 
-    /// Stops the running cell: gently at first, the second time by ending the child (the session's interrupter knows).
+    /// Stops the running cell: gently at first; once the user was told how, by ending the child (the session's interrupter knows).
     fn interrupt(&self) {
         let mut slot = lock(&self.running);
         let Some(cell) = slot.as_mut() else {
             drop(slot);
             return self.queue(Job::CancelWaiting);
         };
-        cell.interrupts += 1;
-        cell.interrupter.interrupt();
-        if cell.interrupts == 1 {
+        match cell.interrupted {
+            // Whoever presses the button again and again does not mean to lose all variables.
+            Some(first) if first.elapsed() < GRACE => return,
+            _ => cell.interrupter.interrupt(),
+        };
+        if cell.interrupted.is_none() {
+            cell.interrupted = Some(Instant::now());
             tokio::spawn(warn_after_grace(
                 self.outbox.clone(),
                 self.running.clone(),
@@ -373,7 +377,7 @@ async fn warn_after_grace(outbox: Outbox, running: RunningCell, cause: Arc<Reque
     tokio::time::sleep(GRACE).await;
     let goes_on = lock(&running)
         .as_ref()
-        .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause) && cell.interrupts == 1);
+        .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause));
     if goes_on {
         let text = "The cell has not stopped: it waits for a call to return. \
                     Interrupt again to end the child process; its variables will be lost.\n";

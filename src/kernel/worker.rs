@@ -48,8 +48,8 @@ pub struct Running {
     pub cause: Arc<Request>,
     /// Stops it.
     pub interrupter: Interrupter,
-    /// How often it was interrupted.
-    pub interrupts: u32,
+    /// When it was first interrupted.
+    pub interrupted: Option<Instant>,
 }
 
 /// The slot that tells whether a cell runs.
@@ -398,7 +398,7 @@ impl Desk {
             *self.running() = Some(Running {
                 cause: cause.clone(),
                 interrupter: session.interrupter(),
-                interrupts: 0,
+                interrupted: None,
             });
             let (outbox, comms) = (&self.worker.outbox, &self.worker.comms);
             let outcome = session.deliver(comm, &mut |event| {
@@ -440,7 +440,7 @@ impl Desk {
         let running = Running {
             cause: cause.clone(),
             interrupter: session.interrupter(),
-            interrupts: 0,
+            interrupted: None,
         };
         *self.running() = Some(running);
         let mut shown = None;
@@ -448,7 +448,8 @@ impl Desk {
         let (outbox, comms) = (&self.worker.outbox, &self.worker.comms);
         let reader = self.worker.stdin.reader(cause, outbox, move || {
             let cell = running.lock().unwrap_or_else(PoisonError::into_inner);
-            ending.load(Ordering::Acquire) || cell.as_ref().is_none_or(|cell| cell.interrupts > 0)
+            ending.load(Ordering::Acquire)
+                || cell.as_ref().is_none_or(|cell| cell.interrupted.is_some())
         });
         session.set_input_reader(Some(reader));
         let (before, restarts) = (comms.ids(), session.restarts());
