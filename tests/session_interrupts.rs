@@ -21,7 +21,7 @@ fn stopped(session: &mut TestSession, code: &str) -> CellError {
     let error = run.outcome.status.clone().unwrap_err();
     assert_eq!(error.kind, CellErrorKind::Interrupted, "{run:#?}");
     assert!(!error.state.restarted, "{run:#?}");
-    assert!(run.outcome.duration < Duration::from_secs(8), "{run:#?}");
+    assert!(run.outcome.duration < Duration::from_secs(30), "{run:#?}");
     error
 }
 
