@@ -440,6 +440,20 @@ async fn shutdown(kernel: &mut Kernel) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the question of a cell.
+async fn asked(kernel: &mut Kernel, cell: &str, prompt: &str, password: bool) -> Result<()> {
+    let question = timeout(COLD, kernel.stdin.read())
+        .await
+        .context("no question came")??;
+    assert_eq!(question.header.msg_type, "input_request");
+    let parent = question.parent_header.as_ref().map(|p| p.msg_id.as_str());
+    assert_eq!(parent, Some(cell));
+    let content = serde_json::to_value(&question.content)?;
+    assert_eq!(content["prompt"], prompt);
+    assert_eq!(content["password"], password);
+    Ok(())
+}
+
 #[test]
 fn cells_ask_the_client_that_sent_them() -> Result<()> {
     block_on(async {
@@ -458,15 +472,7 @@ fn cells_ask_the_client_that_sent_them() -> Result<()> {
         let code = "print!(\"first \"); let name = input(\"who? \")?; println!(\"hello {name}\");";
         let cell = json!({ "code": code, "allow_stdin": true });
         let id = kernel.send("execute_request", cell.clone()).await?;
-        let question = timeout(COLD, kernel.stdin.read())
-            .await
-            .context("no question came")??;
-        assert_eq!(question.header.msg_type, "input_request");
-        let parent = question.parent_header.as_ref().map(|p| p.msg_id.clone());
-        assert_eq!(parent, Some(id.clone()));
-        let content = serde_json::to_value(&question.content)?;
-        assert_eq!(content["prompt"], "who? ");
-        assert_eq!(content["password"], false);
+        asked(&mut kernel, &id, "who? ", false).await?;
         let answer = json!({ "status": "ok", "value": "Ferris \"🦀\"" });
         kernel.stdin.send(request("input_reply", answer)).await?;
         let ran = kernel.finish(&id).await?.ok()?;
@@ -534,15 +540,7 @@ fn evcxr_input_asks_the_client() -> Result<()> {
             ),
         ] {
             let id = kernel.send("execute_request", cell(code)).await?;
-            let question = timeout(COLD, kernel.stdin.read())
-                .await
-                .context("no question came")??;
-            assert_eq!(question.header.msg_type, "input_request");
-            let parent = question.parent_header.as_ref().map(|p| p.msg_id.clone());
-            assert_eq!(parent, Some(id.clone()));
-            let content = serde_json::to_value(&question.content)?;
-            assert_eq!(content["prompt"], prompt);
-            assert_eq!(content["password"], password);
+            asked(&mut kernel, &id, prompt, password).await?;
             let answer = json!({ "status": "ok", "value": "Ferris \"🦀\"" });
             kernel.stdin.send(request("input_reply", answer)).await?;
             let ran = kernel.finish(&id).await?.ok()?;
@@ -708,19 +706,21 @@ fn interrupts_keep_what_can_be_kept() -> Result<()> {
         );
 
         // A loop that does not look is stopped a little later, and nothing that it did not change is lost.
-        let spinning = "println!(\"spinning\"); loop { std::hint::black_box(1); }";
-        let id = kernel
-            .send("execute_request", json!({ "code": spinning }))
-            .await?;
-        kernel.wait_for_text(&id, "spinning").await?;
-        // However often the button is pressed meanwhile.
-        for _ in 0..3 {
-            kernel.ask_control("interrupt_request", json!({})).await?;
+        if cfg!(target_arch = "x86_64") {
+            let spinning = "println!(\"spinning\"); loop { std::hint::black_box(1); }";
+            let id = kernel
+                .send("execute_request", json!({ "code": spinning }))
+                .await?;
+            kernel.wait_for_text(&id, "spinning").await?;
+            // However often the button is pressed meanwhile.
+            for _ in 0..3 {
+                kernel.ask_control("interrupt_request", json!({})).await?;
+            }
+            let ran = kernel.finish(&id).await?;
+            assert_eq!(ran.reply["ename"], "Interrupted");
+            let kept = kernel.run("survivor + 1").await?.ok()?;
+            assert_eq!(plain(kept.first("execute_result")), "42");
         }
-        let ran = kernel.finish(&id).await?;
-        assert_eq!(ran.reply["ename"], "Interrupted");
-        let kept = kernel.run("survivor + 1").await?.ok()?;
-        assert_eq!(plain(kept.first("execute_result")), "42");
 
         // A call that does not return goes on; the user is told, and the second interrupt ends the child.
         let waiting =

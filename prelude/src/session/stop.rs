@@ -4,11 +4,12 @@
 //! SIGINT ─▶ flag ── nobody looks for GRACE ──▶ SIGINT once more, which sees where the cell is:
 //!   in its own code      ─────────────────────────────────────────────┐
 //!   in a function that it called ─▶ its code is made not executable   │
-//!                                   └─ the function returns: SIGSEGV ─┴─▶ guarded() returns
+//!       └─ the function returns, or calls the cell back: SIGSEGV ─────┴─▶ guarded() returns
 //! ```
-//! Whoever looks for interrupts, the loops of the prelude among them, is left to stop in its own way. What the cell's functions had on
-//! their stack is leaked, as if they never returned. Where a call had just returned everything that they refer to is as whole as
-//! after a panic. In the middle of their own code it need not be, so what the cell could change is lost then.
+//! Whoever looks for interrupts, the loops of the prelude among them, is left to stop in its own way. What was on the stack is
+//! leaked, as if the functions never returned: a lock that the cell holds, or a function that called it back, stays locked. Between two
+//! calls everything that they refer to is as whole as when a panic begins. In the middle of the cell's own code it need not be, so what
+//! the cell could change is lost then.
 //!
 //! A call that never returns is not stopped, nor is code that only other threads run. Linux on x86-64 only; elsewhere nothing is stopped.
 
@@ -20,13 +21,11 @@ use super::INTERRUPTED;
 
 /// How long a cell may go on without looking for an interrupt.
 const GRACE: Duration = Duration::from_millis(1500);
-/// How long other threads that run the cell's code wait for the cell to stop, in milliseconds.
-const PATIENCE: u32 = 1000;
 
 /// Where a cell was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// A function that it had called returned.
+    /// A function that it had called returned, or called it back.
     AtCall,
     /// In the middle of its own code.
     Anywhere,
@@ -93,14 +92,10 @@ impl Watch {
             }
             FORCE.store(true, Ordering::Release);
             let thread = THREAD.load(Ordering::Relaxed);
-            // SAFETY: no memory is involved; the handler of this signal is ours.
+            // SAFETY: no memory is involved. If the cell has put a handler of its own in place of ours, that is asked once more.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGINT) };
         }
     }
-}
-
-fn in_cell(address: usize) -> bool {
-    (CODE_START.load(Ordering::Relaxed)..CODE_END.load(Ordering::Relaxed)).contains(&address)
 }
 
 /// Makes the cell's code executable, or not. May be called in a signal handler.
@@ -125,6 +120,8 @@ mod machine {
 
     use super::*;
 
+    /// How long other threads that run the cell's code wait for the cell to stop, in milliseconds.
+    const PATIENCE: u32 = 1000;
     /// The processor's flag that makes string instructions go backwards.
     const DIRECTION: libc::greg_t = 0x400;
 
@@ -244,6 +241,10 @@ mod machine {
             // SAFETY: the structure is alive.
             unsafe { libc::nanosleep(&raw const moment, std::ptr::null_mut()) };
         }
+    }
+
+    fn in_cell(address: usize) -> bool {
+        (CODE_START.load(Ordering::Relaxed)..CODE_END.load(Ordering::Relaxed)).contains(&address)
     }
 
     /// Where the thread was when the signal came.
