@@ -256,7 +256,7 @@ fn an_exported_session_builds_and_gives_the_same_output() {
 
 /// Compiles the project's source as the session compiles cells, against the library that is there, and runs it.
 fn compile_and_run(dir: &Path, session: &Path) -> String {
-    let settings = std::fs::read(session.join("stand-in.json")).expect("the session has settings");
+    let settings = std::fs::read(session.join("compiler.json")).expect("the session has settings");
     let settings: serde_json::Value = serde_json::from_slice(&settings).expect("they are JSON");
     let path = |name: &str| settings[name].as_str().expect("a path").to_owned();
     let program = dir.join("program");

@@ -2,7 +2,6 @@
 //!
 //! The session's [`Aids`] answer, past the worker, so that no cell waits for an answer and no question for a cell. They are the
 //! worker's to give while no cell runs or waits, so that they know all cells so far; else they know all before the one that runs.
-//! evcxr's engine has none: there the session answers in its turn.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::cursor;
 use super::wire::Request;
 use super::worker::{Failure, error_reply};
-use crate::session::{Aids, Completions, Inspection, Session, SessionError};
+use crate::session::{Aids, Completions, Inspection, SessionError};
 
 /// Filled while there is a session that can answer beside its cells.
 pub type AidsSlot = Arc<Mutex<Option<Aids>>>;
@@ -21,14 +20,6 @@ pub fn reply(aids: &Aids, request: &Request) -> Value {
     match request.kind() {
         "complete_request" => complete(request, |code, at| aids.complete(code, at)),
         _ => inspect(request, |code, at| aids.inspect(code, at)),
-    }
-}
-
-/// The reply to a `complete_request` or `inspect_request` by the session itself.
-pub fn reply_in_turn(session: &mut Session, request: &Request) -> Value {
-    match request.kind() {
-        "complete_request" => complete(request, |code, at| session.complete(code, at)),
-        _ => inspect(request, |code, at| session.inspect(code, at)),
     }
 }
 

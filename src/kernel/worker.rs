@@ -268,7 +268,7 @@ impl Desk {
                     .worker
                     .aids
                     .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = session.aids();
+                    .unwrap_or_else(PoisonError::into_inner) = Some(session.aids());
                 Engine::Ready(Box::new(session))
             }
             Err(error) => {
@@ -367,13 +367,7 @@ impl Desk {
                 self.deliver(session, &cause, &comm);
                 self.cell_done();
             }
-            Job::Aid(cause, answerer) => match session.aids() {
-                Some(aids) => answerer(cause, aids),
-                None => {
-                    let content = aids::reply_in_turn(session, &cause);
-                    self.answer(&cause, content);
-                }
-            },
+            Job::Aid(cause, answerer) => answerer(cause, session.aids()),
             Job::CancelWaiting | Job::Stop => {}
         }
     }

@@ -100,10 +100,7 @@ fn answer(
         let question = questions.try_iter().last().unwrap_or(question);
         // The session is free at once: a cell need not wait for an answer that nobody wants any more.
         let aids = lock(session).aids();
-        let found = match aids {
-            Some(aids) => aids.complete(&question.code, question.cursor),
-            None => lock(session).complete(&question.code, question.cursor),
-        };
+        let found = aids.complete(&question.code, question.cursor);
         // What rust-analyzer refuses has no proposals.
         let found = found.unwrap_or_default();
         if answers.send((question, found)).is_err() {

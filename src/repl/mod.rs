@@ -318,7 +318,7 @@ fn beginning(text: &str, name: &str, rows: Option<usize>) -> String {
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic in the session's code would leave it as evcxr left it; there is no better one to be had.
+    // A panic in the session's code would leave it as that left it; there is no better one to be had.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

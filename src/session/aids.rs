@@ -1,13 +1,12 @@
 //! Completion and inspection: from the analyst's words to what front ends show, also from other threads while a cell runs.
 //!
 //! ```text
-//! code, cursor ─▶ analyst, or evcxr by targets ─▶ Completions, Inspection
+//! code, cursor ─▶ analyst ─▶ Completions, Inspection
 //! ```
 
 use super::direct::Questions;
 use super::error::SessionError;
-use super::targets::targets;
-use super::{Completion, Completions, Inspection, magic};
+use super::{Completions, Inspection, magic};
 
 /// Answers questions about code from any thread. Knows the cells before the one that runs. Cheap to clone.
 #[derive(Clone)]
@@ -65,44 +64,4 @@ pub(crate) fn inspection(
 ) -> Result<Option<Inspection>, SessionError> {
     let cursor = code.floor_char_boundary(cursor_byte);
     explain(&magic::code_of(code), cursor).map_err(SessionError::Engine)
-}
-
-/// evcxr's proposals, which say nothing of types.
-pub(crate) fn of_evcxr(found: evcxr::Completions) -> Completions {
-    let items = found.completions.into_iter().map(|item| Completion {
-        text: item.code,
-        label: item.label,
-        kind: item.kind,
-        ..Completion::default()
-    });
-    Completions {
-        start: found.start_offset,
-        end: found.end_offset,
-        items: items.collect(),
-    }
-}
-
-/// Asks evcxr, by `hover`, for text and HTML about what ends at a byte, until it knows something.
-pub(crate) fn inspect_by_hover(
-    code: &str,
-    cursor: usize,
-    mut hover: impl FnMut(usize) -> Result<(String, String), String>,
-) -> Result<Option<Inspection>, String> {
-    let mut refused = None;
-    for end in targets(code, cursor) {
-        match hover(end) {
-            Ok((plain, html)) if plain != "No documentation found" => {
-                // evcxr keeps the Markdown to itself; text is valid Markdown.
-                let markdown = format!("```text\n{plain}\n```");
-                return Ok(Some(Inspection {
-                    plain,
-                    markdown,
-                    html,
-                }));
-            }
-            Ok(_) => {}
-            Err(error) => refused = Some(error),
-        }
-    }
-    refused.map_or(Ok(None), Err)
 }

@@ -1,11 +1,10 @@
-//! The process in which cells run: our own binary in the role `child`, in place of evcxr's runtime.
+//! The process in which cells run: our own binary in the role `child`.
 //!
 //! ```text
-//! evcxr ── "LOAD_AND_RUN library function" ──▶ private fd ──▶ dlopen, call
-//! evcxr ◀── "EVCXR_EXECUTION_COMPLETE" …  ◀── private fd
+//! host  ── "LOAD_AND_RUN library function" ──▶ private fd ──▶ dlopen, call
+//! host  ◀── "EVCXR_EXECUTION_COMPLETE" …  ◀── private fd
 //! host  ◀── the cell's stdout and stderr  ◀── fd 1, fd 2 (named pipes, see [`super::streams`])
 //! ```
-//! With the engine of our own the host sends the same commands and gets the prelude's lines as well.
 //! Control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
 //! cell that reads stdin finds it empty instead of eating commands (see [`super::stdin`]). The prelude is loaded before the first cell.
 
@@ -36,7 +35,7 @@ pub(crate) const LIBRARY_PATH_BEFORE: &str = "GLASSBOX_LIBRARY_PATH_BEFORE";
 /// In the session's folder: exists while an interrupt waits for a cell that has not begun yet.
 pub(crate) const INTERRUPT_FILE: &str = "interrupt";
 
-/// Begins the command that passes on a message to a control, as JSON in the rest of the line; not from evcxr.
+/// Begins the command that passes on a message to a control, as JSON in the rest of the line.
 pub(crate) const COMM: &str = "COMM ";
 /// Set for a session whose front end passes on what controls say.
 pub(crate) const COMMS_VARIABLE: &str = "GLASSBOX_COMMS";
@@ -45,9 +44,9 @@ pub(crate) const COMMS_VARIABLE: &str = "GLASSBOX_COMMS";
 pub(crate) const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
 /// What generated code writes to the control descriptor when a `?` ended the cell.
 pub(crate) const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
-/// What the prelude writes to the control descriptor when that error says that the user interrupted; not for evcxr.
+/// What the prelude writes to the control descriptor when that error says that the user interrupted.
 const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
-/// Begins the line in which the prelude says where a `?` failed: line and column follow; not for evcxr.
+/// Begins the line in which the prelude says where a `?` failed: line and column follow.
 const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
 /// Ends the control lines of a cell.
 pub(crate) const COMPLETE_LINE: &str = "EVCXR_EXECUTION_COMPLETE";
@@ -62,22 +61,20 @@ pub(crate) const NOT_LOADED: &str = "GLASSBOX_NOT_LOADED ";
 pub(crate) const LOAD_TIME: &str = "GLASSBOX_LOAD ";
 /// Begins the line that says how many nanoseconds the cell's function ran.
 pub(crate) const RUN_TIME: &str = "GLASSBOX_RUN ";
-/// Set for a session that wants the lines of the prelude too: not evcxr.
-pub(crate) const DIRECT_VARIABLE: &str = "GLASSBOX_DIRECT";
 /// The exit code of a process that could not begin.
 pub(crate) const UNUSABLE: i32 = 99;
 
 /// How long the process may go on after its session has gone.
 const GRACE: Duration = Duration::from_secs(2);
 
-type UserFunction = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+type UserFunction = unsafe extern "C" fn();
 
 /// Runs cells until the session closes our stdin. The exit code is for [`std::process::exit`].
 pub fn main() -> i32 {
     match Child::prepare().and_then(|mut child| child.serve()) {
         Ok(()) => 0,
         Err(error) => {
-            // Before the pipes are connected this reaches evcxr, which passes it on when the process ends.
+            // Once the pipes are connected, this reaches the user.
             let _ = writeln!(std::io::stderr(), "cell process: {error}");
             UNUSABLE
         }
@@ -92,10 +89,7 @@ struct Child {
     nonce: String,
     interrupt_file: PathBuf,
     prelude: Prelude,
-    variables: *mut c_void,
     cells: u64,
-    /// The session wants the prelude's own lines.
-    direct: bool,
     /// The file of the last cell's library.
     last_library: Option<PathBuf>,
     pages: Pages,
@@ -130,9 +124,7 @@ impl Child {
             nonce,
             interrupt_file: folder.join(INTERRUPT_FILE),
             prelude,
-            variables: std::ptr::null_mut(),
             cells: 0,
-            direct: std::env::var_os(DIRECT_VARIABLE).is_some(),
             last_library: None,
             pages: Pages::default(),
         })
@@ -166,10 +158,9 @@ impl Child {
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
         let library = match unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) } {
             Ok(library) => library,
-            Err(error) if self.direct => return self.not_loaded(&error),
-            Err(error) => return Err(std::io::Error::other(error)),
+            Err(error) => return self.not_loaded(&error),
         };
-        // SAFETY: the host generates every such function with this signature; one without argument ignores it.
+        // SAFETY: the host generates every such function with this signature.
         let function = *unsafe { library.get::<UserFunction>(function.as_bytes()) }
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
@@ -177,8 +168,8 @@ impl Child {
         let code = self.pages.note(function as *const c_void);
         self.begin(code);
         let begin = Instant::now();
-        // SAFETY: the pointer is what the function of the cell before returned, null for the first.
-        self.variables = unsafe { function(self.variables) };
+        // SAFETY: as above; panics are caught in it.
+        unsafe { function() };
         let ran = begin.elapsed();
         stdin::cell_ends();
         // SAFETY: the signature is the prelude's.
@@ -258,16 +249,12 @@ impl Child {
             said(INTERRUPTED_LINE)
         );
         send_frame(&self.nonce, &ended);
-        let mut reply = String::new();
-        if self.direct {
-            reply += &format!("{LOAD_TIME}{}\n", loaded.as_nanos());
-            reply += &format!("{RUN_TIME}{}\n", ran.as_nanos());
-        }
-        for line in text
-            .lines()
-            .filter(|line| self.direct || !line.starts_with("GLASSBOX_"))
-            .chain([COMPLETE_LINE])
-        {
+        let mut reply = format!(
+            "{LOAD_TIME}{}\n{RUN_TIME}{}\n",
+            loaded.as_nanos(),
+            ran.as_nanos()
+        );
+        for line in text.lines().chain([COMPLETE_LINE]) {
             reply.push_str(line);
             reply.push('\n');
         }
@@ -388,7 +375,7 @@ fn restore_environment() {
             None => std::env::remove_var("LD_LIBRARY_PATH"),
         }
         std::env::remove_var(LIBRARY_PATH_BEFORE);
-        // Set by evcxr. Errors of candle would carry a backtrace in their message; panics get theirs in any case.
+        // Set by the session. Errors of candle would carry a backtrace in their message; panics get theirs in any case.
         std::env::remove_var("RUST_BACKTRACE");
     }
 }

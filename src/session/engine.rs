@@ -1,6 +1,4 @@
-//! The session itself: an engine that runs cells, and what is the same for each of them.
-//!
-//! [`Direct`] runs cells unless [`ENGINE_VARIABLE`] names `evcxr`.
+//! The session itself: the engine that runs cells, and what is around it: events, reports, interrupts, the log of cells.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,13 +8,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use evcxr::{CommandContext, EvalCallbacks, EvalContext, EvalOutputs};
-use serde_json::Value;
 
 use super::aids::{self, Aids};
 use super::direct::{Direct, Done, Setting, Trouble};
 use super::error::SessionError;
-use super::event::{Comm, Display, Event, StreamName};
+use super::event::{Comm, Event, StreamName};
 use super::frames::Incoming;
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
@@ -25,22 +21,18 @@ use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::panics::{ABORTING, Panics};
 use super::prelude_cache::{self, CachedPrelude};
 use super::prelude_source::PreludeSource;
-use super::report::{self, CellSource, Diagnostic};
+use super::report::{self, CellSource};
 use super::streams::{Message, Streams};
-use super::toolchain::{self, Toolchain};
+use super::toolchain::Toolchain;
 use super::{Completions, Inspection, SessionConfig, StartEvent, Variable};
-use super::{analysis, cell_log::CellLog, child, last_words, magic, stand_in, syntax};
+use super::{cell_log::CellLog, child, last_words, magic, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
-/// Has evcxr accept `?` from now on; else the first one costs a second compilation.
-const ALLOW_QUESTION_MARK: &str = "Ok::<(), std::fmt::Error>(())?;";
 /// Sessions' folders in the system's temporary folder begin so.
 const FOLDER_PREFIX: &str = "glassbox-session-";
 /// In a session's folder: the id of the process that it belongs to.
 const OWNER_FILE: &str = "owner";
-/// Names the engine: `evcxr`, or the default, `direct`.
-const ENGINE_VARIABLE: &str = "GLASSBOX_ENGINE";
 /// A cell that has shown something last ends within this time.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// A piece of text is not made longer than about this by joining.
@@ -49,22 +41,15 @@ const MAX_TEXT: usize = 256 * 1024;
 /// A running session. Dropping it ends the child process and removes the session's files.
 pub struct Session {
     // The order is the order of dropping: the child goes before its pipes, both before their folder.
-    engine: Engine,
+    engine: Direct,
     streams: Streams,
     input: Input,
     interrupter: Interrupter,
     config: SessionConfig,
-    prelude: CachedPrelude,
     /// The folder of the prelude's package.
     prelude_package: PathBuf,
     log: CellLog,
     folder: tempfile::TempDir,
-}
-
-/// What runs the cells.
-enum Engine {
-    Direct(Box<Direct>),
-    Evcxr(Box<CommandContext>),
 }
 
 /// What was learnt of a cell while its events were passed on.
@@ -120,78 +105,40 @@ impl Session {
                 std::env::current_exe().map_err(SessionError::io("find the running program"))?
             }
         };
-        let settings = stand_in::Settings {
-            rustc: toolchain.rustc.clone(),
-            cargo: toolchain.cargo.clone(),
-            prelude: prelude.library.clone(),
-            dependencies: prelude.dependencies.clone(),
-        };
-        // The stand-in reads it, and so can who wants to compile as the session does.
-        settings
-            .save(folder.path())
-            .map_err(SessionError::io("write the session's settings"))?;
         let mut command =
             child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
-        let engine = if std::env::var_os(ENGINE_VARIABLE).is_some_and(|name| name == "evcxr") {
-            start_evcxr(folder.path(), &toolchain, &prelude, &program, command)?
-        } else {
-            if config.comms {
-                command.env(child::COMMS_VARIABLE, "1");
-            }
-            let direct = Direct::start(Setting {
-                session: folder.path(),
-                toolchain: &toolchain,
-                prelude: &prelude,
-                settings,
-                command,
-            })
-            .map_err(SessionError::io("start the process that runs cells"))?;
-            Engine::Direct(Box::new(direct))
-        };
+        if config.comms {
+            command.env(child::COMMS_VARIABLE, "1");
+        }
+        let engine = Direct::start(Setting {
+            session: folder.path(),
+            toolchain: &toolchain,
+            prelude: &prelude,
+            command,
+        })
+        .map_err(SessionError::io("start the process that runs cells"))?;
         let interrupter = Interrupter::new(folder.path().to_owned());
-        interrupter.set_child(match &engine {
-            Engine::Direct(direct) => direct.handle(),
-            Engine::Evcxr(context) => context.process_handle(),
-        });
+        interrupter.set_child(engine.handle());
         let mut session = Session {
             engine,
             streams,
             input,
             interrupter,
             config,
-            prelude,
             prelude_package: source.dir().to_owned(),
             log: CellLog::default(),
             folder,
         };
         progress(StartEvent::LoadingPrelude);
-        session.add_prelude()?;
         session.first_cells()?;
         progress(StartEvent::Ready);
         Ok(session)
     }
 
-    /// Tells evcxr, for rust-analyzer, which package the prelude is. Our own engine knows.
-    fn add_prelude(&mut self) -> Result<(), SessionError> {
-        if let Engine::Direct(_) = self.engine {
-            return Ok(());
-        }
-        let path = Value::String(
-            analysis::prelude(&self.prelude.analysis)
-                .to_string_lossy()
-                .into_owned(),
-        );
-        let dependency = format!(":dep {} = {{ path = {path} }}", analysis::PRELUDE);
-        self.first_cell(&format!("{dependency}\n{ALLOW_QUESTION_MARK}"))
-    }
-
     /// Runs what every session begins with.
     fn first_cells(&mut self) -> Result<(), SessionError> {
         if self.config.prelude {
-            match &mut self.engine {
-                Engine::Direct(direct) => direct.import(USE_PRELUDE),
-                Engine::Evcxr(_) => self.first_cell(USE_PRELUDE)?,
-            }
+            self.engine.import(USE_PRELUDE);
         }
         for cell in self.config.init.clone() {
             self.first_cell(&cell)?;
@@ -262,8 +209,6 @@ impl Session {
         code: &str,
         sink: &mut (dyn FnMut(Event) + Send),
     ) -> CellOutcome {
-        // rust-analyzer looks for its tools again when the dependencies change.
-        let _unchanged = code.contains(":dep").then(toolchain::unchanged_environment);
         self.drive(code, sink, |engine| engine.evaluate(code))
     }
 
@@ -277,10 +222,7 @@ impl Session {
 
     /// How often the process that runs cells was started anew: what its controls were is gone.
     pub fn restarts(&self) -> u64 {
-        match &self.engine {
-            Engine::Direct(direct) => direct.restarts(),
-            Engine::Evcxr(_) => 0,
-        }
+        self.engine.restarts()
     }
 
     /// Has the engine do something that runs code, and passes on what that says. `code` is what reports of errors show.
@@ -288,7 +230,7 @@ impl Session {
         &mut self,
         code: &str,
         sink: &mut (dyn FnMut(Event) + Send),
-        act: impl FnOnce(&mut Engine) -> Result<Done, Trouble>,
+        act: impl FnOnce(&mut Direct) -> Result<Done, Trouble>,
     ) -> CellOutcome {
         let begin = Instant::now();
         let before = self.variable_types();
@@ -457,23 +399,12 @@ impl Session {
 
     /// The source of the last compilation, as the engine wrote it.
     fn generated_source(&self) -> String {
-        match &self.engine {
-            Engine::Direct(direct) => direct.last_source().to_owned(),
-            Engine::Evcxr(context) => context.last_source().unwrap_or_default(),
-        }
+        self.engine.last_source().to_owned()
     }
 
     fn variable_types(&self) -> BTreeMap<String, String> {
-        match &self.engine {
-            Engine::Direct(direct) => direct
-                .variables()
-                .map(|(name, ty)| (name.to_owned(), ty))
-                .collect(),
-            Engine::Evcxr(context) => context
-                .variables_and_types()
-                .map(|(name, ty)| (name.to_owned(), ty.to_owned()))
-                .collect(),
-        }
+        let variables = self.engine.variables();
+        variables.map(|(name, ty)| (name.to_owned(), ty)).collect()
     }
 
     /// Proposals for the cursor, which is a byte offset into `code`.
@@ -486,13 +417,7 @@ impl Session {
         cursor_byte: usize,
     ) -> Result<Completions, SessionError> {
         aids::completions(code, cursor_byte, |code, cursor| {
-            self.analyse(|engine| match engine {
-                Engine::Direct(direct) => direct.questions().complete(code, cursor),
-                Engine::Evcxr(context) => context
-                    .completions(code, cursor)
-                    .map(aids::of_evcxr)
-                    .map_err(|error| error.to_string()),
-            })
+            self.engine.questions().complete(code, cursor)
         })
     }
 
@@ -507,36 +432,16 @@ impl Session {
         cursor_byte: usize,
     ) -> Result<Option<Inspection>, SessionError> {
         aids::inspection(code, cursor_byte, |code, cursor| {
-            self.analyse(|engine| match engine {
-                Engine::Direct(direct) => direct.questions().inspect(code, cursor),
-                Engine::Evcxr(context) => aids::inspect_by_hover(code, cursor, |end| {
-                    let found = context.hover_at(code, end);
-                    found.map_err(|error| error.to_string())
-                }),
-            })
+            self.engine.questions().inspect(code, cursor)
         })
     }
 
     /// The same from other threads, also while a cell runs, with what the session knows now or at the beginning of a later
-    /// cell; `None` if the engine can't. Who takes it is taken to have questions: rust-analyzer gets ready, also before the first cell.
-    pub fn aids(&mut self) -> Option<Aids> {
-        match &mut self.engine {
-            Engine::Direct(direct) => {
-                let questions = direct.questions().clone();
-                questions.expected();
-                Some(Aids::new(questions))
-            }
-            Engine::Evcxr(_) => None,
-        }
-    }
-
-    fn analyse<T>(
-        &mut self,
-        work: impl FnOnce(&mut Engine) -> Result<T, String>,
-    ) -> Result<T, String> {
-        let engine = &mut self.engine;
-        std::panic::catch_unwind(AssertUnwindSafe(|| work(engine)))
-            .unwrap_or_else(|_| Err("rust-analyzer panicked".to_owned()))
+    /// cell. Who takes it is taken to have questions: rust-analyzer gets ready, also before the first cell.
+    pub fn aids(&mut self) -> Aids {
+        let questions = self.engine.questions().clone();
+        questions.expected();
+        Aids::new(questions)
     }
 
     /// The commands that a cell can begin with, as they are written, and what each does.
@@ -569,7 +474,6 @@ impl Session {
     pub fn restart(&mut self) -> Result<(), SessionError> {
         self.first_cell(":clear")?;
         self.log.clear();
-        self.add_prelude()?;
         self.first_cells()
     }
 
@@ -587,79 +491,6 @@ impl Session {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
-}
-
-impl Engine {
-    fn deliver(&mut self, message: &Value) -> Result<Done, Trouble> {
-        match self {
-            Engine::Direct(direct) => direct.deliver(message),
-            // Its process knows evcxr's commands only, and is not told that anyone can move a control.
-            Engine::Evcxr(_) => Ok(Done::default()),
-        }
-    }
-
-    fn evaluate(&mut self, code: &str) -> Result<Done, Trouble> {
-        let context = match self {
-            Engine::Direct(direct) => return direct.evaluate(code),
-            Engine::Evcxr(context) => context,
-        };
-        match context.execute_with_callbacks(code, &mut EvalCallbacks::default()) {
-            Ok(outputs) => {
-                let phases = outputs.phases.iter();
-                Ok(Done {
-                    phases: phases
-                        .map(|phase| (phase.name.clone(), phase.duration))
-                        .collect(),
-                    shown: shown(outputs),
-                    ..Done::default()
-                })
-            }
-            Err(evcxr::Error::SubprocessTerminated(message)) => Err(Trouble::Died(message)),
-            Err(evcxr::Error::CompilationErrors(errors)) => Err(Trouble::Errors(
-                errors.iter().map(Diagnostic::from).collect(),
-            )),
-            Err(error) => Err(Trouble::Refused(error.to_string())),
-        }
-    }
-}
-
-/// Starts evcxr as the engine that runs cells.
-fn start_evcxr(
-    folder: &Path,
-    toolchain: &Toolchain,
-    prelude: &CachedPrelude,
-    program: &Path,
-    mut command: Command,
-) -> Result<Engine, SessionError> {
-    toolchain::install_stand_ins(folder, toolchain, program)?;
-    command.env_remove(child::DIRECT_VARIABLE);
-    let library = analysis::library(&prelude.analysis);
-    let started = toolchain::with_stand_ins_on_path(folder, &library, || {
-        std::panic::catch_unwind(AssertUnwindSafe(|| {
-            EvalContext::with_subprocess_command(command)
-        }))
-    });
-    let (mut context, outputs) = match started {
-        Ok(Ok(started)) => started,
-        Ok(Err(error)) => {
-            return Err(SessionError::Engine(format!(
-                "the first cell did not run: {error}"
-            )));
-        }
-        Err(_) => {
-            return Err(SessionError::Engine(
-                "evcxr panicked while it started".to_owned(),
-            ));
-        }
-    };
-    // The cells' own output does not come this way, and evcxr would wait for a reader.
-    drop(outputs);
-    context
-        .set_opt_level("0")
-        .map_err(|error| SessionError::Engine(error.to_string()))?;
-    Ok(Engine::Evcxr(Box::new(CommandContext::with_eval_context(
-        context,
-    ))))
 }
 
 /// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
@@ -733,7 +564,7 @@ impl Facts {
             Incoming::Event(event) => sink(event),
             // The pump's matter.
             Incoming::Input { .. } | Incoming::Stdin { .. } | Incoming::Content(_) => {}
-            // evcxr runs a cell again when a type changed; only the last run counts.
+            // A cell may run again, if a variable was not of the type that it was compiled for: only the last run counts.
             Incoming::Began => {
                 *self = Facts {
                     began: Some(Instant::now()),
@@ -759,21 +590,6 @@ impl Facts {
             }
         }
     }
-}
-
-/// What evcxr's own commands answer.
-fn shown(outputs: EvalOutputs) -> Vec<Display> {
-    if outputs.content_by_mime_type.is_empty() {
-        return Vec::new();
-    }
-    let mut display = Display::default();
-    for (mime, content) in outputs.content_by_mime_type {
-        display.data.insert(
-            mime,
-            Value::String(content.trim_end_matches('\n').to_owned()),
-        );
-    }
-    vec![display]
 }
 
 /// Says to later sessions whose folder this is.
@@ -830,10 +646,6 @@ fn child_command(
         .env(child::FOLDER_VARIABLE, folder)
         .env(child::NONCE_VARIABLE, nonce)
         .env(child::PRELUDE_VARIABLE, &prelude.library)
-        .env(child::DIRECT_VARIABLE, "1")
-        .env("PATH", &toolchain.path)
-        .env_remove(toolchain::WORK_VARIABLE)
-        .env_remove(analysis::LIBRARY_VARIABLE)
         .env("LD_LIBRARY_PATH", joined);
     match before {
         Some(before) => command.env(child::LIBRARY_PATH_BEFORE, before),

@@ -62,7 +62,7 @@ pub enum SessionError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// evcxr refused.
+    /// rust-analyzer refused.
     #[error("{0}")]
     Engine(String),
     /// A cell of [`super::SessionConfig::init`] failed.

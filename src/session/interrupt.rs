@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::child::INTERRUPT_FILE;
-use super::stand_in::PROCESS_FILE;
+
+/// In the session's folder: the id of the process that compiles.
+pub(crate) const PROCESS_FILE: &str = "compiler";
 
 /// Stops the cell that runs in a session. Cheap to clone; every clone stops the same session.
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ impl Interrupter {
             .compare_exchange(RUNNING, ASKED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
-            // The file catches a cell that has not begun to run: the stand-in and the child look for it.
+            // The file catches a cell that has not begun to run: the engine and the child look for it.
             let _ = fs::write(self.shared.folder.join(INTERRUPT_FILE), "");
             self.signal_compiler();
             self.signal_child(libc::SIGINT, false);
@@ -146,7 +148,7 @@ impl Interrupter {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let Some(child) = child else { return };
-        // evcxr holds the lock only while it waits for a child that has ended: nothing to signal then.
+        // The engine holds the lock only while it waits for a child that has ended: nothing to signal then.
         let Ok(mut child) = child.try_lock() else {
             return;
         };
@@ -159,14 +161,14 @@ impl Interrupter {
         }
     }
 
-    /// Ends a compiler that evcxr waits for.
+    /// Ends a compiler that the engine waits for.
     fn signal_compiler(&self) {
         let noted = fs::read_to_string(self.shared.folder.join(PROCESS_FILE)).ok();
         let Some(pid) = noted.and_then(|text| text.trim().parse::<i32>().ok()) else {
             return;
         };
         if is_our_compiler(pid) {
-            // SAFETY: no memory is involved. The id belongs to a child of ours that evcxr has not waited for.
+            // SAFETY: no memory is involved. The id belongs to a child of ours that has not been waited for.
             unsafe { libc::kill(pid, libc::SIGTERM) };
         }
     }
@@ -186,5 +188,5 @@ fn is_our_compiler(pid: i32) -> bool {
         .get(close + 1..)
         .and_then(|rest| rest.split_whitespace().nth(1))
         .and_then(|text| text.parse().ok());
-    parent == Some(std::process::id()) && ["rustc", "glassbox", "cargo"].contains(&name)
+    parent == Some(std::process::id()) && ["rustc", "cargo"].contains(&name)
 }

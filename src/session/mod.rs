@@ -11,20 +11,22 @@
 //! - [`interrupt`]: stopping a cell from another thread
 //! - [`input`]: lines of text that cells ask for
 //! - `syntax`: what can be said of a cell without compiling it
-//! - `direct`: the engine that runs cells; `engine`: what is around it, and evcxr as another one
+//! - `direct`: the engine that runs cells; `engine`: what is around it
 //! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
-//! - `child`, `stand_in`: this binary in other roles, see [`role`]
+//! - `child`: this binary as the process that runs cells, see [`role`]
+//! - `dependencies`: crates of `:dep`
 //! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
 //! - `streams`, `frames`: from the child's bytes to events
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
 //! - `last_words`: why a process that ended did so
-//! - `rewrite`, `source_map`, `report`: from a cell to what is compiled, and back to the cell's lines
+//! - `source_map`, `report`: from what is compiled back to the cell's lines
 
 mod aids;
 mod analysis;
 mod cell_log;
 mod child;
+mod dependencies;
 mod direct;
 mod engine;
 pub mod error;
@@ -43,9 +45,7 @@ mod prelude_cache;
 mod prelude_source;
 mod prelude_status;
 mod report;
-mod rewrite;
 mod source_map;
-mod stand_in;
 mod stdin;
 mod streams;
 mod syntax;
@@ -245,10 +245,5 @@ pub(crate) fn shared_prelude(
 ///
 /// `main` calls this before anything else, with its arguments after the program's name.
 pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i32> {
-    let first = arguments.next()?;
-    match first.to_str()? {
-        child::ROLE => Some(child::main()),
-        stand_in::ROLE => Some(stand_in::main(arguments)),
-        _ => None,
-    }
+    (arguments.next()? == child::ROLE).then(child::main)
 }

@@ -64,7 +64,7 @@ pub enum CellErrorKind {
     Timeout,
     /// A command (`:time`, `:load` …) was used in a wrong way or could not do its work.
     Command,
-    /// Something in Glassbox or evcxr went wrong.
+    /// Something in Glassbox went wrong.
     Internal,
 }
 

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use super::error::SessionError;
-use super::stand_in::hex;
 
 /// Folders of the package that do not enter the library.
 const LEFT_OUT: [&str; 4] = ["target", "tests", "examples", "benches"];
@@ -176,6 +175,15 @@ fn unpack(files: EmbeddedSource, cache: &Path) -> Result<PreludeSource, SessionE
             "the copy that was unpacked to {} is not whole; remove that folder",
             dir.display()
         ),
+    })
+}
+
+/// Bytes as text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
     })
 }
 

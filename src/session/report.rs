@@ -23,14 +23,12 @@ const WIDTH: usize = 110;
 /// An error of the compiler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Diagnostic {
-    /// rustc's JSON; null for an error that evcxr made itself.
+    /// rustc's JSON.
     pub json: Value,
     pub message: String,
     code: Option<String>,
     /// What the session knows about it.
     pub notes: Vec<String>,
-    /// Places in the cell, for errors without JSON: from, to, what is said of them, whether it is the main one.
-    places: Vec<(Place, Place, String, bool)>,
 }
 
 impl Diagnostic {
@@ -41,7 +39,6 @@ impl Diagnostic {
             code: json["code"]["code"].as_str().map(str::to_owned),
             json,
             notes: Vec::new(),
-            places: Vec::new(),
         }
     }
 
@@ -72,28 +69,6 @@ impl Diagnostic {
             return None;
         }
         primary["line_start"].as_u64()?.try_into().ok()
-    }
-}
-
-impl From<&evcxr::CompilationError> for Diagnostic {
-    fn from(error: &evcxr::CompilationError) -> Diagnostic {
-        let places = error.spanned_messages().iter().filter_map(|message| {
-            let span = message.span?;
-            let place = |line, column| Place { line, column };
-            Some((
-                place(span.start_line, span.start_column),
-                place(span.end_line, span.end_column),
-                message.label.clone(),
-                message.is_primary,
-            ))
-        });
-        Diagnostic {
-            message: error.message(),
-            code: error.code().map(str::to_owned),
-            places: places.collect(),
-            notes: Vec::new(),
-            json: error.json.clone(),
-        }
     }
 }
 
@@ -187,7 +162,7 @@ pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> 
     }
 }
 
-/// The errors worth a report of their own: neither the notes that evcxr makes errors of, nor a name that is missed again.
+/// The errors worth a report of their own: neither notes, nor a name that is missed again.
 fn main_errors(errors: &[Diagnostic]) -> Vec<&Diagnostic> {
     let note = |error: &Diagnostic| {
         matches!(
@@ -333,9 +308,9 @@ type Labelled = (Range<usize>, String, bool);
 /// Bytes of the cell and what rustc would put there.
 type Replacement = (Range<usize>, String);
 
-/// The places in the cell that an error points to. Errors that evcxr made itself have no JSON but know their places.
+/// The places in the cell that an error points to.
 fn labelled_spans(source: &CellSource<'_>, error: &Diagnostic) -> Vec<Labelled> {
-    let from_json = error.json["spans"]
+    let spans = error.json["spans"]
         .as_array()
         .into_iter()
         .flatten()
@@ -347,17 +322,7 @@ fn labelled_spans(source: &CellSource<'_>, error: &Diagnostic) -> Vec<Labelled> 
                 span["is_primary"].as_bool().unwrap_or(false),
             ))
         });
-    let mut found: Vec<Labelled> = from_json.collect();
-    if found.is_empty() {
-        found = error
-            .places
-            .iter()
-            .filter_map(|(start, end, label, primary)| {
-                Some((source.bytes(*start, *end)?, label.clone(), *primary))
-            })
-            .collect();
-    }
-    found
+    spans.collect()
 }
 
 /// The lines of earlier cells, or of macros, that an error points to.

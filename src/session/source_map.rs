@@ -1,4 +1,4 @@
-//! From a place in the source that evcxr generated back to the cell.
+//! From a place in the generated source back to the cell.
 
 use super::syntax;
 
@@ -25,7 +25,7 @@ struct Piece {
 }
 
 impl SourceMap {
-    /// evcxr puts each statement of a cell on lines of its own, unchanged, so it is found by its text.
+    /// Each statement of a cell stands on lines of its own, unchanged, so it is found by its text.
     pub(crate) fn new(cell: &str, generated: &str) -> SourceMap {
         let rust = syntax::skip_commands(cell);
         let mut start = cell.len() - rust.len();

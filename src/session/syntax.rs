@@ -22,7 +22,7 @@ pub enum Completeness {
 const EDITION: Edition = Edition::Edition2024;
 /// How many spaces a level of nesting is indented.
 const INDENT: usize = 4;
-/// What evcxr puts before a cell to parse it.
+/// What stands before a cell when it is parsed.
 const WRAPPER: &str = "fn f(){";
 /// One of these finishes every cell that only lacks its end.
 const ENDINGS: [&str; 8] = [
@@ -136,7 +136,7 @@ pub(crate) fn defined_names(code: &str) -> Vec<String> {
     names
 }
 
-/// One statement of a cell, split as evcxr splits it.
+/// One statement of a cell.
 pub(crate) struct Statement<'a> {
     /// Its text, with what follows up to the next statement.
     pub code: &'a str,

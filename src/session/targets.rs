@@ -20,29 +20,8 @@ pub(crate) fn subject(code: &str, cursor: usize) -> Subject {
     let callee = tokens.call_around(cursor);
     Subject {
         name: tokens.name_at(cursor).map(|name| tokens.range(name)),
-        callee: callee.map(|(name, _)| tokens.range(name)),
+        callee: callee.map(|name| tokens.range(name)),
     }
-}
-
-/// Ends of names in `code` to ask evcxr about, in bytes, best first. One that is called ends behind its opening
-/// parenthesis: evcxr finds methods only so.
-pub(crate) fn targets(code: &str, cursor: usize) -> Vec<usize> {
-    let tokens = Tokens::new(code);
-    let mut found = Vec::new();
-    if let Some(name) = tokens.name_at(cursor) {
-        if let Some(call) = tokens.call_after(name) {
-            found.push(tokens.end(call));
-        }
-        found.push(tokens.end(name));
-    }
-    if let Some((name, parenthesis)) = tokens.call_around(cursor) {
-        for end in [tokens.end(parenthesis), tokens.end(name)] {
-            if !found.contains(&end) {
-                found.push(end);
-            }
-        }
-    }
-    found
 }
 
 struct Tokens<'a> {
@@ -81,14 +60,8 @@ impl<'a> Tokens<'a> {
         kind == SyntaxKind::IDENT || kind.is_keyword(Edition::Edition2024)
     }
 
-    /// The opening parenthesis right behind a name.
-    fn call_after(&self, name: usize) -> Option<usize> {
-        let next = (name + 1..self.lexed.len()).find(|&at| !self.lexed.kind(at).is_trivia())?;
-        (self.lexed.kind(next) == T!['(']).then_some(next)
-    }
-
-    /// The innermost call around the cursor whose function has a name: name and opening parenthesis.
-    fn call_around(&self, cursor: usize) -> Option<(usize, usize)> {
+    /// The name of the function that the innermost call around the cursor calls, if it has one.
+    fn call_around(&self, cursor: usize) -> Option<usize> {
         let mut closed = 0;
         for at in (0..self.lexed.len()).rev() {
             if self.end(at) > cursor {
@@ -106,7 +79,7 @@ impl<'a> Tokens<'a> {
                 } else if kind == T!['(']
                     && let Some(name) = self.name_before(at)
                 {
-                    return Some((name, at));
+                    return Some(name);
                 }
             }
         }
@@ -137,56 +110,34 @@ impl<'a> Tokens<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{subject, targets};
+    use super::subject;
 
-    /// The texts up to the targets, for code with `|` where the cursor is.
-    fn asked(marked: &str) -> Vec<String> {
+    /// The name at the cursor and the function around it, for code with `|` where the cursor is.
+    fn asked(marked: &str) -> [String; 2] {
         let cursor = marked.find('|').expect("there is a cursor");
         let code = marked.replacen('|', "", 1);
-        let ends = targets(&code, cursor).into_iter();
-        ends.map(|end| code[..end].to_owned()).collect()
+        let found = subject(&code, cursor);
+        [found.name, found.callee].map(|range| code[range.unwrap_or_default()].to_owned())
     }
 
     #[test]
-    fn the_name_at_the_cursor_comes_first() {
-        assert_eq!(asked("let é = to|tal + 1;"), ["let é = total"]);
-        assert_eq!(asked("v.pu|sh(1)"), ["v.push(", "v.push"]);
-        assert_eq!(asked("v.push|"), ["v.push"]);
-        assert_eq!(
-            asked("String::from_utf8|(x)"),
-            ["String::from_utf8(", "String::from_utf8"]
-        );
+    fn the_name_at_the_cursor_is_meant() {
+        assert_eq!(asked("let é = to|tal + 1;"), ["total", ""]);
+        assert_eq!(asked("v.pu|sh(1)"), ["push", ""]);
+        assert_eq!(asked("v.push|"), ["push", ""]);
+        assert_eq!(asked("String::from_utf8|(x)"), ["from_utf8", ""]);
     }
 
     #[test]
-    fn inside_arguments_the_function_is_meant() {
-        assert_eq!(asked("v.push(|1)"), ["v.push(", "v.push"]);
-        assert_eq!(asked("v.push(1, \"a (\", |"), ["v.push(", "v.push"]);
-        assert_eq!(asked("f(g(1), |2)"), ["f(", "f"]);
-        assert_eq!(asked("f(a|b)"), ["f(ab", "f(", "f"]);
-        assert_eq!(
-            asked("Tensor::zeros((2, |3), x)"),
-            ["Tensor::zeros(", "Tensor::zeros"]
-        );
-        assert_eq!(
-            asked("x.parse::<Vec<u8>>(|)"),
-            ["x.parse::<Vec<u8>>(", "x.parse"]
-        );
-        assert_eq!(asked("println!(|\"\")"), ["println!(", "println"]);
-    }
-
-    #[test]
-    fn a_name_and_the_function_around_it_are_both_found() {
-        let code = "let é = f::<u8>(ab, 1);";
-        let at = code.find("b,").expect("it is there");
-        let found = subject(code, at);
-        let text = |range: Option<std::ops::Range<usize>>| range.map(|range| &code[range]);
-        assert_eq!(
-            (text(found.name), text(found.callee)),
-            (Some("ab"), Some("f"))
-        );
-        let found = subject(code, at + 3);
-        assert_eq!((found.name.clone(), text(found.callee)), (None, Some("f")));
+    fn inside_arguments_the_function_is_meant_too() {
+        assert_eq!(asked("v.push(|1)"), ["", "push"]);
+        assert_eq!(asked("v.push(1, \"a (\", |"), ["", "push"]);
+        assert_eq!(asked("f(g(1), |2)"), ["", "f"]);
+        assert_eq!(asked("f(a|b)"), ["ab", "f"]);
+        assert_eq!(asked("let é = f::<u8>(a|b, 1);"), ["ab", "f"]);
+        assert_eq!(asked("Tensor::zeros((2, |3), x)"), ["", "zeros"]);
+        assert_eq!(asked("x.parse::<Vec<u8>>(|)"), ["", "parse"]);
+        assert_eq!(asked("println!(|\"\")"), ["", "println"]);
     }
 
     #[test]
@@ -200,18 +151,14 @@ mod tests {
             "f(1) + |2",
         ] {
             let marked = marked.replacen("||", "move", 1);
-            assert_eq!(asked(&marked), [""; 0], "{marked}");
+            assert_eq!(asked(&marked), ["", ""], "{marked}");
         }
     }
 
     proptest! {
         #[test]
         fn any_code_can_be_asked_about(code in "\\PC{0,40}|[a-f(){}\\[\\]<>:!.,\" ]{0,40}", at in any::<prop::sample::Index>()) {
-            let cursor = at.index(code.len() + 1);
-            for end in targets(&code, cursor) {
-                prop_assert!(code.is_char_boundary(end));
-            }
-            let found = subject(&code, cursor);
+            let found = subject(&code, at.index(code.len() + 1));
             for range in found.name.into_iter().chain(found.callee) {
                 prop_assert!(code.get(range).is_some());
             }

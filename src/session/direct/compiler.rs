@@ -17,14 +17,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::super::interrupt::PROCESS_FILE;
 use super::super::prelude_cache::CachedPrelude;
 use super::super::report::{Diagnostic, GENERATED as SOURCE};
-use super::super::stand_in::PROCESS_FILE;
 use super::super::toolchain::Toolchain;
 use super::types::CELL_CRATE;
 
 /// In the session's folder: where cells are compiled.
 const FOLDER: &str = "cells";
+/// In the session's folder: what a cell is compiled with, for who wants to do the same by hand.
+const SETTINGS_FILE: &str = "compiler.json";
 
 /// Compiles cells of one session.
 #[derive(Debug)]
@@ -78,6 +80,10 @@ impl Compiler {
         let folder = session.join(FOLDER);
         let source = folder.join(SOURCE);
         fs::create_dir_all(source.parent().unwrap_or(&folder))?;
+        let settings = serde_json::json!({
+            "rustc": toolchain.rustc, "prelude": prelude.library, "dependencies": prelude.dependencies,
+        });
+        fs::write(session.join(SETTINGS_FILE), settings.to_string())?;
         Ok(Compiler {
             rustc: toolchain.rustc.clone(),
             prelude: prelude.clone(),

@@ -6,13 +6,13 @@
 //!            ▼        └── what they mean ◀┘                                   ▼
 //!          items                                     types ◀── what is stored, by type_name
 //! ```
-//! What evcxr asks rust-analyzer before it compiles, the types of new variables, the program itself says after it ran (see
-//! [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
+//! What the types of new variables are the program itself says after it ran (see [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
 //!
 //! # Layout
 //! - [`commands`], [`obey`]: the lines of a cell that are not Rust, and what they do
 //! - [`items`], [`needs`], [`source`]: from a cell to a crate
 //! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
+//! - [`error_types`]: which types of the cells are errors
 //! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
 //! - [`clock`]: where the time goes
 //! - [`analyst`]: rust-analyzer, for completion and inspection
@@ -21,6 +21,7 @@ mod analyst;
 mod clock;
 mod commands;
 mod compiler;
+mod error_types;
 mod items;
 mod needs;
 mod notes;
@@ -48,10 +49,10 @@ use source::{Plan, Source, Stored};
 use types::{Names, Type};
 
 use super::child::{self, INTERRUPT_FILE};
+use super::dependencies;
 use super::event::Display;
 use super::prelude_cache::CachedPrelude;
 use super::report::Diagnostic;
-use super::stand_in::{self, Settings};
 use super::syntax;
 use super::toolchain::Toolchain;
 
@@ -77,7 +78,7 @@ pub(crate) struct Direct {
     /// Types that are being learnt from the cell before.
     lesson: Option<Lesson>,
     session: PathBuf,
-    settings: Settings,
+    toolchain: Toolchain,
     cells: u64,
     last_source: String,
     last_errors: Vec<Diagnostic>,
@@ -137,7 +138,6 @@ pub(crate) struct Setting<'a> {
     pub session: &'a Path,
     pub toolchain: &'a Toolchain,
     pub prelude: &'a CachedPrelude,
-    pub settings: Settings,
     /// The process that runs cells.
     pub command: std::process::Command,
 }
@@ -145,7 +145,7 @@ pub(crate) struct Setting<'a> {
 impl Direct {
     pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<Direct> {
         let compiler = Compiler::new(setting.toolchain, setting.prelude, setting.session)?;
-        let extra = compiler.folder().join(stand_in::EXTRA_DIR);
+        let extra = compiler.folder().join(dependencies::EXTRA_DIR);
         let analyst = Analyst::new(Analysis {
             folder: setting.session.join(ANALYST),
             shown: setting.prelude.analysis.clone(),
@@ -163,7 +163,7 @@ impl Direct {
             reminders: BTreeMap::new(),
             lesson: None,
             session: setting.session.to_owned(),
-            settings: setting.settings,
+            toolchain: setting.toolchain.clone(),
             cells: 0,
             last_source: String::new(),
             last_errors: Vec::new(),
@@ -514,9 +514,9 @@ impl Direct {
             .iter()
             .map(|(name, config)| format!("{name} = {config}"))
             .collect();
-        let arguments = stand_in::extra_crates(
+        let arguments = dependencies::extra_crates(
             &self.session,
-            &self.settings,
+            &self.toolchain,
             self.compiler.folder(),
             &lines.join("\n"),
         )

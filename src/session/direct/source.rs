@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasName};
 
-use super::super::rewrite::{error_types, register};
 use super::super::syntax;
+use super::error_types::{error_types, register};
 use super::items::{Items, words};
 
 /// A variable of earlier cells.
