@@ -21,8 +21,8 @@ use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
 use crate::session::{
-    Aids, CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
-    SessionError, StartEvent,
+    Aids, Asked, CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session,
+    SessionConfig, SessionError, StartEvent, asked,
 };
 
 /// What the shell and control sockets ask of the session.
@@ -427,7 +427,9 @@ impl Desk {
             self.count = count;
         }
         let code = cause.text("code");
-        if let Some(name) = asked_about(code) {
+        if let Some(Asked::Doc { name, .. }) = asked(code)
+            && !name.is_empty()
+        {
             return self.explain(session, cause, name, count);
         }
         let silent = cause.flag("silent", false);
@@ -662,18 +664,6 @@ fn user_expressions(session: &mut Session, cause: &Request) -> Value {
         answers.insert(name.clone(), value);
     }
     Value::Object(answers)
-}
-
-/// The name in a cell that is `?name` or `:doc name` and nothing else: no Rust code begins with `?`, and `:doc` among other
-/// lines shows what it found among their outputs.
-fn asked_about(code: &str) -> Option<&str> {
-    let code = code.trim();
-    let name = match code.strip_prefix(":doc") {
-        Some(rest) if rest.starts_with(char::is_whitespace) => rest,
-        _ => code.strip_prefix('?')?,
-    };
-    let name = name.trim();
-    (!name.is_empty() && !code.contains('\n')).then_some(name)
 }
 
 pub(super) fn error_reply(failure: &Failure) -> Value {

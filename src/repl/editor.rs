@@ -13,9 +13,9 @@ use super::completion::{Names, Waiting};
 use super::keys::{Keys, Later, MENU, Wish};
 use super::layout;
 use super::paint::colour;
-use super::{Read, Shared, command};
+use super::{Read, Shared};
 use crate::notebook::highlight::tokens;
-use crate::session::{Completeness, completeness};
+use crate::session::{Completeness, asked, completeness};
 
 /// How many cells are remembered.
 const HISTORY: usize = 5000;
@@ -87,7 +87,7 @@ impl Editor {
             let early = self.later.take();
             match signal {
                 Signal::Success(code) => {
-                    if !code.trim().is_empty() && command(&code).is_none() {
+                    if !code.trim().is_empty() && asked(&code).is_none() {
                         self.prompt.next += 1;
                     }
                     // Now and not at the end, which a closed terminal may not leave time for. A history that can't be
@@ -201,7 +201,7 @@ fn history_file() -> Option<PathBuf> {
 
 /// Whether Enter runs `code`: it is complete, or nothing could complete it.
 pub fn is_complete(code: &str) -> bool {
-    command(code).is_some() || !matches!(completeness(code), Completeness::Incomplete { .. })
+    !matches!(completeness(code), Completeness::Incomplete { .. })
 }
 
 struct Numbered {

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::notebook::watch::{Stop, Watch};
-use crate::session::{InputReader, Interrupter, Session, SessionError};
+use crate::session::{Asked, InputReader, Interrupter, Session, SessionError, asked, commands};
 
 use editor::Editor;
 use screen::Screen;
@@ -140,9 +140,9 @@ fn typed(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
             _ => 0,
         };
         match typed {
-            Read::Cell(code) => match command(&code) {
-                Some(Command::Quit) => return Ok(Left::Ended),
-                Some(command) => cells.obey(command),
+            Read::Cell(code) => match asked(&code) {
+                Some(Asked::Quit) => return Ok(Left::Ended),
+                Some(question) => cells.answer(question),
                 None => drop(cells.run(&code)),
             },
             // Who presses it again wants to get out.
@@ -156,9 +156,9 @@ fn typed(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
 fn piped(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
     for cell in pipe::Cells::new(std::io::stdin().lock(), editor::is_complete) {
         let code = cell?;
-        match command(&code) {
-            Some(Command::Quit) => return Ok(Left::Ended),
-            Some(command) => cells.obey(command),
+        match asked(&code) {
+            Some(Asked::Quit) => return Ok(Left::Ended),
+            Some(question) => cells.answer(question),
             None => match cells.run(&code) {
                 Ended::Well => {}
                 Ended::Failed => return Ok(Left::CellFailed),
@@ -178,35 +178,6 @@ fn asking(screen: &Arc<Mutex<Screen>>, interrupter: Interrupter) -> InputReader 
         lock(&screen).answered(answer.is_ok() && !request.password);
         answer
     })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Command<'a> {
-    Help,
-    /// What is known of a name, and whether all of it.
-    Doc(&'a str, bool),
-    Quit,
-}
-
-/// The loop's own commands; everything else is the session's.
-fn command(line: &str) -> Option<Command<'_>> {
-    let (word, rest) = line
-        .trim()
-        .split_once(char::is_whitespace)
-        .unwrap_or((line.trim(), ""));
-    match word {
-        ":help" | ":h" | ":?" | "?" if rest.is_empty() => Some(Command::Help),
-        ":doc" => Some(Command::Doc(rest.trim(), false)),
-        ":quit" | ":q" | ":exit" => Some(Command::Quit),
-        // No Rust code begins with a question mark.
-        _ => {
-            let name = line.trim().strip_prefix('?')?;
-            Some(match name.strip_prefix('?') {
-                Some(name) => Command::Doc(name.trim(), true),
-                None => Command::Doc(name.trim(), false),
-            })
-        }
-    }
 }
 
 enum Ended {
@@ -262,26 +233,27 @@ impl Cells<'_> {
         }
     }
 
-    fn obey(&mut self, command: Command<'_>) {
+    /// Answers a question that the loop has a way of its own for.
+    fn answer(&mut self, question: Asked<'_>) {
         let mut session = lock(&self.session);
         let columns = screen::size().map_or(COLUMNS, |(columns, _)| columns);
         let coloured = console::colors_enabled();
-        match command {
-            Command::Help => {
-                screen::line(&help::text(&session.commands(), columns, coloured));
+        match question {
+            Asked::Help => {
+                screen::line(&help::text(&commands(), columns, coloured));
             }
-            Command::Doc("", _) => screen::line("write `?NAME`"),
-            Command::Doc(name, all) => match session.inspect(name, name.len()) {
+            Asked::Doc { name: "", .. } => screen::line("write `?NAME`"),
+            Asked::Doc { name, whole } => match session.inspect(name, name.len()) {
                 Ok(Some(found)) => {
                     let text = markdown::to_terminal(&found.markdown, columns, coloured);
-                    let rows = screen::size().map(|(_, rows)| rows).filter(|_| !all);
+                    let rows = screen::size().map(|(_, rows)| rows).filter(|_| !whole);
                     screen::line(&beginning(&text, name, rows));
                 }
                 Ok(None) => screen::line(&format!("nothing is known of `{name}`")),
                 Err(error) => screen::line(&error.to_string()),
             },
             // Seen by the loops.
-            Command::Quit => {}
+            Asked::Quit => {}
         }
     }
 }
@@ -332,28 +304,5 @@ mod tests {
         assert_eq!(beginning(text, "x", None), text);
         assert_eq!(beginning(text, "x", Some(8)), text);
         assert_eq!(beginning(text, "x", Some(6)), "a\nb\n… 2 more lines: ??x");
-    }
-
-    #[test]
-    fn only_the_loop_s_own_commands_are_taken() {
-        assert_eq!(command(" :help\n"), Some(Command::Help));
-        assert_eq!(command("?"), Some(Command::Help));
-        assert_eq!(
-            command(":doc  Tensor "),
-            Some(Command::Doc("Tensor", false))
-        );
-        assert_eq!(command("??Vec"), Some(Command::Doc("Vec", true)));
-        assert_eq!(command(":q"), Some(Command::Quit));
-        assert_eq!(command("? vlm.llm"), Some(Command::Doc("vlm.llm", false)));
-        for other in [
-            "let x = 1;",
-            ":dep serde = \"1\"",
-            ":vars",
-            ":restart",
-            "::std::mem::drop(1)",
-            "",
-        ] {
-            assert_eq!(command(other), None, "{other}");
-        }
     }
 }

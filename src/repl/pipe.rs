@@ -40,7 +40,8 @@ impl<R: BufRead, F: Fn(&str) -> bool> Iterator for Cells<R, F> {
                     let begin = line.trim_start();
                     let command =
                         first && begin.starts_with([':', '?']) && !begin.starts_with("::");
-                    if command || (blank && !first && (self.complete)(&cell)) {
+                    // A command is a cell by itself, with as many lines as its code needs.
+                    if (command || blank && !first) && (self.complete)(&cell) {
                         break;
                     }
                 }

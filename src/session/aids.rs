@@ -6,7 +6,7 @@
 
 use super::direct::Questions;
 use super::error::SessionError;
-use super::{Completions, Inspection, magic};
+use super::{Completions, Inspection, commands};
 
 /// Answers questions about code from any thread. Knows the cells before the one that runs. Cheap to clone.
 #[derive(Clone)]
@@ -51,8 +51,9 @@ pub(crate) fn completions(
     propose: impl FnOnce(&str, usize) -> Result<Completions, String>,
 ) -> Result<Completions, SessionError> {
     let cursor = code.floor_char_boundary(cursor_byte);
-    let mut found = propose(&magic::code_of(code), cursor).map_err(SessionError::Engine)?;
-    magic::complete(code, cursor, &mut found);
+    let mut found =
+        propose(&commands::code_of(code, Some(cursor)), cursor).map_err(SessionError::Engine)?;
+    commands::complete(code, cursor, &mut found);
     Ok(found)
 }
 
@@ -63,5 +64,5 @@ pub(crate) fn inspection(
     explain: impl FnOnce(&str, usize) -> Result<Option<Inspection>, String>,
 ) -> Result<Option<Inspection>, SessionError> {
     let cursor = code.floor_char_boundary(cursor_byte);
-    explain(&magic::code_of(code), cursor).map_err(SessionError::Engine)
+    explain(&commands::code_of(code, Some(cursor)), cursor).map_err(SessionError::Engine)
 }

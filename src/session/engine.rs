@@ -25,7 +25,7 @@ use super::report::{self, CellSource};
 use super::streams::{Message, Streams};
 use super::toolchain::Toolchain;
 use super::{Completions, Inspection, SessionConfig, StartEvent, Variable};
-use super::{cell_log::CellLog, child, last_words, magic, syntax};
+use super::{cell_log::CellLog, child, commands, last_words, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
@@ -156,7 +156,7 @@ impl Session {
     ///
     /// A cell that begins with a command of the session (`:help` lists them) does what the command says.
     pub fn evaluate(&mut self, code: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
-        magic::run(self, code, sink).unwrap_or_else(|| self.evaluate_logged(code, sink))
+        commands::run(self, code, sink)
     }
 
     /// Runs a cell of Rust and remembers it for `:replay` and `:export`.
@@ -172,13 +172,12 @@ impl Session {
             Ok(()) => self.log.ran(code, &after.keys().cloned().collect()),
             Err(error) => self.log.lost(&error.state.lost),
         }
-        match syntax::command(code) {
-            Some(("clear", _)) => self.log.clear(),
-            Some(("restart", _)) => {
-                let gone = before.into_keys().filter(|name| !after.contains_key(name));
-                self.log.lost(&gone.collect::<Vec<_>>());
-            }
-            _ => {}
+        // What they take away is lost on purpose, and other cells of the session don't know.
+        if commands::has(code, ":clear") {
+            self.log.clear();
+        } else if commands::has(code, ":restart") {
+            let gone = before.into_keys().filter(|name| !after.contains_key(name));
+            self.log.lost(&gone.collect::<Vec<_>>());
         }
         self.log.found(after.into_keys());
         outcome
@@ -209,7 +208,9 @@ impl Session {
         code: &str,
         sink: &mut (dyn FnMut(Event) + Send),
     ) -> CellOutcome {
-        self.drive(code, sink, |engine| engine.evaluate(code))
+        self.drive(code, sink, |engine| {
+            engine.evaluate(code, commands::engine_part)
+        })
     }
 
     /// Passes on a message from the browser's half of a control. What it runs prints, shows and fails as a cell does.
@@ -442,11 +443,6 @@ impl Session {
         let questions = self.engine.questions().clone();
         questions.expected();
         Aids::new(questions)
-    }
-
-    /// The commands that a cell can begin with, as they are written, and what each does.
-    pub fn commands(&mut self) -> Vec<(String, String)> {
-        magic::commands(self)
     }
 
     /// The variables that later cells can use, sorted by name.

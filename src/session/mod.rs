@@ -12,7 +12,7 @@
 //! - [`input`]: lines of text that cells ask for
 //! - `syntax`: what can be said of a cell without compiling it
 //! - `direct`: the engine that runs cells; `engine`: what is around it
-//! - `magic`: the commands that begin with a colon; `cell_log`: the cells that ran, for `:replay` and `:export`
+//! - `commands`: the lines of a cell that are not Rust; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`: this binary as the process that runs cells, see [`role`]
 //! - `dependencies`: crates of `:dep`
 //! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
@@ -26,6 +26,7 @@ mod aids;
 mod analysis;
 mod cell_log;
 mod child;
+mod commands;
 mod dependencies;
 mod direct;
 mod engine;
@@ -36,7 +37,6 @@ mod frames;
 pub mod input;
 pub mod interrupt;
 mod last_words;
-mod magic;
 mod metadata;
 pub mod outcome;
 mod pages;
@@ -55,6 +55,7 @@ mod toolchain;
 use std::path::PathBuf;
 
 pub use aids::Aids;
+pub use commands::{Asked, asked, commands};
 pub use engine::Session;
 pub use error::SessionError;
 pub use event::{Comm, Display, Event, StreamName};
@@ -200,7 +201,7 @@ pub struct Variable {
 
 /// Whether `code` can be run as it stands; needs no session.
 pub fn completeness(code: &str) -> Completeness {
-    syntax::completeness(&magic::code_of(code))
+    syntax::completeness(&commands::code_of(code, None))
 }
 
 /// The prelude as a shared library, for who runs cells in another way than a session does.

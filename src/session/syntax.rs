@@ -82,6 +82,59 @@ pub(crate) fn first_error(code: &str) -> Option<(usize, String)> {
     Some((code.len() - rust.len() + within, error.to_string()))
 }
 
+/// A line at the top of a cell that is a command: `:dep …`, `?name`, `!ls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommandLine<'a> {
+    /// What begins it, with its mark: `:dep`, `?`, `??` or `!`.
+    pub word: &'a str,
+    /// What follows, without blanks around it.
+    pub rest: &'a str,
+    /// Where the line begins in the cell.
+    pub start: usize,
+    /// Where the word ends.
+    pub word_end: usize,
+    /// Where `rest` ends.
+    pub end: usize,
+}
+
+/// The commands at the top of a cell, among blank lines and comments.
+pub(crate) fn command_lines(code: &str) -> Vec<CommandLine<'_>> {
+    let top = &code[..code.len() - skip_commands(code).len()];
+    let mut start = 0;
+    let mut found = Vec::new();
+    for line in top.split_inclusive('\n') {
+        let text = line.trim();
+        let length = word_length(text);
+        if length > 0 {
+            let begin = start + (line.len() - line.trim_start().len());
+            found.push(CommandLine {
+                word: &text[..length],
+                rest: text[length..].trim(),
+                start,
+                word_end: begin + length,
+                end: begin + text.len(),
+            });
+        }
+        start += line.len();
+    }
+    found
+}
+
+/// How long the word, with its mark, is that a command begins with; 0 for what is none: a blank line, a comment.
+fn word_length(text: &str) -> usize {
+    if text.starts_with("??") || text == ":?" {
+        return 2;
+    }
+    if text.starts_with(['?', '!']) {
+        return 1;
+    }
+    let Some(name) = text.strip_prefix(':') else {
+        return 0;
+    };
+    let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+    1 + end.unwrap_or(name.len())
+}
+
 /// The Rust code after the lines of commands (`:dep`, `!ls`) at the top of a cell.
 pub(crate) fn skip_commands(code: &str) -> &str {
     let mut rest = code;
@@ -97,7 +150,10 @@ pub(crate) fn skip_commands(code: &str) -> &str {
 /// Whether a line at the top of a cell, among commands, is one, or a comment.
 pub(crate) fn is_aside(line: &str) -> bool {
     let trimmed = line.trim();
-    let command = line.starts_with('!') || trimmed.starts_with(':') && !trimmed.starts_with("::");
+    let command = line.starts_with('!')
+        || trimmed.starts_with(':') && !trimmed.starts_with("::")
+        // No Rust code begins with a question mark.
+        || trimmed.starts_with('?');
     command || line.starts_with("//")
 }
 
@@ -105,16 +161,6 @@ pub(crate) fn is_aside(line: &str) -> bool {
 pub(crate) fn has_code(rust: &str) -> bool {
     let tokens = LexedStr::new(EDITION, rust);
     (0..tokens.len()).any(|index| !tokens.kind(index).is_trivia())
-}
-
-/// The command that a cell begins with, as its word without the colon and the rest of its line.
-pub(crate) fn command(code: &str) -> Option<(&str, &str)> {
-    let line = code.lines().map(str::trim).find(|line| !line.is_empty())?;
-    let line = line.strip_prefix(':')?;
-    let end = line
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(line.len());
-    (end > 0).then(|| (&line[..end], line[end..].trim()))
 }
 
 /// The names that a cell's statements bind at its top level, sorted.

@@ -9,7 +9,7 @@
 //! What the types of new variables are the program itself says after it ran (see [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
 //!
 //! # Layout
-//! - [`commands`], [`obey`]: the lines of a cell that are not Rust, and what they do
+//! - [`operations`]: what commands ask of it
 //! - [`items`], [`needs`], [`source`]: from a cell to a crate
 //! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`error_types`]: which types of the cells are errors
@@ -19,13 +19,12 @@
 
 mod analyst;
 mod clock;
-mod commands;
 mod compiler;
 mod error_types;
 mod items;
 mod needs;
 mod notes;
-mod obey;
+mod operations;
 mod process;
 mod repair;
 mod source;
@@ -57,7 +56,6 @@ use super::syntax;
 use super::toolchain::Toolchain;
 
 pub(crate) use analyst::Questions;
-pub(crate) use commands::COMMANDS;
 
 /// In a session's folder: where cargo is asked about crates, for rust-analyzer.
 const ANALYST: &str = "analyst";
@@ -195,10 +193,14 @@ impl Direct {
         Plan::take(rust, &mut self.base);
     }
 
-    /// Runs a cell.
-    pub(crate) fn evaluate(&mut self, cell: &str) -> Result<Done, Trouble> {
+    /// Runs a cell. `commands` does what stands above its Rust, of which it returns the rest of the cell.
+    pub(crate) fn evaluate<'a>(
+        &mut self,
+        cell: &'a str,
+        commands: impl FnOnce(&mut Direct, &'a str, &mut Done) -> Result<&'a str, Trouble>,
+    ) -> Result<Done, Trouble> {
         self.analyst.busy(true);
-        let result = self.evaluate_cell(cell);
+        let result = self.evaluate_cell(cell, commands);
         self.analyst.busy(false);
         let mut result = self.revive(result);
         if let Err(Trouble::Errors(errors)) = result {
@@ -247,13 +249,14 @@ impl Direct {
         result
     }
 
-    fn evaluate_cell(&mut self, cell: &str) -> Result<Done, Trouble> {
+    fn evaluate_cell<'a>(
+        &mut self,
+        cell: &'a str,
+        commands: impl FnOnce(&mut Direct, &'a str, &mut Done) -> Result<&'a str, Trouble>,
+    ) -> Result<Done, Trouble> {
         let mut clock = Clock::start();
         let mut done = Done::default();
-        let (orders, rust) = commands::split(cell);
-        for order in &orders {
-            self.obey(order, &mut done)?;
-        }
+        let rust = commands(self, cell, &mut done)?;
         if syntax::has_code(rust) {
             clock.lap("parse");
             done.notes.extend(self.learn());
@@ -524,15 +527,6 @@ impl Direct {
         self.compiler.extra = arguments;
         self.analyst.depend(&state.dependencies);
         Ok(())
-    }
-
-    fn restart(&mut self) -> Result<(), Trouble> {
-        self.state.variables.clear();
-        self.process.restart().map_err(|error| {
-            Trouble::Refused(format!(
-                "the process that runs cells cannot be started: {error}"
-            ))
-        })
     }
 
     /// The session as rust-analyzer needs it around the code that it is asked about.

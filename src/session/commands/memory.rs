@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::{Call, two_columns};
+use super::Call;
+use super::show::two_columns;
 use crate::session::figures::size;
 use crate::session::outcome::CellOutcome;
 

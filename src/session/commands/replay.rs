@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Call, two_columns};
+use super::Call;
+use super::show::two_columns;
 use crate::session::event::{Event, StreamName};
 use crate::session::outcome::CellOutcome;
 
@@ -90,12 +91,7 @@ fn replay(
             error
                 .traceback
                 .insert(0, format!("replaying the cell `{headline}`:"));
-            return CellOutcome {
-                status: Err(error),
-                duration: call.begin.elapsed(),
-                phases,
-                ran: None,
-            };
+            return call.outcome(Err(error), phases);
         }
     }
     if left_out > 0 {
@@ -111,12 +107,7 @@ fn replay(
             ),
         );
     }
-    CellOutcome {
-        status: Ok(()),
-        duration: call.begin.elapsed(),
-        phases,
-        ran: None,
-    }
+    call.outcome(Ok(()), phases)
 }
 
 fn say(sink: &mut (dyn FnMut(Event) + Send), text: String) {

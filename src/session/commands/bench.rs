@@ -1,14 +1,13 @@
 //! `:bench EXPRESSION`: the prelude's stopwatch around an expression.
 
-use super::{Call, code_of};
+use super::Call;
 use crate::session::outcome::CellOutcome;
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {
-    let code = code_of(call.cell);
-    if code.trim().is_empty() {
+    if call.code.trim().is_empty() {
         return call.refuse("there is nothing to run; write `:bench EXPRESSION`");
     }
-    call.session.evaluate_aside(&timed(&code), call.sink)
+    call.session.evaluate_aside(&timed(&call.code), call.sink)
 }
 
 /// The cell with the stopwatch around it. It does not begin with a colon, as commands of the engine do. What stood on a line stays on it, so that errors name the lines of the cell.

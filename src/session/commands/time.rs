@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Call, code_of};
+use super::Call;
 use crate::session::event::{Event, StreamName};
 use crate::session::figures::time;
 use crate::session::outcome::CellOutcome;
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {
-    let code = code_of(call.cell);
-    if code.trim().is_empty() {
+    if call.code.trim().is_empty() {
         return call.refuse("there is no code to time; write `:time CODE`");
     }
     let before = call.session.interrupter().processor_time();
-    let outcome = call.session.evaluate_logged(&code, call.sink);
+    let outcome = call.session.evaluate_logged(&call.code, call.sink);
     let after = call.session.interrupter().processor_time();
     if let Some(ran) = outcome.ran {
         let busy = after

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasName};
 
+use super::parse;
 use crate::session::cell_log::definitions;
 use crate::session::syntax;
 
@@ -80,15 +81,16 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
     let mut notes = Vec::new();
     for (number, cell) in cells.iter().enumerate() {
         let code = cell.code;
-        let rust = syntax::skip_commands(code);
-        for line in code[..code.len() - rust.len()].lines().map(str::trim) {
-            match line.strip_prefix(":dep ").map(dependency) {
-                Some(Some((name, line))) => drop(dependencies.insert(name, line)),
-                Some(None) => notes.push(format!("`{line}` was left out")),
-                None if line.starts_with([':', '!']) => {
-                    notes.push(format!("`{line}` was left out: it is for the session"));
-                }
-                None => {}
+        let (lines, rust) = parse(code);
+        let rust = &code[rust..];
+        for line in lines {
+            let written = code[line.range.clone()].trim();
+            match line.command.map(|command| command.words[0]) {
+                Ok(":dep") => match dependency(line.arguments) {
+                    Some((name, line)) => drop(dependencies.insert(name, line)),
+                    None => notes.push(format!("`{written}` was left out")),
+                },
+                _ => notes.push(format!("`{written}` was left out: it is for the session")),
             }
         }
         let mut body = String::new();

@@ -1,7 +1,8 @@
 //! `:vars`: a table of the variables. Names and types are known here; shapes, sizes and values are asked of the prelude by
 //! a cell that borrows every variable.
 
-use super::{Call, page, two_columns};
+use super::Call;
+use super::show::{page, two_columns};
 use crate::session::outcome::{CellErrorKind, CellOutcome};
 use crate::session::{Display, Variable};
 

@@ -1,0 +1,63 @@
+//! `:dep NAME = "VERSION"`: adds a crate, as a manifest does.
+
+use crate::session::direct::{Direct, Done, Trouble};
+
+pub(super) fn run(engine: &mut Direct, arguments: &str, _: &mut Done) -> Result<(), Trouble> {
+    let (name, config) = dependency(arguments).map_err(Trouble::Refused)?;
+    engine.depend(name, config)
+}
+
+/// Name and configuration of a dependency, as in a manifest.
+fn dependency(arguments: &str) -> Result<(String, String), String> {
+    let (name, config) = match arguments.split_once('=') {
+        Some((name, config)) => (name.trim(), config.trim()),
+        None => (arguments.trim(), "\"*\""),
+    };
+    if name.is_empty() || config.is_empty() {
+        return Err("write `:dep NAME = \"VERSION\"`, as in a manifest".to_owned());
+    }
+    if name.starts_with(['.', '/', '~']) {
+        return local(name);
+    }
+    if name.contains(char::is_whitespace) {
+        return Err(format!(
+            "`{name}` is no name of a package; write `:dep NAME = \"VERSION\"`"
+        ));
+    }
+    Ok((name.to_owned(), config.to_owned()))
+}
+
+/// The package in a folder.
+fn local(folder: &str) -> Result<(String, String), String> {
+    let folder = std::path::absolute(folder).map_err(|error| format!("{folder}: {error}"))?;
+    let manifest = folder.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest)
+        .map_err(|error| format!("cannot read {}: {error}", manifest.display()))?;
+    let name = text
+        .lines()
+        .skip_while(|line| line.trim() != "[package]")
+        .find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == "name").then(|| value.trim().trim_matches('"').to_owned())
+        })
+        .ok_or_else(|| format!("{} names no package", manifest.display()))?;
+    let path = serde_json::Value::from(folder.to_string_lossy().into_owned());
+    Ok((name, format!("{{ path = {path} }}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_are_read_as_in_a_manifest() {
+        let pair = |name: &str, config: &str| Ok((name.to_owned(), config.to_owned()));
+        assert_eq!(dependency("rand"), pair("rand", "\"*\""));
+        assert_eq!(
+            dependency("rand = { version = \"1\", features = [\"a\"] }"),
+            pair("rand", "{ version = \"1\", features = [\"a\"] }")
+        );
+        assert!(dependency("").is_err() && dependency("a b").is_err());
+        assert!(dependency("./nowhere").unwrap_err().contains("cannot read"));
+    }
+}

@@ -1,0 +1,11 @@
+//! `:last_error_json`: the last compilation's errors as JSON.
+
+use super::show::say;
+use crate::session::direct::{Direct, Done, Trouble};
+
+pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
+    let lines = engine.last_errors().iter();
+    let lines = lines.map(|error| format!("{}\n", error.json));
+    say(done, &lines.collect::<String>());
+    Ok(())
+}

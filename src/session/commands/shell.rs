@@ -1,0 +1,28 @@
+//! `!COMMAND`: runs a shell command and shows what it wrote.
+
+use std::process::Command;
+
+use super::show::say;
+use crate::session::direct::{Direct, Done, Trouble};
+
+pub(super) fn run(_: &mut Direct, command: &str, done: &mut Done) -> Result<(), Trouble> {
+    say(done, &output(command).map_err(Trouble::Refused)?);
+    Ok(())
+}
+
+fn output(command: &str) -> Result<String, String> {
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .output()
+        .map_err(|error| format!("cannot run the shell: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(said.into_owned())
+    } else {
+        Err(format!(
+            "the shell command failed ({}): {}",
+            output.status,
+            said.trim_end()
+        ))
+    }
+}
