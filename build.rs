@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let package = root.join("prelude");
-    for part in ["src", "assets", "Cargo.toml"] {
+    for part in ["src", "assets", "wire", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", package.join(part).display());
     }
     println!(
@@ -26,7 +26,7 @@ fn main() -> io::Result<()> {
     );
 
     let mut files = vec![package.join("Cargo.toml"), root.join("Cargo.lock")];
-    for part in ["src", "assets"] {
+    for part in ["src", "assets", "wire"] {
         list(&package.join(part), &mut files)?;
     }
     let workspace = out.join("workspace.toml");

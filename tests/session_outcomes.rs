@@ -25,7 +25,7 @@ fn short(run: &Run) -> Vec<String> {
             Event::Update(display) => format!("update:{}", plain(display)),
             Event::Result(display) => format!("result:{}", plain(display)),
             Event::ClearOutput { wait } => format!("clear:{wait}"),
-            Event::Comm(comm) => format!("{}:{}", comm.kind, comm.id),
+            Event::Comm(comm) => format!("{:?}:{}", comm.kind, comm.id),
         };
         // How text is cut into pieces is up to the system.
         match (all.last_mut(), text.strip_prefix("out:")) {

@@ -22,22 +22,11 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
+use glassbox_wire::Control;
+
 use crate::error::Error;
 use crate::session;
 use crate::session::stop::{self, Stop};
-
-/// Control line that says that the cell panicked.
-const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
-/// Control line that says that a `?` ended the cell.
-const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
-/// Control line that says that a cell ended because the user interrupted it.
-const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
-/// Begins the control line that says where in the generated source the `?` stands: line and column follow.
-const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
-/// Begins the control line that says that a variable is in the store: its name and its type follow.
-const STORED: &str = "GLASSBOX_STORED ";
-/// Begins the control line that says that a variable is not what the cell was compiled for: its name follows.
-const CHANGED: &str = "GLASSBOX_CHANGED ";
 
 thread_local! {
     /// The variables between two cells. They are not dropped when the process ends: their destructors may need what is
@@ -57,9 +46,9 @@ pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
     }
     match outcome {
         None | Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(Failed { .. }))) => session::control(FAILED_LINE),
+        Some(Ok(Err(Failed { .. }))) => session::control(&Control::Failed),
         Some(Err(payload)) => {
-            session::control(PANIC_LINE);
+            session::control(&Control::Panicked);
             // A payload's own destructor may panic, outside of any cell.
             std::mem::forget(payload);
         }
@@ -73,9 +62,9 @@ fn was_stopped(stop: Stop) {
         Stop::Anywhere => "in its own code",
     };
     let message = format!("interrupted: stopped {place}, which looks for no interrupt");
-    session::control(INTERRUPTED_LINE);
+    session::control(&Control::Interrupted);
     session::cell_error_with_chain(&message, Vec::new());
-    session::control(FAILED_LINE);
+    session::control(&Control::Failed);
 }
 
 /// Keeps a variable for later cells.
@@ -85,7 +74,10 @@ pub fn put<T: 'static>(name: &str, value: T) {
 
 fn put_boxed(name: &str, type_name: &str, value: Box<dyn Any>) {
     let before = STORE.with(|store| store.borrow_mut().insert(name.to_owned(), value));
-    session::control(&format!("{STORED}{name} {type_name}"));
+    session::control(&Control::Stored {
+        name: name.to_owned(),
+        type_name: type_name.to_owned(),
+    });
     // Dropped when the store is free again: a destructor is the user's code.
     drop(before);
 }
@@ -120,7 +112,9 @@ fn check_identity(name: &str, identity: TypeId) -> bool {
         value.is_some_and(|value| (**value).type_id() == identity)
     });
     if !same {
-        session::control(&format!("{CHANGED}{name}"));
+        session::control(&Control::Changed {
+            name: name.to_owned(),
+        });
     }
     same
 }
@@ -201,10 +195,13 @@ fn report(
     erased: &Erased<'_>,
     place: &'static std::panic::Location<'static>,
 ) {
-    session::control(&format!("{FAILED_AT}{} {}", place.line(), place.column()));
+    session::control(&Control::FailedAt {
+        line: place.line(),
+        column: place.column(),
+    });
     let known = as_error(erased).or_else(|| registered(erased));
     if let Some(Error::Interrupted) = known.and_then(|error| error.downcast_ref()) {
-        session::control(INTERRUPTED_LINE);
+        session::control(&Control::Interrupted);
     }
     match known {
         Some(error) => session::cell_error_with_sources(error),

@@ -17,21 +17,19 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
-use serde_json::{Map, Value, json};
+use glassbox_wire::names::{CONTROL_VARIABLE, NONCE_VARIABLE};
+use glassbox_wire::{Control, frame};
 
 mod input;
 mod last_words;
 pub(crate) mod stop;
 
+pub use glassbox_wire::{Comm, CommKind, Event, PanicReport};
 pub use input::{input, input_password};
 
 use crate::display::MimeBundle;
 use crate::error::{Error, Result};
 
-/// Names the session's secret; only a Glassbox session sets it.
-pub const NONCE_VARIABLE: &str = "GLASSBOX_NONCE";
-/// Names the private descriptor for control lines.
-pub const CONTROL_VARIABLE: &str = "GLASSBOX_CONTROL_FD";
 /// Set by evcxr in the process that runs cells.
 const EVCXR_VARIABLE: &str = "EVCXR_IS_RUNTIME";
 
@@ -59,184 +57,13 @@ pub fn surroundings() -> &'static Surroundings {
     })
 }
 
-/// Something that happened in a cell and that the host should know.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Show this, below what was shown before.
-    Display {
-        /// What to show.
-        bundle: MimeBundle,
-        /// A name under which it can be replaced later.
-        display_id: Option<String>,
-    },
-    /// Replace every display of this name.
-    Update {
-        /// What to show instead.
-        bundle: MimeBundle,
-        /// The name given when it was first shown.
-        display_id: String,
-    },
-    /// The value of the cell's last expression.
-    Result {
-        /// What to show.
-        bundle: MimeBundle,
-    },
-    /// The value of the cell's last expression begins to show itself, or has done so: what it writes meanwhile in the way of crates made
-    /// for evcxr is one value's, each block in another format.
-    Showing {
-        /// Whether it begins.
-        begins: bool,
-    },
-    /// Remove what the cell has shown so far.
-    Clear {
-        /// Wait for the next display before removing, so that nothing flickers.
-        wait: bool,
-    },
-    /// Code panicked. Whether the cell failed is for the host to say: the code may have caught it.
-    Panic(PanicReport),
-    /// A `?` in the cell met an error.
-    Error {
-        /// The error's own message.
-        message: String,
-        /// The messages of its sources, outermost first.
-        chain: Vec<String>,
-    },
-    /// The cell waits for a line of text from the person at the notebook.
-    Input {
-        /// The number of the question, which the answer repeats.
-        id: u64,
-        /// What to show before the line.
-        prompt: String,
-        /// Whether what is typed is kept hidden.
-        password: bool,
-    },
-    /// For the browser's half of a control, see [`crate::widgets`].
-    Comm {
-        /// What happens to the comm.
-        kind: CommKind,
-        /// The comm's id.
-        id: String,
-        /// The target that it is opened for.
-        target: String,
-        /// What is said.
-        data: Value,
-    },
-    /// The cell is over and everything it printed is flushed.
-    CellEnd {
-        /// The number that the host gave the cell.
-        seq: u64,
-    },
-}
-
-/// What happens to a comm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommKind {
-    /// It begins.
-    Open,
-    /// Something is said.
-    Message,
-    /// It ends.
-    Close,
-}
-
-/// What is known of a panic.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PanicReport {
-    /// What the code said.
-    pub message: String,
-    /// Source file, as the compiler knew it.
-    pub file: String,
-    /// Line, from 1.
-    pub line: u32,
-    /// Column, from 1.
-    pub column: u32,
-    /// Name of the thread, `main` for the one that runs cells.
-    pub thread: String,
-    /// One function a line, innermost first, without the machinery around the cell.
-    pub backtrace: String,
-}
-
-impl Event {
-    /// The JSON object that stands in the frame.
-    pub fn to_json(&self) -> Value {
-        match self {
-            Event::Display { bundle, display_id } => {
-                let mut object = with_bundle("display", bundle);
-                if let Some(id) = display_id {
-                    object.insert("display_id".into(), json!(id));
-                }
-                Value::Object(object)
-            }
-            Event::Update { bundle, display_id } => {
-                let mut object = with_bundle("update", bundle);
-                object.insert("display_id".into(), json!(display_id));
-                Value::Object(object)
-            }
-            Event::Result { bundle } => Value::Object(with_bundle("result", bundle)),
-            Event::Showing { begins } => json!({"event": "showing", "begins": begins}),
-            Event::Clear { wait } => json!({"event": "clear", "wait": wait}),
-            Event::Panic(report) => json!({
-                "event": "panic",
-                "message": report.message,
-                "file": report.file,
-                "line": report.line,
-                "column": report.column,
-                "thread": report.thread,
-                "backtrace": report.backtrace,
-            }),
-            Event::Error { message, chain } => {
-                json!({"event": "error", "message": message, "chain": chain})
-            }
-            Event::Input {
-                id,
-                prompt,
-                password,
-            } => json!({"event": "input", "id": id, "prompt": prompt, "password": password}),
-            Event::Comm {
-                kind,
-                id,
-                target,
-                data,
-            } => {
-                let kind = match kind {
-                    CommKind::Open => "comm_open",
-                    CommKind::Message => "comm_msg",
-                    CommKind::Close => "comm_close",
-                };
-                json!({"event": "comm", "kind": kind, "id": id, "target": target, "data": data})
-            }
-            Event::CellEnd { seq } => json!({"event": "cell_end", "seq": seq}),
-        }
-    }
-
-    /// The frame around [`Event::to_json`]: `ESC _ GBX nonce ; length ; JSON ESC \`.
-    pub fn frame(&self, nonce: &str) -> Vec<u8> {
-        let payload = self.to_json().to_string();
-        let mut frame = Vec::with_capacity(payload.len() + nonce.len() + 32);
-        frame.extend_from_slice(b"\x1b_GBX");
-        frame.extend_from_slice(nonce.as_bytes());
-        frame.extend_from_slice(format!(";{};", payload.len()).as_bytes());
-        frame.extend_from_slice(payload.as_bytes());
-        frame.extend_from_slice(b"\x1b\\");
-        frame
-    }
-}
-
-fn with_bundle(event: &str, bundle: &MimeBundle) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("event".into(), json!(event));
-    object.insert("data".into(), Value::Object(bundle.data().clone()));
-    object.insert("metadata".into(), Value::Object(bundle.metadata().clone()));
-    object
-}
-
 /// Sends an event to the host. Outside a Glassbox session this does nothing.
 ///
 /// Text printed before arrives before it: stdout is flushed and stays locked while the frame is written at once.
 /// If the host has gone away the event is lost and the cell goes on.
 pub fn send(event: &Event) {
     if let Surroundings::Glassbox { nonce } = surroundings() {
-        let frame = event.frame(nonce);
+        let frame = frame::write(event, nonce);
         let mut stdout = std::io::stdout().lock();
         // A closed pipe has no one left to tell.
         let _ = stdout.flush();
@@ -285,7 +112,7 @@ static CONTROL: AtomicI32 = AtomicI32::new(-1);
 ///
 /// Without a private descriptor the line goes to stdout, where stock evcxr looks for it.
 #[allow(clippy::print_stdout)] // the stock protocol is lines on stdout
-pub fn control(line: &str) {
+pub fn control(line: &Control) {
     let descriptor = match CONTROL.load(Ordering::Acquire) {
         -1 => std::env::var(CONTROL_VARIABLE)
             .ok()
@@ -536,7 +363,7 @@ pub extern "C" fn glassbox_cell_end(seq: u64) {
     if let Surroundings::Glassbox { nonce } = surroundings() {
         let mut stderr = std::io::stderr().lock();
         let _ = stderr.flush();
-        let _ = write_to_descriptor(libc::STDERR_FILENO, &end.frame(nonce));
+        let _ = write_to_descriptor(libc::STDERR_FILENO, &frame::write(&end, nonce));
     }
 }
 

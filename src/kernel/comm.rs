@@ -15,7 +15,7 @@ use jupyter_protocol::JupyterMessage;
 use serde_json::{Map, Value, json};
 
 use super::wire::Request;
-use crate::session::Comm;
+use crate::session::{Comm, CommKind};
 
 /// Targets that begin so are known to the prelude.
 const TARGETS: &str = "jupyter.widget";
@@ -33,18 +33,20 @@ impl Comms {
     pub fn received(&self, request: &Request) -> Option<Comm> {
         let (id, target) = (request.text("comm_id"), request.text("target_name"));
         let mut open = self.lock();
-        match request.kind() {
+        let kind = match request.kind() {
             "comm_open" if target.starts_with(TARGETS) && !id.is_empty() => {
                 open.insert(id.to_owned(), target.to_owned());
+                CommKind::Open
             }
-            "comm_msg" if open.contains_key(id) => {}
+            "comm_msg" if open.contains_key(id) => CommKind::Message,
             "comm_close" => {
                 open.remove(id)?;
+                CommKind::Close
             }
             _ => return None,
-        }
+        };
         Some(Comm {
-            kind: request.kind().to_owned(),
+            kind,
             id: id.to_owned(),
             target: target.to_owned(),
             data: request.content.get("data").cloned().unwrap_or_default(),
@@ -67,14 +69,14 @@ impl Comms {
     /// What the prelude says, as a message that `cause` caused.
     pub fn sent(&self, cause: &Request, comm: Comm) -> JupyterMessage {
         let mut open = self.lock();
-        match comm.kind.as_str() {
-            "comm_open" => {
+        match comm.kind {
+            CommKind::Open => {
                 open.insert(comm.id.clone(), comm.target.clone());
                 let content =
                     json!({ "comm_id": comm.id, "target_name": comm.target, "data": comm.data });
                 cause.broadcast_with("comm_open", content, json!({ "version": WIDGETS_VERSION }))
             }
-            "comm_close" => {
+            CommKind::Close => {
                 open.remove(&comm.id);
                 close(cause, &comm.id)
             }

@@ -1,8 +1,8 @@
 //! The process in which cells run: our own binary in the role `child`.
 //!
 //! ```text
-//! host  ── "LOAD_AND_RUN library function" ──▶ private fd ──▶ dlopen, call
-//! host  ◀── "EVCXR_EXECUTION_COMPLETE" …  ◀── private fd
+//! host  ── Command ──▶ private fd ──▶ dlopen, call
+//! host  ◀── Control lines  ◀── private fd
 //! host  ◀── the cell's stdout and stderr  ◀── fd 1, fd 2 (named pipes, see [`super::streams`])
 //! ```
 //! Control lines never share a descriptor with the user's text, so text cannot be mistaken for them, and a
@@ -16,51 +16,19 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use glassbox_wire::names::{
+    FOLDER_VARIABLE, INTERRUPT_FILE, LIBRARY_PATH_BEFORE_VARIABLE, NONCE_VARIABLE,
+    PRELUDE_VARIABLE, STDERR_PIPE, STDOUT_PIPE,
+};
+use glassbox_wire::{Comm, Command, Control, Event, frame};
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use super::pages::Pages;
-use super::{stdin, streams};
+use super::stdin;
 
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
 
-/// The session's folder.
-pub(crate) const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
-/// The prelude's shared library.
-pub(crate) const PRELUDE_VARIABLE: &str = "GLASSBOX_PRELUDE_LIBRARY";
-/// The secret of the event frames.
-pub(crate) const NONCE_VARIABLE: &str = "GLASSBOX_NONCE";
-/// `LD_LIBRARY_PATH` as it was before the session added its own folders.
-pub(crate) const LIBRARY_PATH_BEFORE: &str = "GLASSBOX_LIBRARY_PATH_BEFORE";
-/// In the session's folder: exists while an interrupt waits for a cell that has not begun yet.
-pub(crate) const INTERRUPT_FILE: &str = "interrupt";
-
-/// Begins the command that passes on a message to a control, as JSON in the rest of the line.
-pub(crate) const COMM: &str = "COMM ";
-/// Set for a session whose front end passes on what controls say.
-pub(crate) const COMMS_VARIABLE: &str = "GLASSBOX_COMMS";
-
-/// What generated code writes to the control descriptor when the cell panicked.
-pub(crate) const PANIC_LINE: &str = "EVCXR_PANIC_NOTIFICATION";
-/// What generated code writes to the control descriptor when a `?` ended the cell.
-pub(crate) const FAILED_LINE: &str = "EVCXR_ERROR_OCCURRED";
-/// What the prelude writes to the control descriptor when that error says that the user interrupted.
-const INTERRUPTED_LINE: &str = "GLASSBOX_INTERRUPTED";
-/// Begins the line in which the prelude says where a `?` failed: line and column follow.
-const FAILED_AT: &str = "GLASSBOX_FAILED_AT ";
-/// Ends the control lines of a cell.
-pub(crate) const COMPLETE_LINE: &str = "EVCXR_EXECUTION_COMPLETE";
-
-/// Begins the line in which the prelude says that a variable is stored: its name and type follow.
-pub(crate) const STORED: &str = "GLASSBOX_STORED ";
-/// Begins the line in which the prelude says that a variable is not what the cell was compiled for: its name follows.
-pub(crate) const CHANGED: &str = "GLASSBOX_CHANGED ";
-/// Begins the line that says why a cell's library cannot be loaded.
-pub(crate) const NOT_LOADED: &str = "GLASSBOX_NOT_LOADED ";
-/// Begins the line that says how many nanoseconds it took to load the library.
-pub(crate) const LOAD_TIME: &str = "GLASSBOX_LOAD ";
-/// Begins the line that says how many nanoseconds the cell's function ran.
-pub(crate) const RUN_TIME: &str = "GLASSBOX_RUN ";
 /// The exit code of a process that could not begin.
 pub(crate) const UNUSABLE: i32 = 99;
 
@@ -109,8 +77,8 @@ impl Child {
         let [control, control_write] = control_pipe()?;
         restore_environment();
         end_with_the_session(commands.as_raw_fd())?;
-        redirect(&folder.join(streams::STDOUT), libc::STDOUT_FILENO, true)?;
-        redirect(&folder.join(streams::STDERR), libc::STDERR_FILENO, true)?;
+        redirect(&folder.join(STDOUT_PIPE), libc::STDOUT_FILENO, true)?;
+        redirect(&folder.join(STDERR_PIPE), libc::STDERR_FILENO, true)?;
         redirect(Path::new("/dev/null"), libc::STDIN_FILENO, false)?;
         stdin::start(&folder, &nonce)?;
 
@@ -137,22 +105,15 @@ impl Child {
             if self.commands.read_line(&mut line)? == 0 {
                 return Ok(());
             }
-            if let Some(message) = line.strip_prefix(COMM) {
-                self.deliver(message)?;
-                continue;
+            match Command::parse(&line) {
+                Some(Command::Run { library, function }) => self.run(&library, &function)?,
+                Some(Command::Comm(comm)) => self.deliver(&comm)?,
+                None => return Err(std::io::Error::other(format!("unknown command {line:?}"))),
             }
-            let command = line
-                .trim_end()
-                .strip_prefix("LOAD_AND_RUN ")
-                .and_then(|rest| rest.rsplit_once(' '));
-            let Some((library, function)) = command else {
-                return Err(std::io::Error::other(format!("unknown command {line:?}")));
-            };
-            self.run(library, function)?;
         }
     }
 
-    fn run(&mut self, path: &str, function: &str) -> std::io::Result<()> {
+    fn run(&mut self, path: &Path, function: &str) -> std::io::Result<()> {
         let begin = Instant::now();
         // All symbols now: one that is missing is an error of this cell, not the death of the process in its middle.
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
@@ -164,7 +125,7 @@ impl Child {
         let function = *unsafe { library.get::<UserFunction>(function.as_bytes()) }
             .map_err(std::io::Error::other)?;
         let loaded = begin.elapsed();
-        self.forget_file(PathBuf::from(path));
+        self.forget_file(path.to_owned());
         let code = self.pages.note(function as *const c_void);
         self.begin(code);
         let begin = Instant::now();
@@ -186,7 +147,7 @@ impl Child {
     fn begin(&mut self, code: Range<usize>) {
         self.cells += 1;
         stdin::cell_begins(self.cells);
-        send_frame(&self.nonce, r#"{"event":"began"}"#);
+        send_frame(&self.nonce, &Event::Began);
         // SAFETY: the signature is the prelude's.
         unsafe { (self.prelude.cell_begin)(code.start as *const u8, code.len()) };
         if self.interrupt_file.exists() {
@@ -196,9 +157,10 @@ impl Child {
     }
 
     /// Has the prelude do what a message to a control asks for; what that runs is watched over like a cell.
-    fn deliver(&mut self, message: &str) -> std::io::Result<()> {
+    fn deliver(&mut self, comm: &Comm) -> std::io::Result<()> {
         // It may run code of any cell.
         self.begin(0..0);
+        let message = serde_json::to_string(comm)?;
         let begin = Instant::now();
         // SAFETY: the signatures are the prelude's, and the text is alive.
         unsafe {
@@ -222,9 +184,13 @@ impl Child {
     }
 
     fn not_loaded(&mut self, error: &libloading::Error) -> std::io::Result<()> {
-        let reason = reason(error).replace('\n', " ");
-        let reply = format!("{NOT_LOADED}{reason}\n{COMPLETE_LINE}\n");
-        self.replies.write_all(reply.as_bytes())
+        let reason = reason(error);
+        self.reply(&[Control::NotLoaded { reason }, Control::Complete])
+    }
+
+    fn reply(&mut self, lines: &[Control]) -> std::io::Result<()> {
+        let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        self.replies.write_all(lines.as_bytes())
     }
 
     /// Passes the cell's control lines on to the host and says on the user's side how the cell ended. Returns whether it panicked.
@@ -235,38 +201,35 @@ impl Child {
             _ => {}
         }
         let text = String::from_utf8_lossy(&lines);
-        let failed_at = text
-            .lines()
-            .find_map(|line| line.strip_prefix(FAILED_AT)?.split_once(' '));
-        let number = |text: &str| text.parse::<u32>().unwrap_or(0);
-        let (line, column) =
-            failed_at.map_or((0, 0), |(line, column)| (number(line), number(column)));
-        let said = |what: &str| text.lines().any(|line| line == what);
-        let ended = format!(
-            r#"{{"event":"ended","panicked":{},"failed":{},"interrupted":{},"line":{line},"column":{column}}}"#,
-            said(PANIC_LINE),
-            said(FAILED_LINE),
-            said(INTERRUPTED_LINE)
-        );
+        let said: Vec<Control> = text.lines().filter_map(Control::parse).collect();
+        let (line, column) = said
+            .iter()
+            .find_map(|control| match control {
+                Control::FailedAt { line, column } => Some((*line, *column)),
+                _ => None,
+            })
+            .unwrap_or_default();
+        let panicked = said.contains(&Control::Panicked);
+        let ended = Event::Ended {
+            panicked,
+            failed: said.contains(&Control::Failed),
+            interrupted: said.contains(&Control::Interrupted),
+            line,
+            column,
+        };
         send_frame(&self.nonce, &ended);
-        let mut reply = format!(
-            "{LOAD_TIME}{}\n{RUN_TIME}{}\n",
-            loaded.as_nanos(),
-            ran.as_nanos()
-        );
-        for line in text.lines().chain([COMPLETE_LINE]) {
-            reply.push_str(line);
-            reply.push('\n');
-        }
-        self.replies.write_all(reply.as_bytes())?;
-        Ok(said(PANIC_LINE))
+        let mut reply = vec![Control::LoadTime(loaded), Control::RunTime(ran)];
+        reply.extend(said);
+        reply.push(Control::Complete);
+        self.reply(&reply)?;
+        Ok(panicked)
     }
 }
 
 /// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
-pub(super) fn send_frame(nonce: &str, payload: &str) {
-    let frame = format!("\x1b_GBX{nonce};{};{payload}\x1b\\", payload.len());
-    let mut rest = frame.as_bytes();
+pub(super) fn send_frame(nonce: &str, event: &Event) {
+    let frame = frame::write(event, nonce);
+    let mut rest = frame.as_slice();
     while !rest.is_empty() {
         // SAFETY: the pointer and length are those of a live slice.
         match unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) } {
@@ -370,11 +333,11 @@ fn redirect(path: &Path, fd: RawFd, write: bool) -> std::io::Result<()> {
 fn restore_environment() {
     // SAFETY: this process has no other thread that reads the environment yet.
     unsafe {
-        match std::env::var_os(LIBRARY_PATH_BEFORE) {
+        match std::env::var_os(LIBRARY_PATH_BEFORE_VARIABLE) {
             Some(before) => std::env::set_var("LD_LIBRARY_PATH", before),
             None => std::env::remove_var("LD_LIBRARY_PATH"),
         }
-        std::env::remove_var(LIBRARY_PATH_BEFORE);
+        std::env::remove_var(LIBRARY_PATH_BEFORE_VARIABLE);
         // Set by the session. Errors of candle would carry a backtrace in their message; panics get theirs in any case.
         std::env::remove_var("RUST_BACKTRACE");
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use glassbox_wire::names;
 
 use super::aids::{self, Aids};
 use super::direct::{Direct, Done, Setting, Trouble};
@@ -108,7 +109,7 @@ impl Session {
         let mut command =
             child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
         if config.comms {
-            command.env(child::COMMS_VARIABLE, "1");
+            command.env(names::COMMS_VARIABLE, "1");
         }
         let engine = Direct::start(Setting {
             session: folder.path(),
@@ -215,10 +216,7 @@ impl Session {
 
     /// Passes on a message from the browser's half of a control. What it runs prints, shows and fails as a cell does.
     pub fn deliver(&mut self, message: &Comm, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
-        let message = serde_json::json!({
-            "kind": message.kind, "comm_id": message.id, "target_name": message.target, "data": message.data,
-        });
-        self.drive("", sink, |engine| engine.deliver(&message))
+        self.drive("", sink, |engine| engine.deliver(message))
     }
 
     /// How often the process that runs cells was started anew: what its controls were is gone.
@@ -639,13 +637,13 @@ fn child_command(
     let joined: OsString = std::env::join_paths(paths).unwrap_or_default();
     command
         .arg(child::ROLE)
-        .env(child::FOLDER_VARIABLE, folder)
-        .env(child::NONCE_VARIABLE, nonce)
-        .env(child::PRELUDE_VARIABLE, &prelude.library)
+        .env(names::FOLDER_VARIABLE, folder)
+        .env(names::NONCE_VARIABLE, nonce)
+        .env(names::PRELUDE_VARIABLE, &prelude.library)
         .env("LD_LIBRARY_PATH", joined);
     match before {
-        Some(before) => command.env(child::LIBRARY_PATH_BEFORE, before),
-        None => command.env_remove(child::LIBRARY_PATH_BEFORE),
+        Some(before) => command.env(names::LIBRARY_PATH_BEFORE_VARIABLE, before),
+        None => command.env_remove(names::LIBRARY_PATH_BEFORE_VARIABLE),
     };
     command
 }

@@ -3,6 +3,7 @@
 //! Flow: child process → frames and raw text → `streams` → these values → the front end's sink, while the
 //! cell runs.
 
+pub use glassbox_wire::{Comm, CommKind};
 use serde_json::{Map, Value};
 
 /// Something that a cell printed or showed.
@@ -28,19 +29,6 @@ pub enum Event {
     Result(Display),
     /// For the other half of a control, in the browser. Only a session with [`super::SessionConfig::comms`] says this.
     Comm(Comm),
-}
-
-/// A message to, or from, the other half of a control (Jupyter's comms).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Comm {
-    /// `comm_open`, `comm_msg` or `comm_close`.
-    pub kind: String,
-    /// The comm's id.
-    pub id: String,
-    /// The target that it is opened for.
-    pub target: String,
-    /// What is said.
-    pub data: Value,
 }
 
 /// The two text streams of a cell.

@@ -10,9 +10,11 @@
 //! A line `EVCXR_INPUT_REQUEST:prompt` is how such crates ask for a line of text, but only if standard input is read after it: the
 //! line waits for that, is text if something else comes, and the question is forgotten when the cell ends.
 
-use serde_json::{Map, Value};
+use glassbox_wire as wire;
+use glassbox_wire::frame::{self, Frame};
+use serde_json::Value;
 
-use super::event::{Comm, Display, Event, StreamName};
+use super::event::{Display, Event, StreamName};
 use super::input::InputRequest;
 
 /// One thing read from the child.
@@ -72,9 +74,6 @@ pub(crate) struct PanicReport {
     pub backtrace: Vec<String>,
 }
 
-/// A frame longer than this is not one of ours.
-const MAX_FRAME: usize = 1 << 30;
-const FRAME_END: &[u8] = b"\x1b\\";
 const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
 const END_CONTENT: &str = "EVCXR_END_CONTENT";
 const QUESTION: &str = "EVCXR_INPUT_REQUEST:";
@@ -87,7 +86,7 @@ const MOST_QUESTIONS: usize = 16;
 /// Turns the bytes of one stream into [`Incoming`] values, whatever the sizes in which they arrive.
 pub(crate) struct Decoder {
     stream: StreamName,
-    /// `ESC _ GBX nonce ;`
+    /// What frames begin with.
     prefix: Vec<u8>,
     /// Not yet understood: the beginning of a frame.
     buffer: Vec<u8>,
@@ -113,7 +112,7 @@ impl Decoder {
     pub(crate) fn new(stream: StreamName, nonce: &str) -> Decoder {
         Decoder {
             stream,
-            prefix: format!("\x1b_GBX{nonce};").into_bytes(),
+            prefix: frame::prefix(nonce),
             buffer: Vec::new(),
             partial_char: Vec::new(),
             content: Content {
@@ -138,7 +137,7 @@ impl Decoder {
                 break;
             };
             text_end += escape;
-            match self.read_frame(&rest[text_end..]) {
+            match frame::read(&rest[text_end..], &self.prefix) {
                 Frame::None => text_end += 1,
                 Frame::Incomplete => {
                     self.text(&rest[..text_end], out);
@@ -179,111 +178,58 @@ impl Decoder {
         }
     }
 
-    fn read_frame<'a>(&self, bytes: &'a [u8]) -> Frame<'a> {
-        let common = bytes.len().min(self.prefix.len());
-        if bytes[..common] != self.prefix[..common] {
-            return Frame::None;
-        }
-        let Some(header) = bytes.get(self.prefix.len()..) else {
-            return Frame::Incomplete;
-        };
-        let digits = header.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits == 0 && !header.is_empty() || digits > 10 {
-            return Frame::None;
-        }
-        match header.get(digits) {
-            None => return Frame::Incomplete,
-            Some(b';') => {}
-            Some(_) => return Frame::None,
-        }
-        let length = std::str::from_utf8(&header[..digits])
-            .ok()
-            .and_then(|text| text.parse::<usize>().ok());
-        let Some(length) = length.filter(|&length| length <= MAX_FRAME) else {
-            return Frame::None;
-        };
-        let body = &header[digits + 1..];
-        if body.len() < length + FRAME_END.len() {
-            return Frame::Incomplete;
-        }
-        if &body[length..length + FRAME_END.len()] != FRAME_END {
-            return Frame::None;
-        }
-        Frame::Complete {
-            payload: &body[..length],
-            length: self.prefix.len() + digits + 1 + length + FRAME_END.len(),
-        }
-    }
-
     fn frame(&mut self, payload: &[u8], out: &mut Vec<Incoming>) {
-        let mut object = match serde_json::from_slice::<Value>(payload) {
-            Ok(Value::Object(object)) => object,
-            _ => Map::new(),
-        };
-        let name = object
-            .get("event")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        if name == "stdin" {
+        let event = wire::Event::from_json(payload);
+        if let Some(wire::Event::Stdin { .. }) = event {
             self.drop_question_line();
         }
         self.finish_line(out);
-        let incoming = match name.as_str() {
-            "showing" => {
+        // Whatever a newer prelude may say.
+        let Some(event) = event else { return };
+        let incoming = match event {
+            wire::Event::Showing { begins } => {
                 self.finish_value(out);
-                self.content.value = flag(&object, "begins").then(Display::default);
+                self.content.value = begins.then(Display::default);
                 return;
             }
-            "display" => Incoming::Event(Event::Display(take_display(&mut object))),
-            "update" => Incoming::Event(Event::Update(take_display(&mut object))),
-            "result" => Incoming::Event(Event::Result(take_display(&mut object))),
-            "clear" => Incoming::Event(Event::ClearOutput {
-                wait: flag(&object, "wait"),
-            }),
-            "comm" => Incoming::Event(Event::Comm(Comm {
-                kind: text(&object, "kind"),
-                id: text(&object, "id"),
-                target: text(&object, "target"),
-                data: object.remove("data").unwrap_or_default(),
-            })),
-            "panic" => Incoming::Panic(PanicReport {
-                message: text(&object, "message"),
-                file: text(&object, "file"),
-                line: number(&object, "line"),
-                column: number(&object, "column"),
-                thread: text(&object, "thread"),
-                backtrace: text(&object, "backtrace")
-                    .lines()
-                    .map(str::to_owned)
-                    .collect(),
-            }),
-            "error" => Incoming::Error {
-                message: text(&object, "message"),
-                chain: texts(&object, "chain"),
+            wire::Event::Display { bundle, display_id } => {
+                Incoming::Event(Event::Display(display(bundle, display_id)))
+            }
+            wire::Event::Update { bundle, display_id } => {
+                Incoming::Event(Event::Update(display(bundle, Some(display_id))))
+            }
+            wire::Event::Result { bundle } => Incoming::Event(Event::Result(display(bundle, None))),
+            wire::Event::Clear { wait } => Incoming::Event(Event::ClearOutput { wait }),
+            wire::Event::Comm(comm) => Incoming::Event(Event::Comm(comm)),
+            wire::Event::Panic(report) => Incoming::Panic(report.into()),
+            wire::Event::Error { message, chain } => Incoming::Error { message, chain },
+            wire::Event::Input {
+                id,
+                prompt,
+                password,
+            } => Incoming::Input {
+                id,
+                request: InputRequest { prompt, password },
             },
-            "input" => Incoming::Input {
-                id: object.get("id").and_then(Value::as_u64).unwrap_or(0),
-                request: InputRequest {
-                    prompt: text(&object, "prompt"),
-                    password: flag(&object, "password"),
-                },
-            },
-            "stdin" => Incoming::Stdin {
-                id: object.get("id").and_then(Value::as_u64).unwrap_or(0),
+            wire::Event::Stdin { id } => Incoming::Stdin {
+                id,
                 // The last one: those before it may be text that merely looked like questions.
                 request: self.questions.pop(),
             },
-            "began" => Incoming::Began,
-            "ended" => Incoming::Ended {
-                panicked: flag(&object, "panicked"),
-                failed: flag(&object, "failed"),
-                interrupted: flag(&object, "interrupted"),
-                failed_at: Some((number(&object, "line"), number(&object, "column")))
-                    .filter(|&(line, _)| line > 0),
+            wire::Event::Began => Incoming::Began,
+            wire::Event::Ended {
+                panicked,
+                failed,
+                interrupted,
+                line,
+                column,
+            } => Incoming::Ended {
+                panicked,
+                failed,
+                interrupted,
+                failed_at: (line > 0).then_some((line as usize, column as usize)),
             },
-            // `cell_end`, and whatever a newer prelude may say.
-            _ => return,
+            wire::Event::CellEnd { .. } => return,
         };
         out.push(incoming);
     }
@@ -405,12 +351,6 @@ impl Decoder {
     }
 }
 
-enum Frame<'a> {
-    None,
-    Incomplete,
-    Complete { payload: &'a [u8], length: usize },
-}
-
 /// How many bytes at the end are the beginning of a character.
 fn incomplete_tail(bytes: &[u8]) -> usize {
     (1..=3.min(bytes.len()))
@@ -434,49 +374,25 @@ fn question(line: &str) -> Option<InputRequest> {
     })
 }
 
-fn take_display(object: &mut Map<String, Value>) -> Display {
-    let map = |value: Option<Value>| match value {
-        Some(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
+fn display(bundle: wire::Bundle, display_id: Option<String>) -> Display {
     Display {
-        data: map(object.remove("data")),
-        metadata: map(object.remove("metadata")),
-        display_id: object
-            .get("display_id")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        data: bundle.data,
+        metadata: bundle.metadata,
+        display_id,
     }
 }
 
-fn text(object: &Map<String, Value>, key: &str) -> String {
-    object
-        .get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn texts(object: &Map<String, Value>, key: &str) -> Vec<String> {
-    let values = object.get(key).and_then(Value::as_array);
-    values
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
-}
-
-fn number(object: &Map<String, Value>, key: &str) -> usize {
-    object
-        .get(key)
-        .and_then(Value::as_u64)
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(0)
-}
-
-fn flag(object: &Map<String, Value>, key: &str) -> bool {
-    object.get(key).and_then(Value::as_bool).unwrap_or(false)
+impl From<wire::PanicReport> for PanicReport {
+    fn from(report: wire::PanicReport) -> PanicReport {
+        PanicReport {
+            message: report.message,
+            file: report.file,
+            line: report.line as usize,
+            column: report.column as usize,
+            thread: report.thread,
+            backtrace: report.backtrace.lines().map(str::to_owned).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use serde_json::json;
+use glassbox_wire::Answer;
+use glassbox_wire::names::{INPUT_PIPE, STDIN_PIPE};
 
 use super::streams::open_pipe;
 
-/// Name of the pipe in the session's folder.
-const PIPE: &str = "input";
-/// Name of the pipe for what is read from standard input.
-pub(crate) const STDIN_PIPE: &str = "stdin";
 /// Longest answer, in bytes of JSON: the pipe takes this much at once although nobody may be reading any more.
 const LONGEST: usize = 32 * 1024;
 
@@ -45,7 +42,7 @@ impl Input {
     /// Makes the pipes in `folder`.
     pub(crate) fn open(folder: &Path) -> std::io::Result<Input> {
         Ok(Input {
-            pipe: open_pipe(&folder.join(PIPE))?,
+            pipe: open_pipe(&folder.join(INPUT_PIPE))?,
             stdin: open_pipe(&folder.join(STDIN_PIPE))?,
             reader: None,
         })
@@ -59,7 +56,7 @@ impl Input {
     /// Has the question `id` answered and passes the answer on.
     pub(crate) fn answer(&mut self, id: u64, request: &InputRequest) {
         let answer = self.ask(request);
-        send(&mut self.pipe, id, &answer);
+        send(&mut self.pipe, id, answer);
     }
 
     /// Answers the read `id` of standard input: with the line typed if it comes after a question, else with nothing.
@@ -72,14 +69,14 @@ impl Input {
         request: Option<&InputRequest>,
     ) -> Result<(), String> {
         let Some(request) = request else {
-            send(&mut self.stdin, id, &Err("nothing was asked".to_owned()));
+            send(&mut self.stdin, id, Err("nothing was asked".to_owned()));
             return Ok(());
         };
         // The next question would read the second of two lines.
         let answer = self
             .ask(request)
             .map(|line| line.trim_end().replace(['\r', '\n'], " "));
-        send(&mut self.stdin, id, &answer);
+        send(&mut self.stdin, id, answer.clone());
         answer.map(|_| ())
     }
 
@@ -90,7 +87,7 @@ impl Input {
         };
         let length = answer
             .as_ref()
-            .map_or(0, |line| json!(line).to_string().len());
+            .map_or(0, |line| Answer::new(0, Ok(line.clone())).to_line().len());
         if length > LONGEST {
             return Err(format!("the answer is longer than {LONGEST} bytes"));
         }
@@ -99,11 +96,7 @@ impl Input {
 }
 
 /// Writes an answer into a pipe, as one line.
-fn send(pipe: &mut File, id: u64, answer: &Result<String, String>) {
-    let line = match answer {
-        Ok(value) => json!({ "id": id, "value": value }),
-        Err(why) => json!({ "id": id, "refused": why }),
-    };
+fn send(pipe: &mut File, id: u64, answer: Result<String, String>) {
     // A pipe that is full belongs to a cell that does not read: it has ended.
-    let _ = pipe.write_all(format!("{line}\n").as_bytes());
+    let _ = pipe.write_all(Answer::new(id, answer).to_line().as_bytes());
 }

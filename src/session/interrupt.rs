@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::child::INTERRUPT_FILE;
+use glassbox_wire::names::INTERRUPT_FILE;
 
 /// In the session's folder: the id of the process that compiles.
 pub(crate) const PROCESS_FILE: &str = "compiler";

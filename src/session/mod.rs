@@ -58,7 +58,7 @@ pub use aids::Aids;
 pub use commands::{Asked, asked, commands};
 pub use engine::Session;
 pub use error::SessionError;
-pub use event::{Comm, Display, Event, StreamName};
+pub use event::{Comm, CommKind, Display, Event, StreamName};
 pub use input::{InputReader, InputRequest};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};

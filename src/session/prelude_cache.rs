@@ -282,15 +282,12 @@ fn build(
     }
 }
 
-/// Has cargo build the prelude's own crate again. Cargo goes by the times of files, and takes what was built from another
+/// Has cargo build the prelude's own crates again. Cargo goes by the times of files, and takes what was built from another
 /// checkout, whose sources differ but are not newer, for its own.
 fn forget_last_build(target: &Path) -> Result<(), SessionError> {
     let fingerprints = target.join("release/.fingerprint");
     for entry in fs::read_dir(&fingerprints).into_iter().flatten().flatten() {
-        let ours = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("glassbox-prelude-");
+        let ours = entry.file_name().to_string_lossy().starts_with("glassbox-");
         if ours {
             fs::remove_dir_all(entry.path())
                 .map_err(SessionError::cache("remove", entry.path()))?;

@@ -26,10 +26,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use serde_json::{Value, json};
+use glassbox_wire::names::STDIN_PIPE;
+use glassbox_wire::{Answer, Event};
 
 use super::child::send_frame;
-use super::input::STDIN_PIPE;
 
 /// How often a waiting read looks whether its cell still runs, in milliseconds.
 const INTERVAL: libc::c_int = 50;
@@ -136,7 +136,7 @@ impl Answers {
         self.asked += 1;
         // Bytes for a process that died meanwhile may still lie in the pipe.
         let id = u64::from(std::process::id()) << 20 | self.asked;
-        send_frame(nonce, &json!({ "event": "stdin", "id": id }).to_string());
+        send_frame(nonce, &Event::Stdin { id });
         let mut received = Vec::new();
         while CELL.load(Ordering::Acquire) == cell {
             let mut chunk = [0; 4096];
@@ -147,10 +147,8 @@ impl Answers {
             }
             while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = received.drain(..=end).collect();
-                let answer: Value = serde_json::from_slice(&line).unwrap_or_default();
-                if answer["id"] == id {
-                    let value = answer["value"].as_str()?;
-                    return Some(format!("{value}\n").into_bytes());
+                if let Some(answer) = Answer::parse(&line).filter(|answer| answer.id == id) {
+                    return answer.value.map(|value| format!("{value}\n").into_bytes());
                 }
             }
         }

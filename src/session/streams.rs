@@ -15,14 +15,10 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use glassbox_wire::names::{STDERR_PIPE, STDOUT_PIPE};
 
 use super::event::StreamName;
 use super::frames::{Decoder, Incoming};
-
-/// Name of the child's stdout in the session's folder.
-pub(crate) const STDOUT: &str = "stdout";
-/// Name of the child's stderr in the session's folder.
-pub(crate) const STDERR: &str = "stderr";
 
 /// So many messages wait for the front end before the child has to wait: few, because each may be a display of many megabytes.
 const QUEUE: usize = 16;
@@ -50,8 +46,8 @@ pub(crate) struct Streams {
 impl Streams {
     /// Makes the pipes in `folder` and starts to read.
     pub(crate) fn open(folder: &Path, nonce: &str) -> std::io::Result<Streams> {
-        let stdout = open_pipe(&folder.join(STDOUT))?;
-        let stderr = open_pipe(&folder.join(STDERR))?;
+        let stdout = open_pipe(&folder.join(STDOUT_PIPE))?;
+        let stderr = open_pipe(&folder.join(STDERR_PIPE))?;
         let (requests, asked) = UnixStream::pair()?;
         asked.set_nonblocking(true)?;
         let (sender, messages) = bounded(QUEUE);

@@ -105,6 +105,15 @@ pub fn data_uri(mime: &str, bytes: &[u8]) -> String {
     format!("data:{mime};base64,{}", STANDARD.encode(bytes))
 }
 
+impl From<MimeBundle> for glassbox_wire::Bundle {
+    fn from(bundle: MimeBundle) -> Self {
+        Self {
+            data: bundle.data,
+            metadata: bundle.metadata,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,7 +48,7 @@ impl DisplayHandle {
         match session::surroundings() {
             Surroundings::Glassbox { .. } => {
                 session::send(&Event::Display {
-                    bundle,
+                    bundle: bundle.into(),
                     display_id: Some(id),
                 });
             }
@@ -71,7 +71,7 @@ impl DisplayHandle {
         match session::surroundings() {
             Surroundings::Glassbox { .. } => {
                 session::send(&Event::Update {
-                    bundle,
+                    bundle: bundle.into(),
                     display_id: state.id.clone(),
                 });
             }

@@ -77,7 +77,7 @@ pub fn display<T: Render + ?Sized>(value: &T) {
 pub fn show(bundle: MimeBundle) {
     match session::surroundings() {
         Surroundings::Glassbox { .. } => session::send(&Event::Display {
-            bundle,
+            bundle: bundle.into(),
             display_id: None,
         }),
         Surroundings::StockEvcxr => stock::show(&bundle),
@@ -88,7 +88,9 @@ pub fn show(bundle: MimeBundle) {
 /// Shows `bundle` as the value of the cell's last expression.
 pub fn show_result(bundle: MimeBundle) {
     match session::surroundings() {
-        Surroundings::Glassbox { .. } => session::send(&Event::Result { bundle }),
+        Surroundings::Glassbox { .. } => session::send(&Event::Result {
+            bundle: bundle.into(),
+        }),
         Surroundings::StockEvcxr => stock::show(&bundle),
         Surroundings::Program => print_line(bundle.plain()),
     }

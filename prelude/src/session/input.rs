@@ -13,15 +13,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
+use glassbox_wire::Answer;
+use glassbox_wire::names::{FOLDER_VARIABLE, INPUT_PIPE};
 
 use super::{Event, Surroundings, check_interrupt, send, surroundings};
 use crate::error::{Error, Result};
 
-/// Names the session's folder; only a Glassbox session sets it.
-const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
-/// In that folder: the pipe on which answers come.
-const PIPE: &str = "input";
 /// How often a waiting cell looks for an interrupt, in milliseconds.
 const INTERVAL: libc::c_int = 50;
 
@@ -85,7 +82,7 @@ fn ask_the_host(prompt: &str, password: bool) -> Result<String> {
     let Some(folder) = std::env::var_os(FOLDER_VARIABLE) else {
         return Err(nobody("the session has no folder"));
     };
-    let path = PathBuf::from(folder).join(PIPE);
+    let path = PathBuf::from(folder).join(INPUT_PIPE);
     let mut pipe = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -109,17 +106,10 @@ fn ask_the_host(prompt: &str, password: bool) -> Result<String> {
         }
         while let Some(end) = answers.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = answers.drain(..=end).collect();
-            let answer: Value = serde_json::from_slice(&line).unwrap_or_default();
             // One that came too late for a question of an interrupted cell is passed over.
-            if answer["id"] != id {
-                continue;
+            if let Some(answer) = Answer::parse(&line).filter(|answer| answer.id == id) {
+                return answer.into_result().map_err(|why| nobody(&why));
             }
-            return match answer["value"].as_str() {
-                Some(value) => Ok(value.to_owned()),
-                None => Err(nobody(
-                    answer["refused"].as_str().unwrap_or("no answer came"),
-                )),
-            };
         }
     }
 }

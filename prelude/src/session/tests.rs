@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use super::*;
 use crate::display::{self, DisplayHandle};
 
@@ -49,6 +51,10 @@ fn read_pieces(bytes: &[u8], nonce: &str) -> Vec<Piece> {
     pieces
 }
 
+fn json(event: &Event) -> Value {
+    serde_json::from_str(&event.to_json()).unwrap()
+}
+
 #[test]
 fn every_event_comes_back_from_its_frame() {
     let bundle = MimeBundle::text("é\u{1b}\\ \"quoted\"\n")
@@ -56,18 +62,20 @@ fn every_event_comes_back_from_its_frame() {
         .with_png(&[0, 159, 146]);
     let events = [
         Event::Display {
-            bundle: bundle.clone(),
+            bundle: bundle.clone().into(),
             display_id: None,
         },
         Event::Display {
-            bundle: bundle.clone(),
+            bundle: bundle.clone().into(),
             display_id: Some("a".into()),
         },
         Event::Update {
-            bundle: bundle.clone(),
+            bundle: bundle.clone().into(),
             display_id: "a".into(),
         },
-        Event::Result { bundle },
+        Event::Result {
+            bundle: bundle.into(),
+        },
         Event::Showing { begins: true },
         Event::Clear { wait: true },
         Event::Panic(PanicReport {
@@ -87,19 +95,25 @@ fn every_event_comes_back_from_its_frame() {
         },
         Event::CellEnd { seq: 7 },
     ];
-    let stream: Vec<u8> = events.iter().flat_map(|event| event.frame(NONCE)).collect();
+    let stream: Vec<u8> = events
+        .iter()
+        .flat_map(|event| frame::write(event, NONCE))
+        .collect();
     let expected: Vec<Piece> = events
         .iter()
-        .map(|event| Piece::Event(event.to_json()))
+        .map(|event| Piece::Event(json(event)))
         .collect();
     assert_eq!(read_pieces(&stream, NONCE), expected);
-    assert_eq!(events[1].to_json()["display_id"], "a");
-    assert_eq!(events[3].to_json()["data"]["image/png"], "AJ+S");
+    assert_eq!(json(&events[1])["display_id"], "a");
+    assert_eq!(json(&events[3])["data"]["image/png"], "AJ+S");
 }
 
 #[test]
 fn a_frame_of_another_session_is_text() {
-    let stream = Event::Clear { wait: false }.frame("ffffffffffffffffffffffffffffffff");
+    let stream = frame::write(
+        &Event::Clear { wait: false },
+        "ffffffffffffffffffffffffffffffff",
+    );
     assert!(matches!(
         read_pieces(&stream, NONCE).as_slice(),
         [Piece::Text(_)]
@@ -158,7 +172,7 @@ fn play(scene: &str) {
         }
         "control" => {
             glassbox_session_start(libc::STDERR_FILENO);
-            control("EVCXR_PANIC_NOTIFICATION");
+            control(&Control::Panicked);
         }
         "abort" => {
             glassbox_session_start(-1);

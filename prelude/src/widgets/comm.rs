@@ -10,15 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use glassbox_wire::names::COMMS_VARIABLE;
 use serde_json::{Map, Value, json};
 
 use super::model::Model;
 use crate::cell;
 use crate::error::Result;
-use crate::session::{self, CommKind, Event, Surroundings};
+use crate::session::{self, Comm, CommKind, Event, Surroundings};
 
-/// Set by a host whose front end can be sent comms.
-pub const COMMS_VARIABLE: &str = "GLASSBOX_COMMS";
 /// The target of a model's comm.
 pub const WIDGET: &str = "jupyter.widget";
 /// The target by which states are asked for.
@@ -79,12 +78,12 @@ pub(super) fn close(id: &str) {
 
 fn send(kind: CommKind, id: &str, data: Value) {
     if live() {
-        session::send(&Event::Comm {
+        session::send(&Event::Comm(Comm {
             kind,
             id: id.to_owned(),
             target: WIDGET.to_owned(),
             data,
-        });
+        }));
     }
 }
 
@@ -92,28 +91,25 @@ fn send(kind: CommKind, id: &str, data: Value) {
 ///
 /// # Errors
 /// That of the code which a control runs.
-pub fn deliver(message: &Value) -> Result<()> {
-    let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default();
-    let id = text("comm_id");
-    let data = message.get("data").unwrap_or(&Value::Null);
-    match text("kind") {
-        "comm_open" if text("target_name") == CONTROL => {
+pub fn deliver(message: &Comm) -> Result<()> {
+    let id = message.id.as_str();
+    match message.kind {
+        CommKind::Open if message.target == CONTROL => {
             lock().controls.insert(id.to_owned());
             Ok(())
         }
         // Models are made here, not in the browser.
-        "comm_open" => {
+        CommKind::Open => {
             send(CommKind::Close, id, json!({}));
             Ok(())
         }
-        "comm_msg" => said(id, data),
-        "comm_close" => {
+        CommKind::Message => said(id, &message.data),
+        CommKind::Close => {
             let mut open = lock();
             open.models.remove(id);
             open.controls.remove(id);
             Ok(())
         }
-        _ => Ok(()),
     }
 }
 
@@ -157,8 +153,7 @@ fn said(id: &str, data: &Value) -> Result<()> {
     }
 }
 
-/// Called by the process that runs cells, between two of them, with a message of the browser's: JSON with `kind` (`comm_open`, `comm_msg`
-/// or `comm_close`), `comm_id`, `target_name` and `data`.
+/// Called by the process that runs cells, between two of them, with a message of the browser's: a [`Comm`] as JSON.
 ///
 /// # Safety
 /// `json` points to `length` bytes that stay valid during the call.
@@ -166,7 +161,7 @@ fn said(id: &str, data: &Value) -> Result<()> {
 pub unsafe extern "C" fn glassbox_comm(json: *const u8, length: usize) {
     // SAFETY: the caller's promise.
     let bytes = unsafe { std::slice::from_raw_parts(json, length) };
-    let Ok(message) = serde_json::from_slice::<Value>(bytes) else {
+    let Ok(message) = serde_json::from_slice::<Comm>(bytes) else {
         return;
     };
     cell::run(Box::new(move || Ok(deliver(&message)?)));

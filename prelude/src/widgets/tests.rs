@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::display::{MimeBundle, Render};
 use crate::error::{Error, Result};
+use crate::session::{Comm, CommKind};
 
 /// A handler that keeps what it is given.
 fn kept<T: Send + 'static>() -> (
@@ -128,19 +129,12 @@ fn without_a_browser_control_and_view_are_shown_once() {
 /// Any JSON, three levels deep, with the words of the protocol among its keys and texts.
 fn any_json() -> impl Strategy<Value = Value> {
     let words = prop::sample::select(vec![
-        "kind",
-        "comm_id",
-        "target_name",
-        "data",
         "method",
         "state",
         "value",
         "index",
         "content",
         "event",
-        "comm_open",
-        "comm_msg",
-        "comm_close",
         "update",
         "request_state",
         "request_states",
@@ -170,8 +164,13 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_message_is_taken_or_passed_over(message in any_json()) {
-        prop_assert!(comm::deliver(&message).is_ok());
+    fn any_message_is_taken_or_passed_over(
+        kind in prop::sample::select(vec![CommKind::Open, CommKind::Message, CommKind::Close]),
+        id in "a|b|\\PC{0,3}",
+        target in "jupyter.widget(.control)?|\\PC{0,3}",
+        data in any_json(),
+    ) {
+        prop_assert!(comm::deliver(&Comm { kind, id, target, data }).is_ok());
     }
 
     #[test]

@@ -36,7 +36,8 @@ use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::Value;
+use glassbox_wire::names::INTERRUPT_FILE;
+use glassbox_wire::{Comm, Control};
 
 use analyst::{Analysis, Analyst, Known};
 use clock::Clock;
@@ -47,7 +48,6 @@ use process::Process;
 use source::{Plan, Source, Stored};
 use types::{Names, Type};
 
-use super::child::{self, INTERRUPT_FILE};
 use super::dependencies;
 use super::event::Display;
 use super::prelude_cache::CachedPrelude;
@@ -219,7 +219,7 @@ impl Direct {
     }
 
     /// Passes on a message to a control.
-    pub(crate) fn deliver(&mut self, message: &Value) -> Result<Done, Trouble> {
+    pub(crate) fn deliver(&mut self, message: &Comm) -> Result<Done, Trouble> {
         let lines = self.process.deliver(message);
         let result = lines.map(|_| Done::default());
         self.revive(result.map_err(|died| Trouble::Died(died.status)))
@@ -311,7 +311,10 @@ impl Direct {
                 .map_err(|died| Trouble::Died(died.status))?;
             let changed: Vec<String> = lines
                 .iter()
-                .filter_map(|line| line.strip_prefix(child::CHANGED).map(str::to_owned))
+                .filter_map(|line| match line {
+                    Control::Changed { name } => Some(name.clone()),
+                    _ => None,
+                })
                 .collect();
             if changed.is_empty() {
                 break (compiled.0, lines);
@@ -396,34 +399,29 @@ impl Direct {
         mut state: State,
         plan: &Plan,
         source: &Source,
-        lines: &[String],
+        lines: &[Control],
         clock: &mut Clock,
         done: &mut Done,
     ) -> Result<(), Trouble> {
-        if let Some(reason) = lines
-            .iter()
-            .find_map(|line| line.strip_prefix(child::NOT_LOADED))
-        {
-            return Err(Trouble::Refused(format!(
-                "the cell cannot be loaded: {reason}"
-            )));
+        for line in lines {
+            match line {
+                Control::NotLoaded { reason } => {
+                    return Err(Trouble::Refused(format!(
+                        "the cell cannot be loaded: {reason}"
+                    )));
+                }
+                Control::LoadTime(time) => clock.add("load", *time),
+                Control::RunTime(time) => clock.add("run", *time),
+                _ => {}
+            }
         }
-        let nanoseconds = |mark: &str| {
-            let line = lines.iter().find_map(|line| line.strip_prefix(mark))?;
-            line.parse().ok().map(Duration::from_nanos)
-        };
-        clock.add("load", nanoseconds(child::LOAD_TIME).unwrap_or_default());
-        clock.add("run", nanoseconds(child::RUN_TIME).unwrap_or_default());
         for name in plan.uses.keys() {
             state.variables.remove(name);
             self.remind(consumed(name));
         }
         let mut unknown = false;
         for line in lines {
-            let Some((name, type_name)) = line
-                .strip_prefix(child::STORED)
-                .and_then(|rest| rest.split_once(' '))
-            else {
+            let Control::Stored { name, type_name } = line else {
                 continue;
             };
             let before = self.state.variables.get(name);
@@ -431,7 +429,7 @@ impl Direct {
                 .mutability(name)
                 .unwrap_or_else(|| before.is_some_and(|variable| variable.mutable));
             let written = match before {
-                Some(variable) if variable.type_name == type_name => variable.written.clone(),
+                Some(variable) if variable.type_name == *type_name => variable.written.clone(),
                 _ => None,
             };
             let written = match written.map_or_else(|| self.names.resolve(type_name), Type::Named) {
@@ -448,9 +446,9 @@ impl Direct {
             };
             self.reminders.remove(name);
             state.variables.insert(
-                name.to_owned(),
+                name.clone(),
                 Variable {
-                    type_name: type_name.to_owned(),
+                    type_name: type_name.clone(),
                     mutable,
                     written,
                 },

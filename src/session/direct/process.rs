@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use glassbox_wire::{self as wire, Comm, Control};
 
-use super::super::child::{COMM, COMPLETE_LINE};
+use super::super::child::UNUSABLE;
 
 /// The running process and the pipes to it.
 #[derive(Debug)]
@@ -52,14 +52,16 @@ impl Process {
     }
 
     /// Has the process load a library and call the function; returns the control lines of the cell.
-    pub(crate) fn run(&mut self, library: &Path, function: &str) -> Result<Vec<String>, Died> {
-        self.obey(&format!("LOAD_AND_RUN {} {function}\n", library.display()))
+    pub(crate) fn run(&mut self, library: &Path, function: &str) -> Result<Vec<Control>, Died> {
+        self.request(&wire::Command::Run {
+            library: library.to_owned(),
+            function: function.to_owned(),
+        })
     }
 
     /// Has the process pass on a message to a control.
-    pub(crate) fn deliver(&mut self, message: &Value) -> Result<Vec<String>, Died> {
-        // JSON as it is written here is one line.
-        self.obey(&format!("{COMM}{message}\n"))
+    pub(crate) fn deliver(&mut self, message: &Comm) -> Result<Vec<Control>, Died> {
+        self.request(&wire::Command::Comm(message.clone()))
     }
 
     /// How many processes there were before this one.
@@ -67,9 +69,10 @@ impl Process {
         self.restarts
     }
 
-    fn obey(&mut self, command: &str) -> Result<Vec<String>, Died> {
+    /// Sends a command and waits until it is done.
+    fn request(&mut self, command: &wire::Command) -> Result<Vec<Control>, Died> {
         let sent = match &mut self.stdin {
-            Some(stdin) => stdin.write_all(command.as_bytes()),
+            Some(stdin) => stdin.write_all(format!("{command}\n").as_bytes()),
             None => Err(std::io::ErrorKind::BrokenPipe.into()),
         };
         if sent.is_err() {
@@ -80,11 +83,12 @@ impl Process {
             let mut line = String::new();
             match self.replies.read_line(&mut line) {
                 Ok(1..) if line.ends_with('\n') => {
-                    let line = line.trim_end_matches('\n');
-                    if line == COMPLETE_LINE {
-                        return Ok(lines);
+                    match Control::parse(line.trim_end_matches('\n')) {
+                        Some(Control::Complete) => return Ok(lines),
+                        Some(control) => lines.push(control),
+                        // The child passes on no others.
+                        None => {}
                     }
-                    lines.push(line.to_owned());
                 }
                 _ => return Err(self.died()),
             }
@@ -108,7 +112,7 @@ impl Process {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let status = match child.wait() {
             // The exit code by which the process says that it could not begin.
-            Ok(status) if status.code() == Some(super::super::child::UNUSABLE) => {
+            Ok(status) if status.code() == Some(UNUSABLE) => {
                 format!("{status}: the process that runs cells could not begin")
             }
             Ok(status) if status.signal().is_some() || status.code().is_some() => {

@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::super::child::INTERRUPT_FILE;
+use glassbox_wire::names::INTERRUPT_FILE;
+
 use super::super::report::Diagnostic;
 use super::clock::Clock;
 use super::compiler::{Failure, Goal};
