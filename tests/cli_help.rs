@@ -52,6 +52,45 @@ fn the_help_of_run_names_every_option() {
     }
 }
 
+/// `-p preset=blog` in the help named a parameter that no notebook has: exit code 3.
+#[test]
+fn the_examples_of_run_name_notebooks_and_parameters_that_are_there() {
+    let help = stdout(&glassbox(&["run", "--help"]));
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut parameters = 0;
+    for example in help
+        .lines()
+        .filter(|line| line.contains("glassbox run notebooks/"))
+    {
+        let words: Vec<&str> = example.split_whitespace().collect();
+        let named = words.iter().find(|word| word.ends_with(".ipynb"));
+        let notebook = root.join(named.expect("it names a notebook"));
+        if notebook.to_string_lossy().contains('*') {
+            continue;
+        }
+        let text = std::fs::read_to_string(&notebook).expect("the notebook is there");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("it is a notebook");
+        let tagged = json["cells"]
+            .as_array()
+            .expect("it has cells")
+            .iter()
+            .find(|cell| {
+                let tags = cell["metadata"]["tags"].as_array();
+                tags.is_some_and(|tags| tags.iter().any(|tag| tag == "parameters"))
+            });
+        for pair in words.windows(2).filter(|pair| pair[0] == "-p") {
+            let name = pair[1].split('=').next().unwrap_or_default();
+            let source = tagged.expect("a cell is tagged")["source"].to_string();
+            assert!(
+                source.contains(&format!("let {name} =")),
+                "{name} is not in {source}"
+            );
+            parameters += 1;
+        }
+    }
+    assert!(parameters >= 2, "the help shows how to set parameters");
+}
+
 #[test]
 fn a_wrong_command_line_is_exit_code_2() {
     for arguments in [

@@ -14,11 +14,7 @@ use signal_hook::iterator::Signals;
 
 use super::failure::Exit;
 use crate::notebook::watch::Watch;
-
-/// This many times ctrl-c in one cell, and the program ends without waiting for anything.
-const PATIENCE: usize = 4;
-/// From a keyboard, a SIGINT this soon after another one is the same key still held down.
-const REPEAT: Duration = Duration::from_millis(700);
+use crate::patience;
 
 #[derive(Default)]
 struct State {
@@ -33,7 +29,7 @@ impl State {
     /// Whether a SIGINT that came now is none.
     fn ignores(&mut self, now: Instant) -> bool {
         let last = self.last.replace(now);
-        let repeated = last.is_some_and(|last| now.duration_since(last) < REPEAT);
+        let repeated = last.is_some_and(|last| now.duration_since(last) < patience::REPEAT);
         self.typed && (self.watch.is_none() || repeated)
     }
 }
@@ -61,7 +57,7 @@ impl Interrupts {
                 }
                 state.received += 1;
                 match &state.watch {
-                    Some(watch) if state.received < PATIENCE => {
+                    Some(watch) if state.received < patience::LAST => {
                         watch.request();
                         if signal != SIGINT {
                             watch.request();

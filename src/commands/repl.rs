@@ -8,6 +8,7 @@ use super::failure::{Exit, Failure};
 use super::interrupts::Interrupts;
 use super::terminal::{self, Starting};
 use super::{SessionArgs, say};
+use crate::figures::time;
 use crate::notebook::watch::Watch;
 use crate::repl::{self, Left, Running};
 use crate::session::{Session, SessionConfig};
@@ -60,7 +61,7 @@ pub fn run(args: &ReplArgs) -> Result<Exit, Failure> {
         let version = env!("CARGO_PKG_VERSION");
         say(&format!(
             "glassbox {version}, ready in {}; :help for help, ctrl-d to leave",
-            terminal::time(took)
+            time(took)
         ));
     }
     match repl::run(session, &interrupts).map_err(|e| no_session(&e))? {

@@ -13,6 +13,7 @@ use super::failure::{Exit, Failure};
 use super::interrupts::Interrupts;
 use super::terminal::{self, Cells, Starting};
 use super::{SessionArgs, say};
+use crate::figures::time;
 use crate::notebook::Notebook;
 use crate::notebook::html::{self, PageOptions};
 use crate::notebook::parameters::{self, Parameter};
@@ -30,7 +31,7 @@ use crate::session::{Session, SessionConfig};
 #[command(after_help = "\
 Examples:
   glassbox run notebooks/00_tour.ipynb
-  glassbox run notebooks/00_tour.ipynb -p steps=50 -p preset=blog --output /tmp/short
+  glassbox run notebooks/00_tour.ipynb -p steps=50 -p seed=3 --output /tmp/short
   glassbox run notebooks/*.ipynb --in-place --no-html --timeout 600
   glassbox run faults.ipynb --allow-errors
 
@@ -244,11 +245,7 @@ fn run_cells(job: &mut Job, args: &RunArgs, interrupts: &Interrupts) -> Result<R
     let session = Session::start(config, &mut |event| starting.step(&event));
     let start = starting.end();
     let mut session = session.map_err(|e| no_session(&e))?;
-    terminal::line(&format!(
-        "{}: session ready in {}",
-        job.name,
-        terminal::time(start)
-    ));
+    terminal::line(&format!("{}: session ready in {}", job.name, time(start)));
 
     let watch = Watch::start(session.interrupter());
     interrupts.send_to(&watch);
@@ -287,11 +284,7 @@ fn summary(name: &str, report: &Report, took: Duration, start: Duration) -> Stri
         .iter()
         .filter(|cell| cell.error.is_none())
         .count();
-    let times = format!(
-        "in {} (session start {})",
-        terminal::time(took),
-        terminal::time(start)
-    );
+    let times = format!("in {} (session start {})", time(took), time(start));
     let cells = |n: usize| {
         if n == 1 {
             "1 cell".to_owned()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use console::{Term, style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::figures::time;
 use crate::notebook::Notebook;
 use crate::notebook::run::{CellLabel, CellReport, Progress};
 use crate::session::{Display as Shown, Event, StartEvent};
@@ -36,20 +37,6 @@ pub fn coloured(text: &str) -> String {
         text.to_owned()
     } else {
         console::strip_ansi_codes(text).into_owned()
-    }
-}
-
-/// A duration for people: `0.41 s`, `12.3 s`, `2 min 05 s`.
-pub fn time(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    match seconds {
-        s if s < 9.995 => format!("{s:.2} s"),
-        s if s < 59.95 => format!("{s:.1} s"),
-        s => format!(
-            "{} min {:02} s",
-            (s + 0.5) as u64 / 60,
-            (s + 0.5) as u64 % 60
-        ),
     }
 }
 
@@ -113,34 +100,19 @@ impl Starting {
 
     /// The session has reached the next step.
     pub fn step(&mut self, event: &StartEvent) {
-        let text = match event {
-            StartEvent::Checking => "looking for the compiler and the prelude".to_owned(),
-            StartEvent::AddingRustSource => {
-                "adding the source of Rust's standard library (rustup component add rust-src)"
-                    .to_owned()
-            }
-            StartEvent::BuildingPrelude { done, total, krate } => {
+        let mut text = event.to_string();
+        match event {
+            StartEvent::BuildingPrelude { .. } => {
                 if !self.building {
                     self.building = true;
                     self.permanent("building the prelude: minutes now, once for this compiler and these sources");
                 }
-                let of = total
-                    .map(|total| format!(" of {total}"))
-                    .unwrap_or_default();
-                format!(
-                    "building the prelude: {done}{of} crates, {} ({krate})",
-                    time(self.started.elapsed())
-                )
+                text += &format!(" ({})", time(self.started.elapsed()));
             }
-            StartEvent::WaitingForOtherBuild => {
-                let text = "another session is building the prelude; waiting for it";
-                self.permanent(text);
-                text.to_owned()
-            }
-            StartEvent::StartingChild => "starting the session".to_owned(),
-            StartEvent::LoadingPrelude => "loading the prelude".to_owned(),
             StartEvent::Ready => return,
-        };
+            _ if event.takes_long() => self.permanent(&text),
+            _ => {}
+        }
         match &self.live.bar {
             Some(bar) => bar.set_message(text),
             None if self.building => self.live.log_now_and_then(|| text),
@@ -287,21 +259,6 @@ pub fn failed_cell(notebook: impl Display, report: &CellReport) -> Option<String
 mod tests {
     use super::*;
     use crate::session::StreamName;
-
-    #[test]
-    fn times_are_readable() {
-        let shown = |seconds: f64| time(Duration::from_secs_f64(seconds));
-        assert_eq!(
-            [
-                shown(0.004),
-                shown(9.99),
-                shown(12.34),
-                shown(59.97),
-                shown(125.2)
-            ],
-            ["0.00 s", "9.99 s", "12.3 s", "1 min 00 s", "2 min 05 s"]
-        );
-    }
 
     #[test]
     fn the_latest_line_is_the_last_that_says_something() {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::cursor;
+use super::failure::{Failure, error_reply};
 use super::wire::Request;
-use super::worker::{Failure, error_reply};
 use crate::session::{Aids, Completions, Inspection, SessionError};
 
 /// Filled while there is a session that can answer beside its cells.

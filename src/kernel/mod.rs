@@ -5,7 +5,7 @@
 //! - `server` owns the sockets and answers what needs no session, `worker` owns the session and runs the cells,
 //!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures;
 //! - `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
-//!   halves in the browser say, `history`, `cursor` and `lifetime` are what their names say;
+//!   halves in the browser say, `history`, `cursor`, `failure` and `lifetime` are what their names say;
 //! - [`install`](mod@install) writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
 //!
 //! A request's way: socket → `wire` (checked) → `server` → `worker` → `Session::evaluate` → events → `iopub`,
@@ -14,6 +14,7 @@
 mod aids;
 mod comm;
 mod cursor;
+mod failure;
 mod history;
 pub mod install;
 mod iopub;

@@ -27,13 +27,8 @@ use super::lifetime;
 use super::stdin::Stdin;
 use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
+use crate::patience;
 use crate::session::{Aids, Completeness, completeness};
-
-/// How long an interrupted cell may go on before the user is told what to do: longer than the prelude takes to stop one that does not
-/// look for interrupts.
-const GRACE: Duration = Duration::from_secs(3);
-/// How long the session may take to end before the process ends without it.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves the sockets of `connection` until a client, a signal or the parent's end stops the kernel.
 pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
@@ -143,7 +138,10 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
     if let Some(cell) = lock(&running).as_ref() {
         cell.interrupter.kill();
     }
-    if tokio::time::timeout(FAREWELL, worker_gone).await.is_err() {
+    if tokio::time::timeout(patience::FAREWELL, worker_gone)
+        .await
+        .is_err()
+    {
         log("the session did not end in time");
     }
     outbox.flush().await;
@@ -358,7 +356,7 @@ impl Desk {
         };
         match cell.interrupted {
             // Whoever presses the button again and again does not mean to lose all variables.
-            Some(first) if first.elapsed() < GRACE => return,
+            Some(first) if first.elapsed() < patience::TELL => return,
             _ => cell.interrupter.interrupt(),
         };
         if cell.interrupted.is_none() {
@@ -374,7 +372,7 @@ impl Desk {
 
 /// Says how to end a cell that can't be stopped.
 async fn warn_after_grace(outbox: Outbox, running: RunningCell, cause: Arc<Request>) {
-    tokio::time::sleep(GRACE).await;
+    tokio::time::sleep(patience::TELL).await;
     let goes_on = lock(&running)
         .as_ref()
         .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause));

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use jupyter_protocol::JupyterMessage;
@@ -16,13 +16,15 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::aids::{self, AidsSlot};
 use super::comm::{self, Comms};
+use super::failure::{Failure, error_reply};
 use super::history::History;
 use super::iopub::Outbox;
 use super::stdin::Stdin;
 use super::wire::Request;
+use crate::figures::time;
 use crate::session::{
-    Aids, Asked, CellError, CellErrorKind, Comm, Display, Event, Interrupter, Session,
-    SessionConfig, SessionError, StartEvent, asked,
+    Aids, Asked, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
+    SessionError, StartEvent, asked,
 };
 
 /// What the shell and control sockets ask of the session.
@@ -140,39 +142,6 @@ enum News {
     Done(Box<Result<Session, SessionError>>),
 }
 
-/// The error triple of Jupyter.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    ename: String,
-    evalue: String,
-    traceback: Vec<String>,
-}
-
-impl Failure {
-    pub(super) fn plain(ename: &str, evalue: String) -> Failure {
-        let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {evalue}")];
-        Failure {
-            ename: ename.to_owned(),
-            evalue,
-            traceback,
-        }
-    }
-
-    fn content(&self) -> Value {
-        json!({ "ename": self.ename, "evalue": self.evalue, "traceback": self.traceback })
-    }
-}
-
-impl From<CellError> for Failure {
-    fn from(error: CellError) -> Failure {
-        Failure {
-            ename: error.ename,
-            evalue: error.evalue,
-            traceback: error.traceback,
-        }
-    }
-}
-
 impl Engine {
     fn start() -> Engine {
         let (send, news) = unbounded();
@@ -239,8 +208,8 @@ impl Desk {
                 },
                 recv(starting.news) -> news => match news.ok()? {
                     News::Event(event) => {
-                        if let Some(step) = describe(&event) {
-                            starting.step = Some(step);
+                        if event.takes_long() {
+                            starting.step = Some(event.to_string());
                             self.show_start(&mut starting, None);
                         }
                     }
@@ -261,7 +230,7 @@ impl Desk {
                     let took = starting.began.elapsed();
                     self.show_start(
                         starting,
-                        Some(format!("prelude ready after {}", seconds(took))),
+                        Some(format!("prelude ready after {}", time(took))),
                     );
                 }
                 *self
@@ -664,38 +633,4 @@ fn user_expressions(session: &mut Session, cause: &Request) -> Value {
         answers.insert(name.clone(), value);
     }
     Value::Object(answers)
-}
-
-pub(super) fn error_reply(failure: &Failure) -> Value {
-    let mut content = failure.content();
-    content["status"] = json!("error");
-    content
-}
-
-/// The steps of a start that take long enough to be shown.
-fn describe(event: &StartEvent) -> Option<String> {
-    match event {
-        StartEvent::BuildingPrelude { done, total, krate } => {
-            let of = total.map_or_else(String::new, |total| format!(" of {total}"));
-            Some(format!(
-                "building the prelude, once for this version: {done}{of} crates done, now {krate}"
-            ))
-        }
-        StartEvent::WaitingForOtherBuild => {
-            Some("another session is building the prelude: waiting for it".to_owned())
-        }
-        StartEvent::AddingRustSource => Some(
-            "adding the source of Rust's standard library, which this toolchain lacks".to_owned(),
-        ),
-        _ => None,
-    }
-}
-
-fn seconds(took: Duration) -> String {
-    let whole = took.as_secs();
-    if whole < 60 {
-        format!("{whole} s")
-    } else {
-        format!("{} min {} s", whole / 60, whole % 60)
-    }
 }

@@ -1,25 +1,7 @@
 //! Terminal text → HTML: colours become spans, `\r` and `\b` overwrite as they do on a screen, other control sequences
 //! go away, everything else is escaped.
 
-/// Escapes text for element content and for attributes in double quotes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        push_escaped(c, &mut out);
-    }
-    out
-}
-
-fn push_escaped(c: char, out: &mut String) {
-    match c {
-        '&' => out.push_str("&amp;"),
-        '<' => out.push_str("&lt;"),
-        '>' => out.push_str("&gt;"),
-        '"' => out.push_str("&quot;"),
-        '\'' => out.push_str("&#39;"),
-        c => out.push(c),
-    }
-}
+use crate::html::push_escaped;
 
 /// Terminal text as HTML for a `<pre>`.
 pub fn to_html(text: &str) -> String {

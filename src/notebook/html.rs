@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::ansi::{self, escape};
+use super::ansi;
 use super::document::{Cell, CellKind, Notebook, joined};
 use super::markdown::{self, Heading, Pictures};
+use crate::html::escape;
 
 /// What the page needs besides the notebook.
 #[derive(Debug, Clone, Default)]

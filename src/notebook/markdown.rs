@@ -6,9 +6,9 @@ use base64::Engine as _;
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
 use serde_json::{Map, Value};
 
-use super::ansi::escape;
 use super::document::joined;
 use super::highlight::tokens;
+use crate::html::escape;
 
 /// Where the pictures that a text names are to be found.
 #[derive(Debug, Clone, Copy, Default)]

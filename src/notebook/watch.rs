@@ -6,10 +6,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::patience;
 use crate::session::Interrupter;
-
-/// What a cell may take after the first interrupt before a time limit ends it for good.
-pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Who stopped a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl Watch {
                 } else if due {
                     // Kept as it is when the user was first.
                     state.stop.get_or_insert(Stop::TimeLimit);
-                    state.deadline = Some(now + GRACE);
+                    state.deadline = Some(now + patience::END);
                     target.interrupt();
                 } else {
                     let wait = state

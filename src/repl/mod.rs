@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::notebook::watch::{Stop, Watch};
+use crate::patience;
 use crate::session::{Asked, InputReader, Interrupter, Session, SessionError, asked, commands};
 
 use editor::Editor;
@@ -38,8 +39,6 @@ use screen::Screen;
 /// A session that the loop and the completion share.
 type Shared = Arc<Mutex<Session>>;
 
-/// A cell that was asked to stop and runs on after this long is one that the prelude could not stop either.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a running cell is looked at for that.
 const LOOK: Duration = Duration::from_millis(250);
 /// Columns of text where there is no terminal.
@@ -265,7 +264,7 @@ fn warn(screen: &Mutex<Screen>, interrupter: &Interrupter, end: &Receiver<()>) {
         if !interrupter.is_asked() {
             continue;
         }
-        if asked.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+        if asked.get_or_insert_with(Instant::now).elapsed() > patience::TELL {
             lock(screen).note(
                 "the cell has not stopped yet; ctrl-c once more ends its process, and its variables are lost",
             );

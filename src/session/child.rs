@@ -20,20 +20,19 @@ use glassbox_wire::names::{
     FOLDER_VARIABLE, INTERRUPT_FILE, LIBRARY_PATH_BEFORE_VARIABLE, NONCE_VARIABLE,
     PRELUDE_VARIABLE, STDERR_PIPE, STDOUT_PIPE,
 };
-use glassbox_wire::{Comm, Command, Control, Event, frame};
+use glassbox_wire::{Comm, Command, Control, Event};
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use super::pages::Pages;
 use super::stdin;
+use super::tell::send_frame;
+use crate::patience;
 
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
 
 /// The exit code of a process that could not begin.
 pub(crate) const UNUSABLE: i32 = 99;
-
-/// How long the process may go on after its session has gone.
-const GRACE: Duration = Duration::from_secs(2);
 
 type UserFunction = unsafe extern "C" fn();
 
@@ -226,20 +225,6 @@ impl Child {
     }
 }
 
-/// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
-pub(super) fn send_frame(nonce: &str, event: &Event) {
-    let frame = frame::write(event, nonce);
-    let mut rest = frame.as_slice();
-    while !rest.is_empty() {
-        // SAFETY: the pointer and length are those of a live slice.
-        match unsafe { libc::write(libc::STDOUT_FILENO, rest.as_ptr().cast(), rest.len()) } {
-            count @ 1.. => rest = rest.get(count as usize..).unwrap_or_default(),
-            _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            _ => return,
-        }
-    }
-}
-
 /// What the child calls in the prelude.
 struct Prelude {
     session_start: unsafe extern "C" fn(i32),
@@ -363,7 +348,7 @@ fn end_with_the_session(commands: RawFd) -> std::io::Result<()> {
                 }
             }
             // An idle process sees the end of its commands and leaves by itself.
-            std::thread::sleep(GRACE);
+            std::thread::sleep(patience::ORPHAN);
             // SAFETY: no memory is involved. The group is this process and what its cells started.
             unsafe { libc::kill(0, libc::SIGKILL) };
         })?;

@@ -31,6 +31,15 @@ pub enum Event {
     Comm(Comm),
 }
 
+/// A cell's question to the person at the notebook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputRequest {
+    /// What to show before the line.
+    pub prompt: String,
+    /// Whether what is typed is kept hidden.
+    pub password: bool,
+}
+
 /// The two text streams of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StreamName {

@@ -14,8 +14,7 @@ use glassbox_wire as wire;
 use glassbox_wire::frame::{self, Frame};
 use serde_json::Value;
 
-use super::event::{Display, Event, StreamName};
-use super::input::InputRequest;
+use super::event::{Display, Event, InputRequest, StreamName};
 
 /// One thing read from the child.
 #[derive(Clone, Debug, PartialEq)]

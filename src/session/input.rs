@@ -14,19 +14,11 @@ use std::path::Path;
 use glassbox_wire::Answer;
 use glassbox_wire::names::{INPUT_PIPE, STDIN_PIPE};
 
-use super::streams::open_pipe;
+use super::event::InputRequest;
+use super::pipe::open_pipe;
 
 /// Longest answer, in bytes of JSON: the pipe takes this much at once although nobody may be reading any more.
 const LONGEST: usize = 32 * 1024;
-
-/// A cell's question to the person at the notebook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputRequest {
-    /// What to show before the line.
-    pub prompt: String,
-    /// Whether what is typed is kept hidden.
-    pub password: bool,
-}
 
 /// Answers a question with the line typed, or says why there is no answer. Called while the cell waits.
 pub type InputReader = Box<dyn FnMut(&InputRequest) -> Result<String, String> + Send>;

@@ -3,10 +3,10 @@
 //! Rust ends a process by the same signal for a stack that overflowed, memory that could not be had and `abort()`; only its
 //! last words on stderr tell them apart. A cell that prints such a line and then aborts gets the wrong name, no more.
 
-use super::figures::size;
 use super::outcome::{CellError, CellErrorKind};
 use super::panics::Panics;
 use super::report::{self, CellSource};
+use crate::figures::size;
 
 /// So much of the end of stderr is kept.
 const KEPT: usize = 4096;

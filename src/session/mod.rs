@@ -7,7 +7,7 @@
 //! ```
 //!
 //! # Layout
-//! - [`event`], [`outcome`], [`error`]: what front ends see, plain data
+//! - [`event`], [`outcome`], [`error`], `start`: what front ends see, plain data
 //! - [`interrupt`]: stopping a cell from another thread
 //! - [`input`]: lines of text that cells ask for
 //! - `syntax`: what can be said of a cell without compiling it
@@ -16,7 +16,7 @@
 //! - `child`: this binary as the process that runs cells, see [`role`]
 //! - `dependencies`: crates of `:dep`
 //! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
-//! - `streams`, `frames`: from the child's bytes to events
+//! - `pipe`, `streams`, `frames`: from the child's bytes to events; `tell`: what the child itself has to say there
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
 //! - `last_words`: why a process that ended did so
@@ -32,7 +32,6 @@ mod direct;
 mod engine;
 pub mod error;
 pub mod event;
-mod figures;
 mod frames;
 pub mod input;
 pub mod interrupt;
@@ -41,15 +40,18 @@ mod metadata;
 pub mod outcome;
 mod pages;
 mod panics;
+mod pipe;
 mod prelude_cache;
 mod prelude_source;
 mod prelude_status;
 mod report;
 mod source_map;
+mod start;
 mod stdin;
 mod streams;
 mod syntax;
 mod targets;
+mod tell;
 mod toolchain;
 
 use std::path::PathBuf;
@@ -58,12 +60,13 @@ pub use aids::Aids;
 pub use commands::{Asked, asked, commands};
 pub use engine::Session;
 pub use error::SessionError;
-pub use event::{Comm, CommKind, Display, Event, StreamName};
-pub use input::{InputReader, InputRequest};
+pub use event::{Comm, CommKind, Display, Event, InputRequest, StreamName};
+pub use input::InputReader;
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 pub use prelude_source::{EmbeddedSource, embed_prelude_source};
 pub use prelude_status::{PreludeState, PreludeStatus, prelude_status};
+pub use start::StartEvent;
 pub use syntax::Completeness;
 
 /// How to start a session.
@@ -115,32 +118,6 @@ impl Default for SessionConfig {
             cache_dir: None,
         }
     }
-}
-
-/// What happens while a session starts, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StartEvent {
-    /// Looking for Rust and the prelude.
-    Checking,
-    /// rustup adds the source of the standard library, which the toolchain lacks.
-    AddingRustSource,
-    /// Another session builds the prelude; this one waits for it.
-    WaitingForOtherBuild,
-    /// The prelude is being built: only for the first session, and after changes.
-    BuildingPrelude {
-        /// Crates finished.
-        done: usize,
-        /// Crates in all, if known.
-        total: Option<usize>,
-        /// The crate just finished.
-        krate: String,
-    },
-    /// The process that runs cells is being started.
-    StartingChild,
-    /// The first cell brings the prelude in.
-    LoadingPrelude,
-    /// Cells can be run.
-    Ready,
 }
 
 /// What can stand at the cursor.

@@ -29,7 +29,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use glassbox_wire::names::STDIN_PIPE;
 use glassbox_wire::{Answer, Event};
 
-use super::child::send_frame;
+use super::tell::send_frame;
 
 /// How often a waiting read looks whether its cell still runs, in milliseconds.
 const INTERVAL: libc::c_int = 50;

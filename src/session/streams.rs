@@ -4,12 +4,9 @@
 //! died is still there to be read, and the next child writes to the same ones. The child's control lines travel
 //! elsewhere (see [`super::child`]).
 
-use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
@@ -19,6 +16,7 @@ use glassbox_wire::names::{STDERR_PIPE, STDOUT_PIPE};
 
 use super::event::StreamName;
 use super::frames::{Decoder, Incoming};
+use super::pipe::open_pipe;
 
 /// So many messages wait for the front end before the child has to wait: few, because each may be a display of many megabytes.
 const QUEUE: usize = 16;
@@ -100,22 +98,6 @@ impl Drop for Streams {
             let _ = thread.join();
         }
     }
-}
-
-/// Makes a named pipe and opens it.
-pub(crate) fn open_pipe(path: &Path) -> std::io::Result<File> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(std::io::Error::other)?;
-    // SAFETY: `name` is a valid C string for the duration of the call.
-    if unsafe { libc::mkfifo(name.as_ptr(), 0o600) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // Open for both directions: it never blocks, also while the other end is not open, and there is never an end of file between two
-    // children.
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
 }
 
 struct Source {

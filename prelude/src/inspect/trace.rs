@@ -37,13 +37,6 @@ impl Expected {
         std_at_least: 0.02,
         hint: "a picture is normally spread over −1 to 1: was it scaled twice, or is it of one colour?",
     };
-    /// Probabilities.
-    pub const PROBABILITIES: Self = Self {
-        min: 0.0,
-        max: 1.0,
-        std_at_least: 0.0,
-        hint: "probabilities lie between 0 and 1",
-    };
     /// Hidden states of a transformer: any scale that is not absurd.
     pub const HIDDEN: Self = Self {
         min: -1e4,

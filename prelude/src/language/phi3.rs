@@ -574,7 +574,6 @@ impl Phi3 {
         if input.hidden_states {
             hidden_states.push(hidden.clone());
         }
-        // Without the hidden states being asked for, the final norm too runs only where logits are wanted.
         let last_hidden_state = self.norm.forward(&hidden)?; // [B, T, D]
         let logits = self.logits(&last_hidden_state, &input.logits_at)?;
         Ok(Phi3Output {

@@ -135,7 +135,7 @@ pub(crate) fn for_row_blocks(out: &mut [f32], row: usize, f: impl Fn(usize, &mut
         .for_each(|(index, chunk)| f(index * block, chunk));
 }
 
-/// Calls `f(first_row, rows_a, rows_b)` on blocks of whole rows of two outputs with the same number of rows.
+/// The sum of what `f(rows, total)` adds to `total`, `width` values, for blocks of all rows.
 pub(crate) fn sum_over_row_blocks(
     rows: usize,
     width: usize,

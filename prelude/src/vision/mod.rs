@@ -31,4 +31,4 @@ pub use resize::Resample;
 pub use towers::{Tower, TowerConfig};
 pub use vit::{Vit, VitLayer, VitOutput};
 pub use vit_config::ViTConfig;
-pub use vit_names::{hub_name, hub_target};
+pub use vit_names::hub_name;

@@ -41,20 +41,6 @@ pub fn hub_name(path: &str) -> String {
     }
 }
 
-/// A name in `target_modules` in the hub's spelling: `q_proj` becomes `query`.
-pub fn hub_target(name: &str) -> &str {
-    match name {
-        "q_proj" => "query",
-        "k_proj" => "key",
-        "v_proj" => "value",
-        "o_proj" => "attention.output.dense",
-        "fc1" => "intermediate.dense",
-        // `output.dense` would also match attention.output.dense, which is o_proj: see `hub_name` for exact paths
-        "fc2" => "output.dense",
-        other => other,
-    }
-}
-
 /// What stands before `layers.` at the start of a path component, and what stands behind it.
 fn split_at_layers(path: &str) -> Option<(&str, &str)> {
     let start = match path.strip_prefix("layers.") {

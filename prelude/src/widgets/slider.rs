@@ -82,7 +82,7 @@ macro_rules! real {
 }
 real!(f32, f64);
 
-/// A slider from the first to the last number of a range: `Slider::new("temperature", 0.0..=2.0).step(0.1).value(0.7)`.
+/// A slider from the first to the last number of a range: `Slider::new("temperature", 0.0..=2.0).step(0.1).starting_at(0.7)`.
 ///
 /// Clones are the same slider. As the last expression of a cell, or by [`crate::display::display`], it stands in the page.
 /// [`super::interact()`] shows it with a view that follows it.

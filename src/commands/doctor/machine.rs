@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Check, State, folder_from, output, size, size_of_tree};
+use super::{Check, State, folder_from, output, size_of_tree};
+use crate::figures::size;
 
 /// Below this a build of the prelude does not fit.
 const LEAST_SPACE: u64 = 500_000_000;

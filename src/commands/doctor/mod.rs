@@ -170,15 +170,6 @@ fn folder_from(variable: &str) -> Option<std::path::PathBuf> {
         .map(Into::into)
 }
 
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b >= 1e9 => format!("{:.1} GB", b / 1e9),
-        b if b >= 1e6 => format!("{:.0} MB", b / 1e6),
-        b => format!("{:.0} kB", b / 1e3),
-    }
-}
-
 /// Bytes of all files below a folder; links are not followed.
 fn size_of_tree(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{Check, State, output, size, size_of_tree};
+use super::{Check, State, output, size_of_tree};
+use crate::figures::size;
 use crate::session::{PreludeState, prelude_status};
 
 const INSTALL: &str = "install Rust from https://rustup.rs and open a new terminal";

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::Call;
 use super::show::two_columns;
-use crate::session::figures::size;
+use crate::figures::size;
 use crate::session::outcome::CellOutcome;
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {

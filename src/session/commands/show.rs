@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::html::escape;
 use crate::session::direct::Done;
 use crate::session::event::Display;
 
@@ -35,13 +36,6 @@ pub(super) fn two_columns(rows: &[(String, String)]) -> Display {
     }
     html += "</table>";
     page(plain.trim_end().to_owned(), html)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 /// The answer of a command of the engine.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Call;
+use crate::figures::time;
 use crate::session::event::{Event, StreamName};
-use crate::session::figures::time;
 use crate::session::outcome::CellOutcome;
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {

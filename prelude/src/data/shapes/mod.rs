@@ -166,15 +166,6 @@ impl Shapes {
         )
     }
 
-    /// Captions without pictures, `count` of them, from the training scenes `first`, `first + 1`, …: text to pretrain
-    /// a language model on. Begin beyond the scenes that the pictures use to keep the texts apart.
-    pub fn caption_texts(&self, first: u64, count: usize) -> Vec<String> {
-        (first..)
-            .flat_map(|index| self.captions(Split::Train, index))
-            .take(count)
-            .collect()
-    }
-
     fn captions_of(&self, scene: &Scene, split: Split, index: u64) -> Vec<String> {
         let mut rng = self.stream(Purpose::Captions, split, index);
         grammar::captions(scene, self.config.caption_order, &mut rng)

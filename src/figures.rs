@@ -20,14 +20,15 @@ pub(crate) fn size(bytes: u64) -> String {
 /// A duration for people, with three digits that count: `12.3 µs`, `1.50 s`, `2 min 05 s`.
 pub(crate) fn time(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds >= 60.0 {
+    if seconds >= 59.95 {
         let whole = seconds.round() as u64;
         return format!("{} min {:02} s", whole / 60, whole % 60);
     }
     let (value, unit) = match seconds {
-        s if s >= 1.0 => (s, "s"),
-        s if s >= 1e-3 => (s * 1e3, "ms"),
-        s if s >= 1e-6 => (s * 1e6, "µs"),
+        // What rounds to a thousand of a unit is one of the next.
+        s if s >= 0.9995 => (s, "s"),
+        s if s >= 0.9995e-3 => (s * 1e3, "ms"),
+        s if s >= 0.9995e-6 => (s * 1e6, "µs"),
         s => (s * 1e9, "ns"),
     };
     let decimals = match value {
@@ -58,10 +59,22 @@ mod tests {
                 shown(12e-9),
                 shown(12.34e-6),
                 shown(0.25),
+                shown(0.9996),
                 shown(1.5),
+                shown(12.34),
+                shown(59.97),
                 shown(125.2)
             ],
-            ["12.0 ns", "12.3 µs", "250 ms", "1.50 s", "2 min 05 s"]
+            [
+                "12.0 ns",
+                "12.3 µs",
+                "250 ms",
+                "1.00 s",
+                "1.50 s",
+                "12.3 s",
+                "1 min 00 s",
+                "2 min 05 s"
+            ]
         );
     }
 }
