@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::{Exit, Failure};
 use super::interrupts::Interrupts;
-use super::terminal::{self, Starting};
+use super::terminal::Starting;
 use super::{SessionArgs, say};
 use crate::figures::time;
 use crate::notebook::watch::Watch;

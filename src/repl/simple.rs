@@ -2,7 +2,8 @@
 
 use std::io::{BufRead as _, Result, Write as _};
 
-use super::{Read, command, editor};
+use super::{Read, editor};
+use crate::session::asked;
 
 /// The prompt's number.
 pub struct Typing {
@@ -32,7 +33,7 @@ impl Typing {
                 });
             }
             if editor::is_complete(&code) {
-                if !code.trim().is_empty() && command(&code).is_none() {
+                if !code.trim().is_empty() && asked(&code).is_none() {
                     self.next += 1;
                 }
                 return Ok(Read::Cell(code));

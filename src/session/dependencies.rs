@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use sha2::{Digest, Sha256};
 
 use super::prelude_source::hex;
-use super::streams;
 use super::toolchain::Toolchain;
+use glassbox_wire::names::STDERR_PIPE;
 
 /// In the folder where cells are compiled: where the crates are built.
 pub(crate) const EXTRA_DIR: &str = "glassbox-deps";
@@ -46,7 +46,7 @@ pub(crate) fn extra_crates(
     // Progress goes to the cell's stderr while the crates are built; the result comes as JSON.
     let progress = fs::OpenOptions::new()
         .write(true)
-        .open(folder.join(streams::STDERR))
+        .open(folder.join(STDERR_PIPE))
         .map_err(text)?;
     let output = Command::new(&toolchain.cargo)
         .args([
