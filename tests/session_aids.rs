@@ -307,6 +307,59 @@ fn inspection_tells_of_names_calls_and_arguments() {
     assert!(session.run(":doc nonsense").outcome.status.is_err());
 }
 
+/// `?TYPE` showed private fields and no methods, and cut lists at twelve without a word.
+#[test]
+fn a_type_tells_how_it_is_made_what_it_can_and_how_it_shows_itself() {
+    let mut session = TestSession::start();
+    let vlm = session.told("Vl|m");
+    for what in [
+        "pub struct Vlm {",
+        "The blog's model.",
+        "fn tiny(",
+        "fn generate(",
+        "Methods (",
+        "Shows itself",
+        "`Network`",
+        "`Clone`",
+    ] {
+        assert!(vlm.contains(what), "{what} is not in\n{vlm}");
+    }
+    let declaration = vlm.split("Made by").next().unwrap_or_default();
+    for field in declaration.lines().filter(|line| line.starts_with("    ")) {
+        let public = field.trim().starts_with("pub ") || field.contains("/* private fields */");
+        assert!(
+            public || !field.contains(": "),
+            "{field} is private in\n{declaration}"
+        );
+    }
+    // What no function of its own makes says who does.
+    let report = session.told("TrainRepor|t");
+    assert!(report.contains("Returned by"), "{report}");
+    // Many methods are not cut.
+    let tensor = session.told("Tenso|r");
+    for method in ["fn zeros", "fn matmul(", "fn zeros_like(", "fn where_cond"] {
+        assert!(tensor.contains(method), "{method} is not in\n{tensor}");
+    }
+    assert!(tensor.contains("(`Render`)"), "{tensor}");
+    // A type of a cell's own, with all its variants and what is private in its module.
+    let variants: Vec<String> = (0..20).map(|n| format!("V{n}")).collect();
+    let cell = format!(
+        "enum Many {{ {} }}\nimpl Many {{ fn first() -> Many {{ Many::V0 }} fn place(&self) -> usize {{ 0 }} }}\nstruct Hidden {{ depth: u8 }}",
+        variants.join(", ")
+    );
+    assert!(session.run(&cell).outcome.status.is_ok());
+    let many = session.told("Man|y::first()");
+    for what in [
+        "V19",
+        "fn first() -> Many",
+        "fn place(&self) -> usize",
+        "not by itself",
+    ] {
+        assert!(many.contains(what), "{what} is not in\n{many}");
+    }
+    assert!(session.told("Hidde|n { depth: 1 }").contains("depth: u8"));
+}
+
 #[test]
 fn crates_of_dep_are_known() {
     let folder = tempfile::tempdir().unwrap();

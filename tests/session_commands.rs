@@ -70,6 +70,73 @@ fn help_lists_our_commands_and_the_engine_s_and_they_complete() {
 }
 
 #[test]
+fn commands_of_all_kinds_stand_above_code_and_nothing_is_left_out() {
+    let mut session = TestSession::start();
+    let run = session.run(":opt 1\n:vars\n// a comment\n:show_deps\nlet below = 5;\nbelow");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let shown: Vec<&str> = run
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Result(display) => display.plain(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shown.first(), Some(&"Optimization: 1"), "{run:#?}");
+    assert_eq!(shown.last(), Some(&"5"), "{run:#?}");
+    assert!(shown.contains(&"no variables yet"), "{run:#?}");
+    // The code below a command of the session was dropped without a word.
+    let run = session.run(":mem\nlet after = below + 1;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("after"), "6");
+    // Errors name the lines of the whole cell.
+    let run = session.run(":vars\n\nlet wrong: u8 = \"text\";");
+    let report = run.outcome.status.expect_err("it does not compile");
+    let report = report.traceback.join("\n");
+    assert!(report.contains("cell:3:17"), "{report}");
+    // A command that is refused ends the cell before its code.
+    assert!(refused(&session.run(":vars of what\nlet never = 1;")).contains("`of what`"));
+    assert!(session.run("never").outcome.status.is_err());
+    assert!(session.run(":timing off\n1").outcome.status.is_err());
+}
+
+#[test]
+fn help_runs_no_cell_and_question_marks_are_commands_everywhere() {
+    let mut session = TestSession::start();
+    let run = session.run(":help");
+    assert!(
+        run.outcome.status.is_ok() && run.outcome.phases.is_empty(),
+        "{run:#?}"
+    );
+    for (usage, _) in glassbox::session::commands() {
+        let help = session.result_of("?");
+        assert!(help.contains(&usage), "{usage} is not in\n{help}");
+    }
+    session.run("/// Doubles a number.\nfn double(number: i32) -> i32 { 2 * number }");
+    for cell in ["?double", "??double", " ? double\n", ":doc double"] {
+        let shown = session.result_of(cell);
+        assert!(shown.contains("Doubles a number."), "{cell}: {shown}");
+    }
+    let run = session.run("?double\ndouble(4)");
+    let last = run.events.iter().rev().find_map(|event| match event {
+        Event::Result(display) => display.plain(),
+        _ => None,
+    });
+    assert_eq!(last, Some("8"), "{run:#?}");
+    let found = session.session.complete("?doub", 5).unwrap();
+    assert_eq!((found.start, found.end), (1, 5));
+    assert!(
+        found
+            .items
+            .iter()
+            .any(|item| item.text.starts_with("double")),
+        "{found:?}"
+    );
+    assert!(refused(&session.run(":quit")).contains("glassbox repl"));
+    assert!(refused(&session.run("?nonsense")).contains("nonsense"));
+}
+
+#[test]
 fn variables_are_shown_with_type_shape_size_and_value() {
     let mut session = TestSession::start();
     assert_eq!(session.result_of(":vars"), "no variables yet");

@@ -13,8 +13,9 @@ use ra_ap_syntax::{TextRange, TextSize};
 
 use super::super::super::Inspection;
 use super::super::super::targets::subject;
-use super::markdown;
+use super::type_page::{self, TypePage};
 use super::world::View;
+use super::{catalogue, markdown};
 
 /// What separates parts of an explanation.
 const RULE: &str = "\n\n---\n\n";
@@ -23,10 +24,13 @@ const RULE: &str = "\n\n---\n\n";
 pub(super) fn inspect(view: &View) -> Option<Inspection> {
     let cursor = view.page.cursor;
     let subject = subject(&view.page.code, cursor);
-    let name = subject
-        .name
-        .clone()
-        .and_then(|name| described(view, inside(&name)));
+    let name = subject.name.clone().and_then(|name| {
+        let found = described(view, inside(&name));
+        match view.page.code.get(name) {
+            Some(catalogue::MODULE) => with_catalogue(view, found),
+            _ => found,
+        }
+    });
     let markdown = name.or_else(|| {
         let argument = argument(view);
         let callee = subject
@@ -72,9 +76,9 @@ fn hover(view: &View, file_id: ra_ap_ide::FileId, range: TextRange) -> Option<Ho
         documentation: true,
         keywords: true,
         format: HoverDocFormat::Markdown,
-        max_trait_assoc_items_count: Some(8),
-        max_fields_count: Some(12),
-        max_enum_variants_count: Some(12),
+        max_trait_assoc_items_count: Some(usize::MAX),
+        max_fields_count: Some(usize::MAX),
+        max_enum_variants_count: Some(usize::MAX),
         max_subst_ty_len: SubstTyLen::Unlimited,
         show_drop_glue: false,
         ra_fixture: RaFixtureConfig {
@@ -91,7 +95,11 @@ fn described(view: &View, at: usize) -> Option<String> {
     // A name of more than one byte may hold no character boundary here.
     let at = view.page.code.floor_char_boundary(at);
     let found = hover(view, view.file, TextRange::empty(view.place(at)))?;
-    let mut text = found.markup.as_str().to_owned();
+    let text = found.markup.as_str().to_owned();
+    if let Some(page) = type_page::of_name(view, view.file, view.place(at)) {
+        return Some(with_page(&text, &page));
+    }
+    let mut text = text;
     if !has_text(&text)
         && let Some(of_type) = type_described(view, &found)
     {
@@ -113,7 +121,52 @@ fn type_described(view: &View, found: &HoverResult) -> Option<String> {
     })?;
     let name = target.nav.focus_range?;
     let found = hover(view, target.nav.file_id, TextRange::empty(name.start()))?;
-    Some(markdown::beginning(found.markup.as_str()).to_owned())
+    let text = markdown::beginning(found.markup.as_str());
+    Some(
+        match type_page::of_name(view, target.nav.file_id, name.start()) {
+            Some(page) => with_page(text, &page),
+            None => text.to_owned(),
+        },
+    )
+}
+
+/// What is said of a type, with what its page has to say: below the first words of its documentation, above the rest.
+fn with_page(markdown: &str, page: &TypePage) -> String {
+    let rule = first_rule(markdown).unwrap_or(markdown.len());
+    let (head, documentation) = markdown.split_at(rule);
+    // The first block names the module, the last is the declaration, with private fields and without all variants.
+    let begin = head.rfind("```rust\n").unwrap_or(head.len());
+    let whole = format!(
+        "{}```rust\n{}\n```\n{documentation}",
+        &head[..begin],
+        page.declaration
+    );
+    let beginning = markdown::beginning(&whole);
+    let rest = &whole[beginning.len()..];
+    match rest.trim() {
+        "" => format!("{beginning}{RULE}{}", page.sections),
+        rest => format!("{beginning}{RULE}{}{RULE}{rest}", page.sections),
+    }
+}
+
+/// What is said of the name of the prelude's module: if it is nothing else's name, what is in it.
+fn with_catalogue(view: &View, found: Option<String>) -> Option<String> {
+    match found {
+        None => catalogue::of_prelude(view),
+        Some(text) if text.contains("pub mod prelude") && text.contains("glassbox_prelude") => {
+            let all = catalogue::of_prelude(view).unwrap_or_default();
+            Some(format!("{text}{RULE}{all}"))
+        }
+        Some(text) => Some(text),
+    }
+}
+
+/// Where the declarations end.
+fn first_rule(markdown: &str) -> Option<usize> {
+    ["\n___\n", "\n---\n"]
+        .iter()
+        .filter_map(|rule| markdown.find(rule))
+        .min()
 }
 
 /// What is known of the call around the cursor.
@@ -162,11 +215,8 @@ fn with_argument(markdown: &str, place: Option<&str>) -> String {
     let Some(place) = place else {
         return markdown.to_owned();
     };
-    let rule = ["\n___\n", "\n---\n"]
-        .iter()
-        .filter_map(|rule| markdown.find(rule))
-        .min();
-    let (declaration, rest) = markdown.split_at(rule.unwrap_or(markdown.len()));
+    let rule = first_rule(markdown).unwrap_or(markdown.len());
+    let (declaration, rest) = markdown.split_at(rule);
     format!("{}\n\n{place}\n{rest}", declaration.trim_end())
 }
 

@@ -11,13 +11,15 @@
 //! # Layout
 //! - [`crates`], [`world`]: what rust-analyzer is shown, and its database
 //! - [`page`]: the file that it is asked about
-//! - [`propose`], [`explain`]: completion and inspection; [`markdown`]: how documentation is shown
+//! - [`propose`], [`explain`]: completion and inspection; [`type_page`], [`catalogue`]: all of a type, and of the prelude; [`markdown`]: how documentation is shown
 
+mod catalogue;
 mod crates;
 mod explain;
 mod markdown;
 mod page;
 mod propose;
+mod type_page;
 mod world;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 
 use ra_ap_hir::{CfgOptions, ChangeWithProcMacros, Symbol};
 use ra_ap_ide::{Analysis, AnalysisHost, CrateGraphBuilder, Edition, FileId, SourceRoot};
+use ra_ap_ide_db::RootDatabase;
 use ra_ap_ide_db::base_db::target::{Arch, TargetData};
 use ra_ap_ide_db::base_db::{
     AbsPathBuf, CrateBuilderId, CrateDisplayName, CrateName, CrateOrigin, CrateWorkspaceData,
@@ -25,7 +26,7 @@ use super::crates::{Crates, Krate, Origin, STANDARD};
 use super::page::Page;
 
 /// Folders of a package with Rust files that are no part of its library.
-const ASIDE: [&str; 5] = ["target", "tests", "examples", "benches", ".git"];
+const ASIDE: [&str; 6] = ["target", "tests", "examples", "benches", "wire", ".git"];
 
 /// The database.
 pub(super) struct World {
@@ -36,6 +37,8 @@ pub(super) struct World {
 /// What the database says at one moment about one page.
 pub(super) struct View {
     pub analysis: Analysis,
+    /// The same, for what the analysis has no question for.
+    pub database: RootDatabase,
     pub file: FileId,
     pub page: Page,
 }
@@ -85,6 +88,7 @@ impl World {
         self.host.apply_change(change);
         View {
             analysis: self.host.analysis(),
+            database: self.host.raw_database().clone(),
             file: self.page,
             page,
         }
