@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::failure::{Exit, Failure};
 use super::interrupts::Interrupts;
-use super::terminal::{self, Cells, Starting};
+use super::terminal::{self, CellLines, Starting};
 use super::{SessionArgs, say};
 use crate::figures::time;
 use crate::notebook::Notebook;
@@ -254,7 +254,7 @@ fn run_cells(job: &mut Job, args: &RunArgs, interrupts: &Interrupts) -> Result<R
         timeout: args.timeout,
     };
     let (place, in_place) = (job.place.clone(), job.in_place);
-    let mut progress = Cells::new(|_, notebook| {
+    let mut progress = CellLines::new(|_, notebook| {
         interrupts.new_cell();
         if !in_place {
             // So that even a power cut leaves what was done. If it fails, the last write will say so.

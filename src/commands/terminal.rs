@@ -135,7 +135,7 @@ impl Starting {
 }
 
 /// Shows the cells of a run: one line each, and the running one live.
-pub struct Cells<F: FnMut(&CellReport, &Notebook) + Send> {
+pub struct CellLines<F: FnMut(&CellReport, &Notebook) + Send> {
     live: Option<Live>,
     started: Instant,
     head: String,
@@ -143,10 +143,10 @@ pub struct Cells<F: FnMut(&CellReport, &Notebook) + Send> {
     after: F,
 }
 
-impl<F: FnMut(&CellReport, &Notebook) + Send> Cells<F> {
+impl<F: FnMut(&CellReport, &Notebook) + Send> CellLines<F> {
     /// Calls `after` when a cell has ended.
-    pub fn new(after: F) -> Cells<F> {
-        Cells {
+    pub fn new(after: F) -> CellLines<F> {
+        CellLines {
             live: None,
             started: Instant::now(),
             head: String::new(),
@@ -165,7 +165,7 @@ fn head(label: &CellLabel, width: usize) -> String {
     console::truncate_str(&text, width, "…").into_owned()
 }
 
-impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for Cells<F> {
+impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for CellLines<F> {
     fn started(&mut self, label: &CellLabel) {
         let width = usize::from(Term::stderr().size().1).max(40);
         let live = Live::new("{spinner:.cyan} {prefix} {elapsed:.dim} {wide_msg:.dim}");

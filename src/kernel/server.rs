@@ -97,7 +97,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         history: history.clone(),
         ending: ending.clone(),
     };
-    let shell = Desk {
+    let shell = RequestHandler {
         replies: worker.shell.clone(),
         outbox: outbox.clone(),
         jobs: jobs.clone(),
@@ -109,7 +109,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         history,
         stop: stop.clone(),
     };
-    let control = Desk {
+    let control = RequestHandler {
         replies: writer("control", control_out),
         ..shell.clone()
     };
@@ -175,13 +175,13 @@ fn writer(
 }
 
 async fn listen(
-    desk: Desk,
+    handler: RequestHandler,
     mut socket: RouterRecvConnection,
     name: &'static str,
     dropped: Arc<Dropped>,
 ) {
     while let Some(request) = wire::receive(&mut socket, name, &dropped).await {
-        desk.handle(request).await;
+        handler.handle(request).await;
     }
 }
 
@@ -198,21 +198,21 @@ fn lock(running: &RunningCell) -> std::sync::MutexGuard<'_, Option<Running>> {
 }
 
 /// A question about code, who asked it and who knows.
-type Question = (Desk, Arc<Request>, Aids);
+type Question = (RequestHandler, Arc<Request>, Aids);
 
 /// Answers questions one after the other, whatever the worker does.
 async fn answer_past_the_worker(mut questions: mpsc::UnboundedReceiver<Question>) {
-    while let Some((desk, request, aids)) = questions.recv().await {
+    while let Some((handler, request, aids)) = questions.recv().await {
         let asked = request.clone();
         let content = tokio::task::spawn_blocking(move || aids::reply(&aids, &asked)).await;
         let content = content.unwrap_or_else(|_| json!({ "status": "error" }));
-        desk.answer(&request, content).await;
+        handler.answer(&request, content).await;
     }
 }
 
 /// What answers requests on one socket.
 #[derive(Clone)]
-struct Desk {
+struct RequestHandler {
     replies: mpsc::UnboundedSender<JupyterMessage>,
     outbox: Outbox,
     jobs: Sender<Job>,
@@ -225,7 +225,7 @@ struct Desk {
     stop: mpsc::UnboundedSender<&'static str>,
 }
 
-impl Desk {
+impl RequestHandler {
     async fn handle(&self, request: Request) {
         let request = Arc::new(request);
         match request.kind() {
@@ -299,10 +299,13 @@ impl Desk {
 
     /// Has a question about code answered past the worker, which says what the session knows unless it has a cell to run.
     fn aid(&self, request: Arc<Request>) {
-        let desk = self.clone();
+        let handler = self.clone();
         let answer = move |request, aids| {
             // The task ends only with the process.
-            let _ = desk.past_the_worker.clone().send((desk, request, aids));
+            let _ = handler
+                .past_the_worker
+                .clone()
+                .send((handler, request, aids));
         };
         let aids = self.aids.lock().unwrap_or_else(PoisonError::into_inner);
         match aids.clone() {

@@ -84,35 +84,35 @@ pub struct Worker {
 impl Worker {
     /// Works until [`Job::Stop`] comes or the senders are gone.
     pub fn run(self) {
-        let mut desk = Desk {
+        let mut queue = CellQueue {
             worker: self,
             waiting: VecDeque::new(),
             count: 0,
             opened: None,
         };
-        let mut engine = Engine::start();
+        let mut state = SessionState::start();
         loop {
-            engine = match engine {
-                Engine::Starting(starting) => match desk.wait_for_start(starting) {
-                    Some(engine) => engine,
+            state = match state {
+                SessionState::Starting(starting) => match queue.wait_for_start(starting) {
+                    Some(state) => state,
                     None => return,
                 },
-                Engine::Ready(mut session) => match desk.next_job() {
+                SessionState::Ready(mut session) => match queue.next_job() {
                     Some(job) => {
-                        desk.work(&mut session, job);
-                        Engine::Ready(session)
+                        queue.work(&mut session, job);
+                        SessionState::Ready(session)
                     }
                     None => return,
                 },
-                Engine::Failed(error) => match desk.next_job() {
+                SessionState::Failed(error) => match queue.next_job() {
                     // The reason may be gone (rustc installed, disk freed): the next cell tries again.
                     Some(Job::Execute(cause)) => {
-                        desk.waiting.push_front(Job::Execute(cause));
-                        Engine::start()
+                        queue.waiting.push_front(Job::Execute(cause));
+                        SessionState::start()
                     }
                     Some(job) => {
-                        desk.refuse(&job, &error);
-                        Engine::Failed(error)
+                        queue.refuse(&job, &error);
+                        SessionState::Failed(error)
                     }
                     None => return,
                 },
@@ -122,7 +122,7 @@ impl Worker {
 }
 
 /// The session, or how far it is.
-enum Engine {
+enum SessionState {
     Starting(Starting),
     Ready(Box<Session>),
     Failed(Failure),
@@ -142,11 +142,11 @@ enum News {
     Done(Box<Result<Session, SessionError>>),
 }
 
-impl Engine {
-    fn start() -> Engine {
+impl SessionState {
+    fn start() -> SessionState {
         let (send, news) = unbounded();
         std::thread::spawn(move || start_session(&send));
-        Engine::Starting(Starting {
+        SessionState::Starting(Starting {
             news,
             began: Instant::now(),
             step: None,
@@ -169,7 +169,7 @@ fn start_session(news: &Sender<News>) {
 }
 
 /// The worker with what it holds between jobs.
-struct Desk {
+struct CellQueue {
     worker: Worker,
     /// Jobs taken from the inbox ahead of their turn.
     waiting: VecDeque<Job>,
@@ -179,7 +179,7 @@ struct Desk {
     opened: Option<Arc<Request>>,
 }
 
-impl Desk {
+impl CellQueue {
     fn next_job(&mut self) -> Option<Job> {
         let job = self
             .waiting
@@ -194,7 +194,7 @@ impl Desk {
     }
 
     /// Takes jobs and news until the session is there, cannot start, or the kernel ends (`None`).
-    fn wait_for_start(&mut self, mut starting: Starting) -> Option<Engine> {
+    fn wait_for_start(&mut self, mut starting: Starting) -> Option<SessionState> {
         let inbox = self.worker.inbox.clone();
         loop {
             select! {
@@ -223,7 +223,7 @@ impl Desk {
         &mut self,
         starting: &mut Starting,
         result: Result<Session, SessionError>,
-    ) -> Engine {
+    ) -> SessionState {
         match result {
             Ok(mut session) => {
                 if starting.shown_in.is_some() {
@@ -238,7 +238,7 @@ impl Desk {
                     .aids
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = Some(session.aids());
-                Engine::Ready(Box::new(session))
+                SessionState::Ready(Box::new(session))
             }
             Err(error) => {
                 let failure = Failure::plain("SessionError", error.to_string());
@@ -252,7 +252,7 @@ impl Desk {
                 for job in std::mem::take(&mut self.waiting) {
                     self.refuse(&job, &failure);
                 }
-                Engine::Failed(failure)
+                SessionState::Failed(failure)
             }
         }
     }

@@ -80,7 +80,7 @@ pub fn run(mut session: Session, running: &dyn Running) -> Result<Left, ReplErro
             )
         }),
     }));
-    let mut cells = Cells {
+    let mut cells = CellRunner {
         session: Arc::new(Mutex::new(session)),
         screen,
         watch: watch.clone(),
@@ -119,7 +119,7 @@ enum Read {
     End,
 }
 
-fn typed(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
+fn typed(cells: &mut CellRunner<'_>) -> Result<Left, ReplError> {
     question::restore_at_exit();
     let mut read: Box<dyn FnMut() -> Result<Read, ReplError>> = match screen::size() {
         Some(_) => {
@@ -152,8 +152,8 @@ fn typed(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
     }
 }
 
-fn piped(cells: &mut Cells<'_>) -> Result<Left, ReplError> {
-    for cell in pipe::Cells::new(std::io::stdin().lock(), editor::is_complete) {
+fn piped(cells: &mut CellRunner<'_>) -> Result<Left, ReplError> {
+    for cell in pipe::PipedCells::new(std::io::stdin().lock(), editor::is_complete) {
         let code = cell?;
         match asked(&code) {
             Some(Asked::Quit) => return Ok(Left::Ended),
@@ -185,14 +185,14 @@ enum Ended {
     Stopped,
 }
 
-struct Cells<'a> {
+struct CellRunner<'a> {
     session: Shared,
     screen: Arc<Mutex<Screen>>,
     watch: Watch,
     running: &'a dyn Running,
 }
 
-impl Cells<'_> {
+impl CellRunner<'_> {
     fn run(&mut self, code: &str) -> Ended {
         if code.trim().is_empty() {
             return Ended::Well;

@@ -6,17 +6,17 @@
 use std::io::{BufRead, Result};
 
 /// The cells of `input`.
-pub struct Cells<R, F> {
+pub struct PipedCells<R, F> {
     input: R,
     /// Whether a text can be run as it is.
     complete: F,
     ended: bool,
 }
 
-impl<R: BufRead, F: Fn(&str) -> bool> Cells<R, F> {
+impl<R: BufRead, F: Fn(&str) -> bool> PipedCells<R, F> {
     /// Reads `input`, asking `complete` whether a text can be run as it is.
-    pub fn new(input: R, complete: F) -> Cells<R, F> {
-        Cells {
+    pub fn new(input: R, complete: F) -> PipedCells<R, F> {
+        PipedCells {
             input,
             complete,
             ended: false,
@@ -24,7 +24,7 @@ impl<R: BufRead, F: Fn(&str) -> bool> Cells<R, F> {
     }
 }
 
-impl<R: BufRead, F: Fn(&str) -> bool> Iterator for Cells<R, F> {
+impl<R: BufRead, F: Fn(&str) -> bool> Iterator for PipedCells<R, F> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
@@ -65,7 +65,7 @@ mod tests {
 
     fn cells(text: &str) -> Vec<String> {
         let balanced = |code: &str| code.matches('{').count() == code.matches('}').count();
-        Cells::new(text.as_bytes(), balanced)
+        PipedCells::new(text.as_bytes(), balanced)
             .map(|cell| cell.unwrap().trim().to_owned())
             .collect()
     }

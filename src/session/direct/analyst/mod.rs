@@ -1,10 +1,10 @@
 //! rust-analyzer, for completion and inspection.
 //!
 //! ```text
-//! Questions ─ code, cursor, what the session knows ─▶ desk ─ View ─▶ a thread that looks ─▶ the answer
+//! Questions ─ code, cursor, what the session knows ─▶ analyst ─ View ─▶ a thread that looks ─▶ the answer
 //!   (any thread)                                       │ World
 //! ```
-//! The desk is a thread of its own, which fills rust-analyzer's database when the session has been idle for a moment (JupyterLab
+//! The analyst is a thread of its own, which fills rust-analyzer's database when the session has been idle for a moment (JupyterLab
 //! waits a second for proposals, and no longer) or is asked, and is told the session's items and variables with each question. So no
 //! cell waits for it. rust-analyzer can panic, and think for long: then there is no answer, and its database is made anew.
 //!
@@ -116,10 +116,10 @@ impl Analyst {
         keep_quiet();
         let (asks, inbox) = unbounded();
         let ending = Arc::new(AtomicBool::new(false));
-        let desk = Desk::new(analysis, patience, ending.clone());
+        let analyst = AnalystThread::new(analysis, patience, ending.clone());
         let thread = std::thread::Builder::new()
             .name("analysis".to_owned())
-            .spawn(move || desk.work(&inbox));
+            .spawn(move || analyst.work(&inbox));
         Analyst {
             questions: Questions {
                 asks,
@@ -248,7 +248,7 @@ enum Ended {
     Panicked,
 }
 
-struct Desk {
+struct AnalystThread {
     analysis: Analysis,
     patience: Patience,
     ending: Arc<AtomicBool>,
@@ -264,9 +264,9 @@ struct Desk {
 /// The thread that looks: what it is given, and how its looks end.
 type Looker = (Sender<(View, Look)>, Receiver<Ended>);
 
-impl Desk {
-    fn new(analysis: Analysis, patience: Patience, ending: Arc<AtomicBool>) -> Desk {
-        Desk {
+impl AnalystThread {
+    fn new(analysis: Analysis, patience: Patience, ending: Arc<AtomicBool>) -> AnalystThread {
+        AnalystThread {
             analysis,
             patience,
             ending,
