@@ -98,9 +98,164 @@ fn one_module_knows_jupyters_wire_format() {
     }
 }
 
+/// The code of a file: without comments, and without its tests.
+fn code(text: &str) -> String {
+    let end = text.find("\n#[cfg(test)]").unwrap_or(text.len());
+    let lines = text[..end].lines();
+    let lines = lines.filter(|line| !line.trim_start().starts_with("//"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// The files of both halves whose code holds one of these words, relative to the project.
+fn files_that_say(words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["src", "prelude/src", "prelude/wire/src"] {
+        for (path, text) in sources(&root().join(folder)) {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            let test = name.ends_with("/tests.rs") || name.ends_with("_tests.rs");
+            if !test && words.iter().any(|word| code(&text).contains(word)) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_wire_is_spelled_in_one_crate_without_heavy_dependencies() {
+    let names = std::fs::read_to_string(root().join("prelude/wire/Cargo.toml")).unwrap();
+    let below = names.split("[dependencies]").nth(1).unwrap_or_default();
+    let dependencies: Vec<&str> = below
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| Some(line.split_once(" =")?.0))
+        .collect();
+    assert_eq!(dependencies, ["serde", "serde_json"]);
+    // Frames, control lines, commands, the names of pipes and of the child's variables.
+    for (words, home) in [
+        (&["_GBX"] as &[&str], "frame"),
+        (
+            &[
+                "EVCXR_PANIC",
+                "EVCXR_ERROR",
+                "EVCXR_EXECUTION",
+                "\"GLASSBOX_STORED",
+            ],
+            "control",
+        ),
+        (&["LOAD_AND_RUN"], "command"),
+        (
+            &[
+                "EVCXR_BEGIN_CONTENT",
+                "EVCXR_INPUT_REQUEST",
+                "EVCXR_IS_RUNTIME",
+            ],
+            "evcxr",
+        ),
+        (
+            &["GLASSBOX_NONCE", "GLASSBOX_SESSION_DIR", "GLASSBOX_COMMS"],
+            "names",
+        ),
+    ] {
+        let home = format!("prelude/wire/src/{home}.rs");
+        assert_eq!(files_that_say(words), [home], "{words:?}");
+    }
+}
+
+#[test]
+fn events_are_written_in_one_place_of_each_process_s_code_and_read_in_one() {
+    let mut writers = files_that_say(&["frame::write("]);
+    writers.retain(|name| !name.starts_with("prelude/wire"));
+    assert_eq!(writers.len(), 2, "{writers:?}");
+    assert!(
+        writers.contains(&"prelude/src/session.rs".to_owned()),
+        "{writers:?}"
+    );
+    assert!(
+        writers.iter().any(|name| name.ends_with("/tell.rs")),
+        "{writers:?}"
+    );
+    let readers = files_that_say(&["frame::read("]);
+    assert!(
+        readers.len() == 1 && readers[0].ends_with("/frames.rs"),
+        "{readers:?}"
+    );
+}
+
+/// What the prelude knows of Jupyter is ipywidgets' description of a control, and nothing of messages, sockets or notebooks.
+#[test]
+fn the_prelude_names_jupyter_only_where_controls_are_described() {
+    for (path, text) in sources(&root().join("prelude/src")) {
+        let relative = path.strip_prefix(root().join("prelude/src")).unwrap();
+        let code = code(&text).to_lowercase();
+        for word in [
+            "ipynb",
+            "zmq",
+            "execute_request",
+            "iopub",
+            "msg_type",
+            "jupyter.widget",
+            "@jupyter",
+        ] {
+            let allowed = word.contains("jupyter") && relative.starts_with("widgets");
+            assert!(
+                allowed || !code.contains(word),
+                "{} says {word}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_engine_and_front_ends_share_is_used_one_way() {
+    // The engine knows nothing of commands, front ends or the session around it; reports know nothing of the engine.
+    for (folder, unknown) in [
+        (
+            "src/session/direct",
+            &[
+                "commands::",
+                "crate::kernel",
+                "crate::repl",
+                "crate::notebook",
+            ] as &[&str],
+        ),
+        (
+            "src/session",
+            &[
+                "crate::kernel",
+                "crate::repl",
+                "crate::notebook",
+                "crate::commands",
+            ],
+        ),
+        (
+            "src/notebook",
+            &["crate::kernel", "crate::repl", "crate::commands"],
+        ),
+        (
+            "src/kernel",
+            &["crate::repl", "crate::notebook", "crate::commands"],
+        ),
+    ] {
+        let folder = root().join(folder);
+        assert!(folder.is_dir(), "{} has moved", folder.display());
+        for (path, text) in sources(&folder) {
+            for word in unknown {
+                assert!(
+                    !code(&text).contains(word),
+                    "{} uses {word}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn every_source_file_says_what_it_is_for() {
-    for folder in ["src", "prelude/src", "prelude/examples"] {
+    for folder in ["src", "prelude/src", "prelude/wire/src", "prelude/examples"] {
         for (path, text) in sources(&root().join(folder)) {
             assert!(text.starts_with("//!"), "{} has no header", path.display());
         }

@@ -17,6 +17,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
 
+use glassbox_wire::evcxr::RUNTIME_VARIABLE;
 use glassbox_wire::names::{CONTROL_VARIABLE, NONCE_VARIABLE};
 use glassbox_wire::{Control, frame};
 
@@ -29,9 +30,6 @@ pub use input::{input, input_password};
 
 use crate::display::MimeBundle;
 use crate::error::{Error, Result};
-
-/// Set by evcxr in the process that runs cells.
-const EVCXR_VARIABLE: &str = "EVCXR_IS_RUNTIME";
 
 /// Who reads our output.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ pub fn surroundings() -> &'static Surroundings {
     static FOUND: OnceLock<Surroundings> = OnceLock::new();
     FOUND.get_or_init(|| match std::env::var(NONCE_VARIABLE) {
         Ok(nonce) if !nonce.is_empty() => Surroundings::Glassbox { nonce },
-        _ if std::env::var_os(EVCXR_VARIABLE).is_some() => Surroundings::StockEvcxr,
+        _ if std::env::var_os(RUNTIME_VARIABLE).is_some() => Surroundings::StockEvcxr,
         _ => Surroundings::Program,
     })
 }

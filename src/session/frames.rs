@@ -11,6 +11,7 @@
 //! line waits for that, is text if something else comes, and the question is forgotten when the cell ends.
 
 use glassbox_wire as wire;
+use glassbox_wire::evcxr::{BEGIN_CONTENT, END_CONTENT, QUESTION, SECRET_QUESTION};
 use glassbox_wire::frame::{self, Frame};
 use serde_json::Value;
 
@@ -73,10 +74,6 @@ pub(crate) struct PanicReport {
     pub backtrace: Vec<String>,
 }
 
-const BEGIN_CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
-const END_CONTENT: &str = "EVCXR_END_CONTENT";
-const QUESTION: &str = "EVCXR_INPUT_REQUEST:";
-const SECRET_QUESTION: &str = "EVCXR_INPUT_REQUEST_PASSWORD:";
 /// A longer line is text.
 const LONGEST_QUESTION: usize = 16 * 1024;
 /// So many questions may wait for who reads their answers: several threads may ask at once.

@@ -6,6 +6,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use glassbox_wire::evcxr::{BEGIN_CONTENT, END_CONTENT};
+
 use super::MimeBundle;
 
 struct Shown {
@@ -33,9 +35,10 @@ fn content_lines(bundle: &MimeBundle) -> String {
     for mime in bundle.data().keys() {
         if let Some(content) = bundle.get(mime) {
             // A line of the content that equals the end mark would end it early.
-            let content = content.replace("\nEVCXR_END_CONTENT", "\n EVCXR_END_CONTENT");
+            let content =
+                content.replace(&format!("\n{END_CONTENT}"), &format!("\n {END_CONTENT}"));
             lines.push_str(&format!(
-                "EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT\n"
+                "{BEGIN_CONTENT}{mime}\n{content}\n{END_CONTENT}\n"
             ));
         }
     }

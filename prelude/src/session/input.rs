@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use glassbox_wire::Answer;
+use glassbox_wire::evcxr::{QUESTION, SECRET_QUESTION};
 use glassbox_wire::names::{FOLDER_VARIABLE, INPUT_PIPE};
 
 use super::{Event, Surroundings, check_interrupt, send, surroundings};
@@ -43,10 +44,10 @@ fn ask(prompt: &str, password: bool) -> Result<String> {
     match surroundings() {
         Surroundings::Glassbox { .. } => ask_the_host(prompt, password),
         Surroundings::StockEvcxr => {
-            let kind = if password { "_PASSWORD" } else { "" };
+            let mark = if password { SECRET_QUESTION } else { QUESTION };
             // The request is one line.
             let prompt = prompt.replace('\n', " ");
-            crate::display::print_line(&format!("EVCXR_INPUT_REQUEST{kind}:{prompt}"));
+            crate::display::print_line(&format!("{mark}{prompt}"));
             read_stdin()
         }
         Surroundings::Program => {

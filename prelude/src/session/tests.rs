@@ -223,7 +223,7 @@ fn start(scene: &str, variables: &[(&str, &str)]) -> std::process::Child {
     ]);
     command
         .env_remove(NONCE_VARIABLE)
-        .env_remove(EVCXR_VARIABLE)
+        .env_remove(RUNTIME_VARIABLE)
         .env_remove(CONTROL_VARIABLE);
     command
         .env("GLASSBOX_TEST_SCENE", scene)
@@ -302,7 +302,7 @@ fn text_and_pictures_keep_their_order() {
 
 #[test]
 fn stock_kernel_gets_content_blocks_and_the_last_state() {
-    let (stdout, _) = output_of("order", &[(EVCXR_VARIABLE, "1")]);
+    let (stdout, _) = output_of("order", &[(RUNTIME_VARIABLE, "1")]);
     let stdout = String::from_utf8(stdout).unwrap();
     assert!(!stdout.contains('\u{1b}'), "no frames: {stdout}");
     assert!(

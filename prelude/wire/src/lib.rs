@@ -13,11 +13,13 @@
 //! - [`event`]: what happens in a cell; [`frame`]: how an event stands between text
 //! - [`control`]: lines on how a cell ended and what it left
 //! - [`command`]: what the child is told to do; [`answer`]: lines that cells asked for
+//! - [`evcxr`]: words of evcxr's kernel and of crates made for it
 //! - [`names`]: variables of the environment, and files in a session's folder
 
 pub mod answer;
 pub mod command;
 pub mod control;
+pub mod evcxr;
 pub mod event;
 pub mod frame;
 pub mod names;
