@@ -261,3 +261,69 @@ fn every_source_file_says_what_it_is_for() {
         }
     }
 }
+
+/// The first sentence of a file's header.
+fn purpose(text: &str) -> String {
+    let header = text.lines().take_while(|line| {
+        let rest = line.strip_prefix("//!");
+        rest.is_some_and(|rest| !rest.trim().is_empty())
+    });
+    let words: Vec<&str> = header
+        .flat_map(|line| line.trim_start_matches("//!").split_whitespace())
+        .collect();
+    let paragraph = words.join(" ");
+    let end = paragraph.find(". ").unwrap_or(paragraph.len());
+    paragraph[..end].trim_end_matches(['.', ':']).to_owned()
+}
+
+/// The code map as the tree has it: each folder with its files, each file with the first sentence of its header.
+fn code_map() -> String {
+    let mut folders = std::collections::BTreeMap::<String, Vec<(String, String)>>::new();
+    for folder in ["src", "prelude/src", "prelude/wire/src"] {
+        for (path, text) in sources(&root().join(folder)) {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            let (folder, file) = name.rsplit_once('/').unwrap();
+            let file = (file.to_owned(), purpose(&text));
+            folders.entry(folder.to_owned()).or_default().push(file);
+        }
+    }
+    let mut map = String::new();
+    for (folder, mut files) in folders {
+        files.sort();
+        map += &format!("\n### `{folder}`\n\n");
+        for (file, purpose) in files {
+            map += &format!("- `{file}`: {purpose}\n");
+        }
+    }
+    map
+}
+
+/// `GLASSBOX_WRITE_MAP=1` writes the map anew instead.
+#[test]
+fn the_code_map_names_each_file_once() {
+    const HEADING: &str = "\n## Code map\n";
+    let file = root().join("ARCHITECTURE.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let start = page.find(HEADING).expect("ARCHITECTURE.md has a code map") + HEADING.len();
+    // Its own first paragraph says what it is.
+    let list = start + page[start..].find("\n### ").unwrap_or(page.len() - start);
+    let end = page[list..]
+        .find("\n## ")
+        .map_or(page.len(), |end| list + end);
+    let map = code_map();
+    if std::env::var_os("GLASSBOX_WRITE_MAP").is_some() {
+        let whole = format!("{}{map}{}", &page[..list], &page[end..]);
+        std::fs::write(&file, whole).unwrap();
+        return;
+    }
+    let (told, there): (Vec<&str>, Vec<&str>) = (
+        page[list..end].trim().lines().collect(),
+        map.trim().lines().collect(),
+    );
+    let missing: Vec<&&str> = there.iter().filter(|line| !told.contains(line)).collect();
+    let stale: Vec<&&str> = told.iter().filter(|line| !there.contains(line)).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty() && told.len() == there.len(),
+        "ARCHITECTURE.md's code map is not that of the tree (GLASSBOX_WRITE_MAP=1 writes it anew)\nmissing: {missing:#?}\nstale: {stale:#?}"
+    );
+}

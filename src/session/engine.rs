@@ -153,13 +153,6 @@ impl Session {
             .map_err(|error| SessionError::Init(Box::new(error)))
     }
 
-    /// Runs a cell. `sink` receives what it prints and shows while it runs, from another thread.
-    ///
-    /// A cell that begins with a command of the session (`:help` lists them) does what the command says.
-    pub fn evaluate(&mut self, code: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
-        commands::run(self, code, sink)
-    }
-
     /// Runs a cell of Rust and remembers it for `:replay` and `:export`.
     pub(crate) fn evaluate_logged(
         &mut self,
@@ -167,7 +160,9 @@ impl Session {
         sink: &mut (dyn FnMut(Event) + Send),
     ) -> CellOutcome {
         let before = self.variable_types();
-        let outcome = self.evaluate_aside(code, sink);
+        let outcome = self.drive(code, sink, |engine| {
+            engine.evaluate(code, commands::engine_part)
+        });
         let after = self.variable_types();
         match &outcome.status {
             Ok(()) => self.log.ran(code, &after.keys().cloned().collect()),

@@ -40,7 +40,7 @@ mod timing;
 mod type_of;
 mod vars;
 
-pub(crate) use run::{engine_part, run};
+pub(crate) use run::engine_part;
 
 use std::borrow::Cow;
 use std::ops::Range;

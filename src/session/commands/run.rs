@@ -93,36 +93,37 @@ fn parts(cell: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// Runs a cell with its commands.
-pub(crate) fn run(
-    session: &mut Session,
-    cell: &str,
-    sink: &mut (dyn FnMut(Event) + Send),
-) -> CellOutcome {
-    let begin = Instant::now();
-    let mut whole: Option<CellOutcome> = None;
-    for part in parts(cell) {
-        let outcome = match part {
-            Part::Session(line, run) => call(session, cell, &line, run, sink),
-            Part::Engine(0, end) if end == cell.len() => session.evaluate_logged(cell, sink),
-            Part::Engine(start, end) => session.evaluate_logged(&only(cell, start..end), sink),
-        };
-        let joined = match whole.take() {
-            None => outcome,
-            Some(before) => CellOutcome {
-                status: outcome.status,
-                duration: begin.elapsed(),
-                phases: before.phases.into_iter().chain(outcome.phases).collect(),
-                ran: outcome.ran.or(before.ran),
-            },
-        };
-        let failed = joined.status.is_err();
-        whole = Some(joined);
-        if failed {
-            break;
+impl Session {
+    /// Runs a cell. `sink` receives what it prints and shows while it runs, from another thread.
+    ///
+    /// Commands at its top (`:help` lists them) do what they say, then the Rust below them runs.
+    pub fn evaluate(&mut self, cell: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
+        let begin = Instant::now();
+        let mut whole: Option<CellOutcome> = None;
+        for part in parts(cell) {
+            let outcome = match part {
+                Part::Session(line, run) => call(self, cell, &line, run, sink),
+                Part::Engine(0, end) if end == cell.len() => self.evaluate_logged(cell, sink),
+                Part::Engine(start, end) => self.evaluate_logged(&only(cell, start..end), sink),
+            };
+            let joined = match whole.take() {
+                None => outcome,
+                Some(before) => CellOutcome {
+                    status: outcome.status,
+                    duration: begin.elapsed(),
+                    phases: before.phases.into_iter().chain(outcome.phases).collect(),
+                    ran: outcome.ran.or(before.ran),
+                },
+            };
+            let failed = joined.status.is_err();
+            whole = Some(joined);
+            if failed {
+                break;
+            }
         }
+        // There is a part at least, if an empty one.
+        whole.unwrap_or_else(|| self.evaluate_logged(cell, sink))
     }
-    whole.unwrap_or_else(|| session.evaluate_logged(cell, sink))
 }
 
 fn call(
