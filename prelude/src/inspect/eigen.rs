@@ -1,6 +1,7 @@
 //! Eigenvalues and eigenvectors of small symmetric matrices, by Jacobi's rotations.
 //!
-//! Meant for up to a few hundred rows (LoRA ranks, numbers of tokens), where it is exact and short.
+//! Meant for up to a few hundred rows (LoRA ranks, numbers of tokens), where it is exact and short. By hand: `nalgebra`, whose
+//! `SymmetricEigen` does the same, brings fifteen crates and takes 23 s of CPU time to compile, in everybody's first session.
 
 /// A square matrix, row by row.
 #[derive(Clone, Debug, PartialEq)]
