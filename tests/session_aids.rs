@@ -360,6 +360,85 @@ fn a_type_tells_how_it_is_made_what_it_can_and_how_it_shows_itself() {
     assert!(session.told("Hidde|n { depth: 1 }").contains("depth: u8"));
 }
 
+/// The names that `pub use` brings into the prelude, as its source has them.
+fn names_of_the_prelude() -> Vec<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("prelude/src/lib.rs");
+    let text = std::fs::read_to_string(file).unwrap();
+    let start = text.find("pub mod prelude {").expect("it has a prelude");
+    let code: String = text[start..]
+        .lines()
+        .skip(1)
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let uses = code
+        .split(';')
+        .filter_map(|item| item.trim().strip_prefix("pub use "));
+    uses.flat_map(|item| match item.split_once('{') {
+        Some((_, list)) => list
+            .trim_end_matches('}')
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
+        None => vec![item.rsplit("::").next().unwrap_or_default().to_owned()],
+    })
+    .collect()
+}
+
+#[test]
+fn the_prelude_lists_all_that_it_brings_by_stage() {
+    let mut session = TestSession::start();
+    let names = names_of_the_prelude();
+    assert!(names.len() > 100, "{names:?}");
+    let page = session.inspect("prelude|").expect("it is known");
+    let mut listed: Vec<&str> = page
+        .markdown
+        .lines()
+        .filter_map(|line| line.strip_prefix("- `")?.split('`').next())
+        .collect();
+    let mut expected: Vec<&str> = names.iter().map(String::as_str).collect();
+    listed.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    let headings: Vec<&str> = page
+        .markdown
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .collect();
+    let mut places = Vec::new();
+    for stage in [
+        "Embedding",
+        "Concatenation",
+        "Loss",
+        "Generation",
+        "Model",
+        "Training",
+        "Data",
+        "Inspection",
+        "Display",
+        "Widgets",
+    ] {
+        let place = headings.iter().position(|heading| *heading == stage);
+        places.push(place.unwrap_or_else(|| panic!("{stage} is not in {headings:?}")));
+    }
+    assert!(places.is_sorted(), "{headings:?}");
+    let sentence = "- `Vlm`: ";
+    assert!(
+        page.markdown
+            .lines()
+            .any(|line| line.starts_with(sentence) && line.len() > sentence.len() + 10)
+    );
+    assert!(session.result_of("?prelude").contains("Trainer"));
+    assert!(
+        session
+            .told("glassbox_prelude::prelud|e")
+            .contains("Trainer")
+    );
+    // Another thing of this name is told of instead.
+    assert!(session.run("let prelude = 1u8;").outcome.status.is_ok());
+    assert!(!session.told("prelud|e").contains("Trainer"));
+}
+
 #[test]
 fn crates_of_dep_are_known() {
     let folder = tempfile::tempdir().unwrap();
