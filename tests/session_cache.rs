@@ -246,3 +246,47 @@ fn without_a_compiler_the_message_says_how_to_get_one() {
 }
 
 const NO_FOLDER: &str = "/nonexistent";
+
+/// The copy of the prelude's source that is inside the binary.
+static EMBEDDED: glassbox::session::EmbeddedSource =
+    include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
+
+/// An installed `glassbox` has no checkout: what the prelude is built of must all be in the copy.
+#[test]
+fn the_copy_inside_the_binary_resolves_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in EMBEDDED {
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+    let manifest = folder.path().join("prelude/Cargo.toml");
+    let output = Command::new("cargo")
+        .args([
+            "metadata",
+            "--offline",
+            "--format-version=1",
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let local: Vec<&str> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| package["source"].is_null())
+        .filter_map(|package| package["manifest_path"].as_str())
+        .collect();
+    assert!(local.len() >= 2, "{local:?}");
+    for manifest in local {
+        let manifest = Path::new(manifest).canonicalize().unwrap();
+        let inside = folder.path().canonicalize().unwrap();
+        assert!(manifest.starts_with(inside), "{}", manifest.display());
+        let library = manifest.parent().unwrap().join("src/lib.rs");
+        assert!(library.is_file(), "{} is missing", library.display());
+    }
+}
