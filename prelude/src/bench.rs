@@ -79,7 +79,7 @@ impl Benchmark {
         let spread = (self.quantile(0.75) - self.quantile(0.25)) / median;
         format!(
             "{} a run (median of {} batches of {}; the middle half lies within {})",
-            time(median),
+            number::time(median),
             self.seconds.len(),
             number::count(self.runs_per_batch.into()),
             number::percent(spread)
@@ -127,7 +127,7 @@ impl Render for Benchmark {
     fn render(&self) -> MimeBundle {
         let names = ["fastest", "quarter", "median", "three quarters", "slowest"];
         let shares = [0.0, 0.25, 0.5, 0.75, 1.0];
-        let figures = shares.map(|share| Cell::figure(time(self.quantile(share))));
+        let figures = shares.map(|share| Cell::figure(number::time(self.quantile(share))));
         let table = Table::new(names).row(figures).render();
         let plain = format!("{}\n{}", self.sentence(), table.plain());
         let page = format!(
@@ -138,17 +138,6 @@ impl Render for Benchmark {
         );
         MimeBundle::text(plain).with_html(page)
     }
-}
-
-/// Three digits that count, in the unit that fits.
-fn time(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        s if s >= 1.0 => (s, "s"),
-        s if s >= 1e-3 => (s * 1e3, "ms"),
-        s if s >= 1e-6 => (s * 1e6, "µs"),
-        s => (s * 1e9, "ns"),
-    };
-    format!("{} {unit}", number::short(value))
 }
 
 #[cfg(test)]

@@ -77,7 +77,18 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
-/// A time: `0.8 ms`, `12.3 s`, `4:05`, `1:02:30`.
+/// A time that was measured, in seconds: three digits that count, in the unit that fits.
+pub fn time(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s >= 1.0 => (s, "s"),
+        s if s >= 1e-3 => (s * 1e3, "ms"),
+        s if s >= 1e-6 => (s * 1e6, "µs"),
+        s => (s * 1e9, "ns"),
+    };
+    format!("{} {unit}", short(value))
+}
+
+/// A time that passes, as progress shows it: `0.8 ms`, `12.3 s`, `4:05`, `1:02:30`.
 pub fn duration(value: Duration) -> String {
     let seconds = value.as_secs_f64();
     let whole = seconds.round() as u64;
