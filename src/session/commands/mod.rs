@@ -98,7 +98,12 @@ pub(crate) struct Written<'a> {
 pub(crate) fn parse(cell: &str) -> (Vec<Written<'_>>, usize) {
     let mut found = Vec::new();
     for line in syntax::command_lines(cell) {
-        let command = table::find(line.word).ok_or(line.word);
+        // A question mark alone asks for help.
+        let word = match (line.word, line.rest) {
+            ("?" | "??", "") => ":help",
+            (word, _) => word,
+        };
+        let command = table::find(word).ok_or(word);
         let takes_code = command.is_ok_and(|command| command.takes == Takes::Code);
         let end = if takes_code { line.word_end } else { line.end };
         found.push(Written {
