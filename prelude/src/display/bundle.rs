@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::html::escape;
+use super::html::{data_uri, escape};
 
 /// A value as MIME type → content. `text/plain` is always present.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,11 +98,6 @@ impl MimeBundle {
     pub fn metadata(&self) -> &Map<String, Value> {
         &self.metadata
     }
-}
-
-/// A `data:` URI, the only way for a picture to be inside HTML that links to nothing.
-pub fn data_uri(mime: &str, bytes: &[u8]) -> String {
-    format!("data:{mime};base64,{}", STANDARD.encode(bytes))
 }
 
 impl From<MimeBundle> for glassbox_wire::Bundle {

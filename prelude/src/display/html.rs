@@ -5,6 +5,9 @@
 //! Text keeps the theme's own colour, and surfaces are half-transparent grey, so that light and dark themes both read.
 //! A coloured chip brings its own background and its own text colour.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// Background of table heads and other quiet surfaces, on any theme.
 pub const SURFACE: &str = "rgba(128,128,128,0.14)";
 /// Lines between things, on any theme.
@@ -42,7 +45,7 @@ pub fn escape(text: &str) -> String {
 pub fn image(mime: &str, bytes: &[u8], width: u32, alternative: &str) -> String {
     format!(
         "<img src=\"{}\" alt=\"{}\" width=\"{width}\" style=\"max-width:100%;height:auto;display:block\">",
-        super::bundle::data_uri(mime, bytes),
+        data_uri(mime, bytes),
         escape(alternative),
     )
 }
@@ -68,6 +71,11 @@ pub fn bar(fraction: f64, width: u32, height: u32, color: &str) -> String {
          background-color:{SURFACE};border-radius:3px;overflow:hidden\">\
          <div style=\"width:{percent:.1}%;height:{height}px;background-color:{color}\"></div></div>",
     )
+}
+
+/// A `data:` URI, the only way for a picture to be inside HTML that links to nothing.
+pub fn data_uri(mime: &str, bytes: &[u8]) -> String {
+    format!("data:{mime};base64,{}", STANDARD.encode(bytes))
 }
 
 #[cfg(test)]

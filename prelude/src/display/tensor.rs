@@ -456,7 +456,7 @@ fn scale_html(limit: f32) -> String {
          style=\"display:inline;vertical-align:middle;margin:0\"> {} \
          · darker: beyond · {} NaN</div>",
         number::float((-limit).into()),
-        super::bundle::data_uri("image/png", &image),
+        super::html::data_uri("image/png", &image),
         number::float(limit.into()),
         format_args!(
             "<span style=\"display:inline-block;width:9px;height:9px;background-color:{}\"></span>",

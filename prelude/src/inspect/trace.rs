@@ -248,7 +248,7 @@ fn row(entry: &Entry) -> Vec<Cell> {
         let height = 36;
         format!(
             "<img src=\"{}\" alt=\"heat map of {}\" width=\"96\" height=\"{height}\" style=\"display:block;margin:0\">",
-            crate::display::bundle::data_uri("image/png", png),
+            crate::display::html::data_uri("image/png", png),
             escape(&entry.name)
         )
     });

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Image;
-use crate::display::bundle::data_uri;
+use crate::display::html::data_uri;
 use crate::display::html::escape;
 use crate::display::{MimeBundle, Render};
 

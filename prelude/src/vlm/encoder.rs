@@ -2,7 +2,7 @@
 //! the same language model.
 
 use super::Vlm;
-use super::pretrained::BaseModels;
+use super::base_models::BaseModels;
 use super::settings::VlmSettings;
 use crate::language::Phi3;
 use crate::nn::{LoraConfig, Network};

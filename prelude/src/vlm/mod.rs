@@ -19,7 +19,8 @@
 //! - [`pretrained`]: from the names of two models, or a saved fine-tune, to a whole model
 //! - [`tiny`]: the small pretrained model that is part of the program
 
-pub mod beam;
+pub mod base_models;
+mod beam;
 pub mod concatenate;
 pub mod encoder;
 mod fingerprint;
@@ -39,12 +40,13 @@ mod steps;
 mod tests;
 pub mod tiny;
 
+pub use base_models::BaseModels;
 pub use beam::{BeamSearch, EarlyStopping};
 pub use concatenate::{Query, Sequence};
 pub use generate::{Beam, Generate, Generation, Stopped};
 pub use input::VlmInput;
 pub use loss::{CaptionBatch, LossOutput};
-pub use pretrained::{BaseModels, Preset};
+pub use pretrained::Preset;
 pub use sampling::Sampling;
 pub use settings::{
     AdapterTraining, BosPlacement, PromptStyle, PromptVectors, Targets, VlmSettings,

@@ -7,6 +7,7 @@
 //! [`Preset::vit_phi3`] is the blog's pair, [`Preset::pair`] any other, [`Preset::fine_tune`] a folder that
 //! [`Vlm::save`] wrote. Nothing is fetched over the network unless [`Preset::allow_download`] was called.
 
+use super::base_models::BaseModels;
 use super::{Vlm, VlmParts, VlmSettings, encoder, save, tiny};
 use crate::display::{Cell, MimeBundle, Render, Table};
 use crate::hub::{self, HubOptions};
@@ -15,7 +16,6 @@ use crate::nn::{Checkpoint, Network};
 use crate::vision::{Encoder, ImageProcessor};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What an image encoder's folder holds besides weights.
@@ -23,36 +23,6 @@ const ENCODER_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// What a language model's folder holds besides weights.
 const LLM_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 const LLM_KINDS: [&str; 1] = ["phi3"];
-
-/// The two pretrained models under a [`Vlm`]: each a folder, or a repository on the Hugging Face hub (`owner/name`, or
-/// `owner/name@revision` for another branch, tag or commit than `main`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BaseModels {
-    /// Pixel values → hidden states.
-    pub image_encoder: String,
-    /// Embeddings → logits.
-    pub llm: String,
-}
-
-impl BaseModels {
-    /// The name of the models that are part of the program. The space keeps it apart from every repository's name.
-    pub const TINY: &str = "built-in tiny";
-    /// What stands for the name of an encoder that has no folder: it is given with [`Preset::encoder`].
-    pub const IN_CODE: &str = "given in code";
-
-    /// A pair by name.
-    pub fn new(image_encoder: impl Into<String>, llm: impl Into<String>) -> Self {
-        Self {
-            image_encoder: image_encoder.into(),
-            llm: llm.into(),
-        }
-    }
-
-    /// Whether a name is that of a folder or a repository.
-    pub(super) fn is_in_file(name: &str) -> bool {
-        ![Self::TINY, Self::IN_CODE].contains(&name)
-    }
-}
 
 /// Everything that [`Vlm::from_pretrained`] needs to know. Shows where each part is, before anything is loaded.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@
 //! [`Preset::fine_tune`](super::Preset::fine_tune) finds them again. An encoder that was given in code has to be given again:
 //! [`Preset::encoder`](super::Preset::encoder).
 
+use super::base_models::BaseModels;
 use super::encoder::set_feature;
 use super::fingerprint::Fingerprints;
-use super::pretrained::BaseModels;
 use super::settings::{PromptVectors, VlmSettings};
 use super::{Vlm, with_new_tokens};
 use crate::lora::{TaskType, load_adapter, save_adapter};

@@ -4,7 +4,7 @@
 //! To see what one repair is worth, change one field:
 //! `VlmSettings { bos: BosPlacement::Once, ..VlmSettings::blog() }`.
 
-use super::pretrained::BaseModels;
+use super::base_models::BaseModels;
 use crate::nn::LoraConfig;
 use crate::projector::ProjectorKind;
 use crate::vision::{Rescaling, VisionFeature};
