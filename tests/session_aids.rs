@@ -319,7 +319,7 @@ fn a_type_tells_how_it_is_made_what_it_can_and_how_it_shows_itself() {
         "fn generate(",
         "Methods (",
         "Shows itself",
-        "`Network`",
+        "- `Render`: `render`",
         "`Clone`",
     ] {
         assert!(vlm.contains(what), "{what} is not in\n{vlm}");

@@ -86,8 +86,9 @@ fn stages(source: &ast::Module) -> Vec<Stage> {
     let Some(list) = source.item_list() else {
         return stages;
     };
-    for element in list.syntax().children_with_tokens() {
+    for element in list.syntax().descendants_with_tokens() {
         match element {
+            // The parser gives a comment to the item below it.
             NodeOrToken::Token(token) => {
                 let Some(comment) = ast::Comment::cast(token) else {
                     continue;
@@ -100,8 +101,12 @@ fn stages(source: &ast::Module) -> Vec<Stage> {
                     names: Vec::new(),
                 });
             }
+            // A tree comes after the comments above its item, and is taken whole.
             NodeOrToken::Node(node) => {
-                let Some(tree) = ast::Use::cast(node).and_then(|item| item.use_tree()) else {
+                let whole = node
+                    .parent()
+                    .is_some_and(|parent| ast::Use::can_cast(parent.kind()));
+                let Some(tree) = ast::UseTree::cast(node).filter(|_| whole) else {
                     continue;
                 };
                 if stages.is_empty() {
