@@ -10,8 +10,9 @@ use std::time::Duration;
 
 /// An interrupted cell that goes on for so long is one that the prelude could not stop: the user is told what to do.
 pub(crate) const TELL: Duration = Duration::from_secs(3);
-/// What a cell may take after the first interrupt before a time limit ends it for good.
-pub(crate) const END: Duration = Duration::from_secs(5);
+/// What a cell may take after the first interrupt before a time limit ends it for good: several times a step of a model that is large
+/// for a CPU. The prelude stops within a second or so; code that looks for no interrupt is stopped when the call that it is in returns.
+pub(crate) const END: Duration = Duration::from_secs(60);
 /// How long a session may take to end before its front end ends without it.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the process that runs cells may go on after its session has gone.

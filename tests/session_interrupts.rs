@@ -114,3 +114,91 @@ fn who_looks_is_not_cut_short() {
     assert!(error.evalue.contains("is kept"), "{error}");
     assert_eq!(session.result_of("steps.len()"), "1");
 }
+
+/// A model whose training step takes seconds on two cores: that of SmolLM2-135M if GLASSBOX_FULL_SIZE is set, else one of a third.
+fn real_step() -> String {
+    let (width, layers, heads) = match std::env::var_os("GLASSBOX_FULL_SIZE") {
+        Some(_) => (576, 30, 9),
+        None => (384, 16, 6),
+    };
+    let hidden = width * 8 / 3;
+    format!(
+        "let device = Device::Cpu;\n\
+         let mut parts = VlmParts::tiny(&device)?;\n\
+         let config = r#\"{{\"model_type\":\"phi3\",\"vocab_size\":49152,\"hidden_size\":{width},\"intermediate_size\":{hidden},\
+         \"num_hidden_layers\":{layers},\"num_attention_heads\":{heads},\"tie_word_embeddings\":true}}\"#;\n\
+         parts.llm = Phi3::new_random(&Phi3Config::from_bytes(config.as_bytes(), \"config.json\".as_ref())?, 1, &device)?;\n\
+         let config = r#\"{{\"model_type\":\"vit\",\"hidden_size\":64,\"intermediate_size\":128,\"num_hidden_layers\":2,\
+         \"num_attention_heads\":2,\"image_size\":256,\"patch_size\":16,\"num_channels\":3,\"qkv_bias\":true}}\"#;\n\
+         parts.image_encoder = Vit::new_random(&ViTConfig::from_json(config, \"config.json\".as_ref())?, 1, &device)?.into();\n\
+         let mut settings = VlmSettings::tiny();\n\
+         settings.llm_lora = Some(LoraConfig {{ lora_dropout: 0.1, ..LoraConfig::new(8, 16.0, &[\"gate_up_proj\", \"down_proj\"]) }});\n\
+         let vlm = Vlm::new(parts, settings, 1)?;\n\
+         let pixels = Tensor::randn(0f32, 1., (1, 3, 256, 256), &device)?;\n\
+         let data = vec![(pixels, vec![\"a yellow star above a red circle\".to_string()])];\n\
+         let config = || TrainerConfig {{ steps: 2, batch_size: 4, validation_samples: 1, validate_every: 0, \
+         loss: LossKind::FullSequence, ..TrainerConfig::default() }};\n\
+         fn values(vlm: &Vlm) -> Vec<f32> {{ vlm.trainable_parameters().iter().map(|p| \
+         p.tensor.abs().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).collect() }}\n\
+         let mut trainer = Trainer::new(config())?;"
+    )
+}
+
+#[test]
+fn a_step_of_a_real_model_is_interrupted_between_layers_and_leaves_nothing_half_done() {
+    let (mut session, process) = start();
+    let run = session.run(&real_step());
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    session.run("let before = values(&vlm);");
+    let mut longest = Duration::ZERO;
+    for tenths in [5, 12, 20, 30] {
+        let interrupter = session.session.interrupter();
+        let asked = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100 * tenths));
+            interrupter.interrupt();
+            std::time::Instant::now()
+        });
+        let run = session.run("trainer.fit(&vlm, &data, &data)?;");
+        let waited = asked.join().unwrap().elapsed();
+        let Err(error) = &run.outcome.status else {
+            // A fast machine was through before; then there is no later moment to try either.
+            break;
+        };
+        assert_eq!(error.kind, CellErrorKind::Interrupted, "{run:#?}");
+        assert!(
+            !error.state.restarted && error.state.lost.is_empty(),
+            "{run:#?}"
+        );
+        longest = longest.max(waited);
+        if session.result_of("trainer.step()") == "0" {
+            assert_eq!(session.result_of("values(&vlm) == before"), "true");
+        }
+    }
+    println!("longest wait for an answer: {longest:?}");
+    assert!(longest < Duration::from_secs(4), "{longest:?}");
+    // It goes on with the numbers that it would have had, also those that dropout draws.
+    let run = session.run("trainer.fit(&vlm, &data, &data)?;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("trainer.step()"), "2");
+    let code = real_step()
+        .replace("let vlm =", "let other =")
+        .replace("let mut trainer", "let mut fresh");
+    let run = session.run(&format!("{code}\nfresh.fit(&other, &data, &data)?;"));
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("values(&other) == values(&vlm)"), "true");
+    assert_eq!(session.result_of("std::process::id()"), process);
+}
+
+#[test]
+fn a_backward_pass_of_the_cell_s_own_is_interrupted_as_that() {
+    let (mut session, _) = start();
+    let run = session.run(&real_step());
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let code = "loop {\n    let loss = vlm.full_sequence_loss(&data[0].0, &data[0].1)?.loss;\n    \
+                let gradients = loss.backward()?;\n    assert!(gradients.get_ids().count() > 0);\n}";
+    let error = stopped(&mut session, code);
+    assert!(
+        error.evalue.contains("everything made so far is kept"),
+        "{error}"
+    );
+}

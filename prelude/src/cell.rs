@@ -69,10 +69,17 @@ fn was_stopped(stop: Stop) {
 
 /// Keeps a variable for later cells.
 pub fn put<T: 'static>(name: &str, value: T) {
-    put_boxed(name, std::any::type_name::<T>(), Box::new(value));
+    let function = put::<T> as *const ();
+    put_boxed(name, std::any::type_name::<T>(), function, Box::new(value));
 }
 
-fn put_boxed(name: &str, type_name: &str, value: Box<dyn Any>) {
+fn put_boxed(name: &str, type_name: &str, function: *const (), value: Box<dyn Any>) {
+    if says_less_than_its_symbol(type_name)
+        && let Some(offset) = offset_in_library(function)
+    {
+        let name = name.to_owned();
+        session::control(&Control::PutAt { name, offset });
+    }
     let before = STORE.with(|store| store.borrow_mut().insert(name.to_owned(), value));
     session::control(&Control::Stored {
         name: name.to_owned(),
@@ -80,6 +87,26 @@ fn put_boxed(name: &str, type_name: &str, value: Box<dyn Any>) {
     });
     // Dropped when the store is free again: a destructor is the user's code.
     drop(before);
+}
+
+/// Whether the text of a type leaves open which lifetimes the type binds, or whether it is a function's own: then the symbol of the
+/// function that puts it away says more.
+fn says_less_than_its_symbol(type_name: &str) -> bool {
+    let binds = type_name.contains("'_") && ["fn(", "dyn "].iter().any(|t| type_name.contains(t));
+    let path = type_name.split('<').next().unwrap_or_default();
+    let function = path
+        .rsplit_once("::")
+        .is_some_and(|(_, last)| last.starts_with(|c: char| c.is_lowercase() || c == '_'));
+    binds || function
+}
+
+/// How far behind the beginning of the library that it is in a function stands.
+fn offset_in_library(function: *const ()) -> Option<usize> {
+    // SAFETY: zero is valid for every field of this plain structure.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: the call only compares the address, and fills the structure, which is alive.
+    let known = unsafe { libc::dladdr(function.cast(), &raw mut found) };
+    (known != 0).then(|| (function as usize).wrapping_sub(found.dli_fbase as usize))
 }
 
 /// Puts a variable of an earlier cell back, unless the cell has made a new one of the same name.
@@ -200,7 +227,11 @@ fn report(
         column: place.column(),
     });
     let known = as_error(erased).or_else(|| registered(erased));
-    if let Some(Error::Interrupted) = known.and_then(|error| error.downcast_ref()) {
+    let interrupted = known.is_some_and(|error| match error.downcast_ref() {
+        Some(Error::Interrupted) => true,
+        _ => error.downcast_ref().is_some_and(Error::is_interrupt),
+    });
+    if interrupted {
         session::control(&Control::Interrupted);
     }
     match known {

@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A tensor operation failed (shapes, dtypes, devices).
     #[error("{0}")]
-    Candle(#[from] candle_core::Error),
+    Candle(#[source] candle_core::Error),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -91,4 +91,32 @@ pub enum Error {
     /// The user interrupted. All state is consistent: the next cell can go on.
     #[error("interrupted: everything made so far is kept, run the cell again to go on")]
     Interrupted,
+}
+
+impl Error {
+    /// [`Error::Interrupted`] in the form in which a backward pass can pass it on.
+    pub(crate) fn interrupted_in_candle() -> candle_core::Error {
+        candle_core::Error::Wrapped(Box::new(Error::Interrupted))
+    }
+
+    /// Whether an error of candle's says that the user interrupted.
+    pub(crate) fn is_interrupt(error: &candle_core::Error) -> bool {
+        use candle_core::Error as Candle;
+        match error {
+            Candle::Wrapped(inner) => inner.to_string() == Error::Interrupted.to_string(),
+            Candle::WithBacktrace { inner, .. }
+            | Candle::Context { inner, .. }
+            | Candle::WithPath { inner, .. } => Error::is_interrupt(inner),
+            _ => false,
+        }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Error {
+        match Error::is_interrupt(&error) {
+            true => Error::Interrupted,
+            false => Error::Candle(error),
+        }
+    }
 }

@@ -167,6 +167,11 @@ pub fn check_interrupt() -> Result<()> {
     }
 }
 
+/// [`check_interrupt`] for code that candle calls in the middle of a backward pass, which can only give back errors of candle's.
+pub(crate) fn check_interrupt_in_pass() -> candle_core::Result<()> {
+    check_interrupt().map_err(|_| Error::interrupted_in_candle())
+}
+
 /// Asks the running cell to stop at its next step, as the interrupt button does.
 pub fn request_interrupt() {
     INTERRUPTED.store(true, Ordering::Relaxed);

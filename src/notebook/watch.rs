@@ -1,7 +1,8 @@
 //! Stops a running cell from outside: at its time limit, or when the user asks.
 //!
 //! The front end's thread is busy in `evaluate`, so this has a thread of its own: it waits for the limit or for a
-//! request, interrupts the session, and after a grace period ends the cell for good.
+//! request, interrupts the session, and ends the cell for good only if it has not stopped long after that or the user asks again: what
+//! was computed so far is worth the wait.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

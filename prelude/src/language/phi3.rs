@@ -482,11 +482,17 @@ impl Phi3 {
         let was_short = border.is_some_and(|border| past > 0 && highest(&state.positions) < border);
         if was_short && border.is_some_and(|border| highest(&all) >= border) {
             // Every angle changes here, so the keys in the cache are void: run the whole sequence again.
-            state.inputs.push(embeds.detach());
-            let whole = Tensor::cat(&state.inputs, 1)?; // [B, past + T, D]
-            state.inputs.clear();
+            let mut inputs = std::mem::take(&mut state.inputs);
+            inputs.push(embeds.detach());
+            let whole = Tensor::cat(&inputs, 1)?; // [B, past + T, D]
             state.length = 0;
-            let output = self.run(whole, input, all.clone(), Some(state))?;
+            let output = self.run(whole, input, all.clone(), Some(state));
+            if output.is_err() {
+                // Interrupted, most likely: as if this had not been asked.
+                inputs.pop();
+                (state.inputs, state.length) = (inputs, past);
+            }
+            let output = output?;
             state.length = past + tokens;
             state.positions = all;
             return output.last_tokens(tokens);

@@ -7,6 +7,7 @@ use super::kernels::{
 };
 use super::lora::{Lora, LoraConfig};
 use super::parameter::{Parameter, Weight};
+use crate::session::{check_interrupt, check_interrupt_in_pass};
 use crate::{Error, Result};
 use candle_core::backend::BackendStorage;
 use candle_core::{
@@ -88,8 +89,10 @@ impl Linear {
     /// `[.., in] → [.., out]`.
     ///
     /// # Errors
-    /// When the last dimension of `x` is not `in`.
+    /// When the last dimension of `x` is not `in`; [`Error::Interrupted`] when the user asked to stop.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        // With a real model one step takes many seconds: this is the place that every network passes often.
+        check_interrupt()?;
         let found = x.dim(D::Minus1)?;
         if found != self.input() {
             return Err(Error::Input(format!(
@@ -410,6 +413,7 @@ impl CustomOp1 for Frozen {
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
         if self.fast {
             let dx = kernels::with_values(&dy, |dy| self.base.input_gradient(dy))?;
@@ -512,6 +516,7 @@ impl CustomOp2 for Trainable {
         _y: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
         Ok((
             trainable_input_gradient(x, weight, &dy)?,
@@ -556,6 +561,7 @@ impl CustomOp3 for TrainableWithBias {
         _y: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
         let dx = trainable_input_gradient(x, weight, &dy)?;
         let dw = weight
@@ -629,6 +635,7 @@ impl CustomOp3 for LowRank {
         _y: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
         let ((r, input), (output, _)) = (a.dims2()?, b.dims2()?);
         let rows = x.elem_count() / input.max(1);

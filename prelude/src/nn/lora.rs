@@ -203,7 +203,7 @@ pub struct Lora {
     pub scale: f64,
     config: Arc<LoraConfig>,
     training: Arc<AtomicBool>,
-    rng: Arc<Mutex<ChaCha8Rng>>,
+    draws: Arc<Mutex<Draws>>,
 }
 
 impl Lora {
@@ -233,7 +233,7 @@ impl Lora {
             scale: config.scale(module),
             config: Arc::new(config.clone()),
             training: Arc::new(AtomicBool::new(false)),
-            rng: Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed))),
+            draws: Draws::new(seed),
         })
     }
 
@@ -251,7 +251,7 @@ impl Lora {
             scale,
             config: Arc::new(config.clone()),
             training: Arc::new(AtomicBool::new(false)),
-            rng: Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(0))),
+            draws: Draws::new(0),
         }
     }
 
@@ -300,6 +300,16 @@ impl Lora {
     /// Switches dropout on or off, for clones too.
     pub fn set_training(&self, training: bool) {
         self.training.store(training, Ordering::Relaxed);
+        if training {
+            let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+            draws.before = draws.now.clone();
+        }
+    }
+
+    /// Draws again what was drawn since dropout was last switched on: the step that it was for is not taken.
+    pub(crate) fn take_back_draws(&self) {
+        let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        draws.now = draws.before.clone();
     }
 
     /// Whether inputs are dropped at the moment.
@@ -312,7 +322,8 @@ impl Lora {
         if !self.drops() {
             return Ok(x.clone());
         }
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        let rng = &mut draws.now;
         let keep = 1.0 - self.config.lora_dropout;
         let (threshold, scale) = ((keep * f64::from(u32::MAX)) as u32, (1.0 / keep) as f32);
         let mask: Vec<f32> = (0..x.elem_count())
@@ -335,6 +346,21 @@ impl Lora {
     pub fn delta(&self) -> Result<Tensor> {
         let (a, b) = (self.a.tensor().detach(), self.b.tensor().detach());
         Ok((b.matmul(&a)? * self.scale)?)
+    }
+}
+
+/// What dropout draws from, and from where on it did so in this training step.
+#[derive(Debug)]
+struct Draws {
+    now: ChaCha8Rng,
+    before: ChaCha8Rng,
+}
+
+impl Draws {
+    fn new(seed: u64) -> Arc<Mutex<Draws>> {
+        let now = ChaCha8Rng::seed_from_u64(seed);
+        let before = now.clone();
+        Arc::new(Mutex::new(Draws { now, before }))
     }
 }
 

@@ -295,6 +295,17 @@ pub trait Network {
         });
     }
 
+    /// Has LoRA dropout draw again what it drew since training was last switched on: the step that it was for is not taken.
+    fn take_back_draws(&self) {
+        self.visit(&mut |part| {
+            if let Part::Linear(linear) = part
+                && let Some(lora) = &linear.lora
+            {
+                lora.take_back_draws();
+            }
+        });
+    }
+
     /// The settings of the LoRA that the model carries, if any.
     fn lora_config(&self) -> Option<LoraConfig> {
         let mut config = None;

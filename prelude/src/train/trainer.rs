@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
+use rand_chacha::ChaCha8Rng;
 
 use super::adamw::{AdamW, AdamWConfig};
 use super::checkpoint::{self, Progress};
@@ -21,7 +22,7 @@ use super::set::{self, Example, TrainingSet};
 use crate::display::{LivePlot, display};
 use crate::nn::Parameter;
 use crate::session::check_interrupt;
-use crate::vlm::Vlm;
+use crate::vlm::{LossOutput, Vlm};
 use crate::{Error, Result};
 
 /// What a step learns from each caption.
@@ -266,15 +267,10 @@ impl Trainer {
             inputs.push(example.input.clone());
         }
         let inputs = set::batch(&inputs)?; // [B, ..]
-        run.vlm.set_training(true);
-        let output = match self.config.loss {
-            LossKind::RandomPrefix => run.vlm.random_prefix_loss(&inputs, &captions, &mut rng),
-            LossKind::FullSequence => run.vlm.full_sequence_loss(&inputs, &captions),
-        };
-        run.vlm.set_training(false);
-        let output = output?;
+        let (output, mut gradients) = self
+            .passes(run, &inputs, &captions, &mut rng)
+            .inspect_err(|_| run.vlm.take_back_draws())?;
         let loss = f64::from(output.value()?);
-        let mut gradients = Gradients::of(&output.loss, &run.parameters)?;
         let norm = gradients.clip(self.config.max_norm.unwrap_or(f64::INFINITY))?;
         if !loss.is_finite() || !norm.is_finite() {
             let step = self.step + 1;
@@ -302,6 +298,25 @@ impl Trainer {
             seconds: self.seconds,
             validation_loss: None,
         })
+    }
+
+    /// Forward and backward. An interrupt may end them between any two layers; nothing that lasts has changed by then.
+    fn passes(
+        &self,
+        run: &Run<'_>,
+        inputs: &Tensor,
+        captions: &[String],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(LossOutput, Gradients)> {
+        run.vlm.set_training(true);
+        let output = match self.config.loss {
+            LossKind::RandomPrefix => run.vlm.random_prefix_loss(inputs, captions, rng),
+            LossKind::FullSequence => run.vlm.full_sequence_loss(inputs, captions),
+        };
+        run.vlm.set_training(false);
+        let output = output?;
+        let gradients = Gradients::of(&output.loss, &run.parameters)?;
+        Ok((output, gradients))
     }
 
     /// The first samples of the held-out set with their first captions: the same ones at every measurement.

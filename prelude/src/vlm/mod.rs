@@ -268,6 +268,12 @@ impl Vlm {
         self.llm.set_training(training);
     }
 
+    /// As if the training step that is under way had not begun: dropout draws again what it has drawn for it.
+    pub(crate) fn take_back_draws(&self) {
+        self.image_encoder.take_back_draws();
+        self.llm.take_back_draws();
+    }
+
     /// Parts, parameters, what trains, dtype and device.
     pub fn table(&self) -> ModelTable {
         // The parts by the blog's names; an encoder other than the blog's by its kind too.

@@ -28,6 +28,13 @@ pub enum Control {
         /// What `type_name` says of its type.
         type_name: String,
     },
+    /// Where in its library the function is that put a variable away.
+    PutAt {
+        /// The variable's name.
+        name: String,
+        /// So many bytes behind the library's beginning.
+        offset: usize,
+    },
     /// A variable is not what the cell was compiled for.
     Changed {
         /// Its name.
@@ -52,6 +59,7 @@ const COMPLETE: &str = "EVCXR_EXECUTION_COMPLETE";
 const INTERRUPTED: &str = "GLASSBOX_INTERRUPTED";
 const FAILED_AT: &str = "GLASSBOX_FAILED_AT";
 const STORED: &str = "GLASSBOX_STORED";
+const PUT_AT: &str = "GLASSBOX_PUT_AT";
 const CHANGED: &str = "GLASSBOX_CHANGED";
 const NOT_LOADED: &str = "GLASSBOX_NOT_LOADED";
 const LOAD_TIME: &str = "GLASSBOX_LOAD";
@@ -66,6 +74,7 @@ impl fmt::Display for Control {
             Control::Interrupted => f.write_str(INTERRUPTED),
             Control::FailedAt { line, column } => write!(f, "{FAILED_AT} {line} {column}"),
             Control::Stored { name, type_name } => write!(f, "{STORED} {name} {type_name}"),
+            Control::PutAt { name, offset } => write!(f, "{PUT_AT} {name} {offset}"),
             Control::Changed { name } => write!(f, "{CHANGED} {name}"),
             Control::NotLoaded { reason } => {
                 write!(f, "{NOT_LOADED} {}", reason.replace('\n', " "))
@@ -101,6 +110,13 @@ impl Control {
                     type_name: type_name.to_owned(),
                 }
             }
+            PUT_AT => {
+                let (name, offset) = rest.split_once(' ')?;
+                Control::PutAt {
+                    name: name.to_owned(),
+                    offset: offset.parse().ok()?,
+                }
+            }
             CHANGED => Control::Changed {
                 name: rest.to_owned(),
             },
@@ -129,6 +145,10 @@ mod tests {
             Control::Stored {
                 name: name(),
                 type_name: "alloc::vec::Vec<(i32, &str)>".to_owned(),
+            },
+            Control::PutAt {
+                name: name(),
+                offset: 4096,
             },
             Control::Changed { name: name() },
             Control::NotLoaded {
