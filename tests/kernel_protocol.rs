@@ -10,7 +10,7 @@ use jupyter_zmq_client::{
     create_client_control_connection, create_client_shell_connection_with_identity,
     peer_identity_for_session,
 };
-use kernel_client::{COLD, Kernel, WARM, request};
+use kernel_client::{COLD, Kernel, WARM, parts_of, request, signed};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -828,6 +828,161 @@ fn a_wrong_signature_or_a_malformed_message_changes_nothing() -> Result<()> {
         kernel.wait_for_exit(Duration::from_secs(10)).await?;
         let log = kernel.log()?;
         assert!(log.contains("wrong signature"), "{log}");
+        Ok(())
+    })
+}
+
+/// What is sent, the type of the answer, and words of it.
+type Unreadable = (&'static str, Vec<u8>, &'static str, &'static str);
+
+#[test]
+fn what_cannot_be_read_gets_an_answer_too() -> Result<()> {
+    block_on(async {
+        use zeromq::{SocketRecv as _, SocketSend as _};
+        let mut kernel = Kernel::start().await?;
+        kernel.run("let kept = 1;").await?.ok()?;
+        let deep = format!(
+            r#"{{"code":"1","x":{}{}}}"#,
+            "[".repeat(400),
+            "]".repeat(400)
+        );
+        let text = |text: &str| text.as_bytes().to_vec();
+        let cases: Vec<Unreadable> = vec![
+            (
+                "execute_request",
+                text(r#"{"code":"\"\ud83d\""}"#),
+                "execute_reply",
+                "surrogate",
+            ),
+            (
+                "execute_request",
+                text(r#"{"code":"1","user_expressions":{"a":"\udc00"}}"#),
+                "execute_reply",
+                "surrogate",
+            ),
+            (
+                "execute_request",
+                text(r#"{"code":["1"]}"#),
+                "execute_reply",
+                "`code`",
+            ),
+            (
+                "execute_request",
+                text(r#"{"code":"1","silent":"x"}"#),
+                "execute_reply",
+                "`silent`",
+            ),
+            ("execute_request", text("{}"), "execute_reply", "`code`"),
+            ("execute_request", text("[1]"), "execute_reply", "a list"),
+            (
+                "execute_request",
+                deep.into_bytes(),
+                "execute_reply",
+                "nested too deep",
+            ),
+            (
+                "execute_request",
+                vec![0x22, 0xff, 0x22],
+                "execute_reply",
+                "UTF-8",
+            ),
+            (
+                "complete_request",
+                text(r#"{"code":5,"cursor_pos":1}"#),
+                "complete_reply",
+                "`code`",
+            ),
+            (
+                "inspect_request",
+                text(r#"{"code":"x","cursor_pos":"y"}"#),
+                "inspect_reply",
+                "`cursor_pos`",
+            ),
+            (
+                "is_complete_request",
+                text(r#"{"code":"\ud800"}"#),
+                "is_complete_reply",
+                "surrogate",
+            ),
+            (
+                "history_request",
+                text(r#"{"hist_access_type":"tail","n":"ten"}"#),
+                "history_reply",
+                "`n`",
+            ),
+            (
+                "kernel_info_request",
+                text("7"),
+                "kernel_info_reply",
+                "a number",
+            ),
+            (
+                "comm_info_request",
+                text(r#"{"target_name":1}"#),
+                "comm_info_reply",
+                "`target_name`",
+            ),
+            ("no_such_request", text("{}"), "no_such_reply", "not known"),
+            ("nonsense", text("{}"), "nonsense_reply", "not known"),
+        ];
+        let key = kernel.connection.key.clone();
+        for control in [false, true] {
+            for (number, (kind, content, answer, words)) in cases.iter().enumerate() {
+                let id = format!("{kind} {number} {control}");
+                let header = json!({
+                    "msg_id": id, "session": "s", "username": "u", "date": "2024-01-01T00:00:00Z", "msg_type": kind,
+                    "version": "5.4",
+                });
+                let header = header.to_string();
+                let metadata = if number % 2 == 0 { "[]" } else { "{}" };
+                let mut message = signed(
+                    &key,
+                    [header.as_bytes(), b"{}", metadata.as_bytes(), content],
+                );
+                message.push_back(vec![1, 2, 3].into());
+                let socket = match control {
+                    true => &mut kernel.control.socket,
+                    false => &mut kernel.shell.socket,
+                };
+                socket.send(message).await?;
+                let reply = tokio::time::timeout(Duration::from_secs(20), socket.recv()).await;
+                let (got, parent, content) =
+                    parts_of(reply.with_context(|| format!("no answer to {id}"))??)?;
+                assert_eq!((got.as_str(), &parent["msg_id"]), (*answer, &json!(id)));
+                assert_eq!(content["status"], "error", "{id}: {content:#}");
+                let said = content["evalue"].as_str().unwrap_or("");
+                assert!(said.contains(words), "{id}: {said}");
+                kernel.wait_for_status(&id, "busy").await?;
+                kernel.wait_for_status(&id, "idle").await?;
+            }
+        }
+        // A header that lacks what it should have is answered as far as it goes; one without a type by an error.
+        for (header, answer) in [
+            (
+                r#"{"msg_id":"short","msg_type":"is_complete_request"}"#,
+                "is_complete_reply",
+            ),
+            (r#"{"msg_id":"no type"}"#, "error"),
+            (
+                r#"{"msg_id":7,"msg_type":"is_complete_request","date":"yesterday"}"#,
+                "is_complete_reply",
+            ),
+            ("[]", "error"),
+        ] {
+            let message = signed(
+                &key,
+                [header.as_bytes(), b"null", b"null", br#"{"code":"1"}"#],
+            );
+            kernel.shell.socket.send(message).await?;
+            let reply =
+                tokio::time::timeout(Duration::from_secs(20), kernel.shell.socket.recv()).await;
+            let (got, _, _) = parts_of(reply.with_context(|| format!("no answer to {header}"))??)?;
+            assert_eq!(got, answer, "{header}");
+        }
+        // The execution count is not used up, and the session is as it was.
+        let ran = kernel.run("kept + 41").await?.ok()?;
+        assert_eq!(plain(ran.first("execute_result")), "42");
+        assert_eq!(ran.reply["execution_count"], 2);
         Ok(())
     })
 }

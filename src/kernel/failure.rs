@@ -22,6 +22,14 @@ impl Failure {
         }
     }
 
+    /// Of a message that is not understood.
+    pub(super) fn unread(why: &str) -> Failure {
+        Failure::plain(
+            "MessageError",
+            format!("the message is not understood: {why}"),
+        )
+    }
+
     pub(super) fn content(&self) -> Value {
         json!({ "ename": self.ename, "evalue": self.evalue, "traceback": self.traceback })
     }

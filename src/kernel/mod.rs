@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`run`] reads the connection file and serves until told to stop;
 //! - `server` owns the sockets and answers what needs no session, `worker` owns the session and runs the cells,
-//!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures;
+//!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures, `content` what has to stand in them;
 //! - `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
 //!   halves in the browser say, `history`, `cursor`, `failure` and `lifetime` are what their names say;
 //! - [`install`](mod@install) writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
@@ -13,6 +13,7 @@
 
 mod aids;
 mod comm;
+mod content;
 mod cursor;
 mod failure;
 mod history;

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::aids::{self, AidsSlot};
 use super::comm::{self, Comms};
+use super::failure::{Failure, error_reply};
 use super::history::History;
 use super::iopub::{self, Outbox};
 use super::lifetime;
@@ -86,6 +87,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         inbox,
         outbox: outbox.clone(),
         shell: writer("shell", shell_out),
+        control: writer("control", control_out),
         stdin: Stdin {
             questions: writer("stdin", stdin_out),
             answers,
@@ -110,7 +112,7 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         stop: stop.clone(),
     };
     let control = RequestHandler {
-        replies: writer("control", control_out),
+        replies: worker.control.clone(),
         ..shell.clone()
     };
     std::thread::Builder::new()
@@ -228,6 +230,11 @@ struct RequestHandler {
 impl RequestHandler {
     async fn handle(&self, request: Request) {
         let request = Arc::new(request);
+        if let Some(why) = request.flaw()
+            && request.kind() != "execute_request"
+        {
+            return self.refuse(&request, why).await;
+        }
         match request.kind() {
             "execute_request" => {
                 self.cells.fetch_add(1, Ordering::AcqRel);
@@ -273,10 +280,23 @@ impl RequestHandler {
             }
             "comm_open" | "comm_msg" | "comm_close" => self.comm(request).await,
             kind => {
-                log(&format!("no answer to {kind}: it is not known here"));
-                self.enclose(&request, None).await;
+                let why = format!("{kind:?} is not known here");
+                self.refuse(&request, &why).await;
             }
         }
+    }
+
+    /// Says that a message is not understood, and why: in the reply, and of messages that have none in the log.
+    async fn refuse(&self, request: &Request, why: &str) {
+        let kind = request.kind();
+        log(&format!(
+            "a message of type {kind:?} is not understood: {why}"
+        ));
+        if ["comm_open", "comm_msg", "comm_close", "input_reply"].contains(&kind) {
+            return self.enclose(request, None).await;
+        }
+        self.answer(request, error_reply(&Failure::unread(why)))
+            .await;
     }
 
     async fn comm(&self, request: Arc<Request>) {

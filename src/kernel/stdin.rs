@@ -64,7 +64,12 @@ impl Stdin {
         }
         loop {
             match self.answers.recv_timeout(LOOK) {
-                Ok(answer) if answer.kind() == "input_reply" => return value(&answer.content),
+                Ok(answer) if answer.kind() == "input_reply" => {
+                    return match answer.flaw() {
+                        Some(why) => Err(format!("the client's answer is not understood: {why}")),
+                        None => value(&answer.content),
+                    };
+                }
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(ending()),
                 Err(RecvTimeoutError::Timeout) if given_up() => {

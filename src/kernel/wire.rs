@@ -2,13 +2,16 @@
 //!
 //! The only module that knows frames and headers. Everything else sees a [`Request`] (who asked, what) and builds
 //! answers from plain JSON with [`Request::reply`] and [`Request::broadcast`].
-//! Contents are read leniently, key by key: clients leave out fields that the protocol calls required.
+//! What a content has to hold: [`super::content`]. A request whose content can't be understood is a [`Request`] too, with its
+//! [`Request::flaw`]: with a good signature it gets an answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jupyter_protocol::{Header, JupyterMessage, UnknownMessage};
+use jupyter_protocol::{JupyterMessage, UnknownMessage};
 use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::content;
 
 /// The version of the messaging protocol that the kernel speaks.
 pub const PROTOCOL_VERSION: &str = "5.4";
@@ -18,14 +21,22 @@ pub const PROTOCOL_VERSION: &str = "5.4";
 pub struct Request {
     /// The message without its content, in the shape that the wire crate wants as a parent.
     parent: JupyterMessage,
-    /// The content as sent.
+    /// The content as sent; nothing if it can't be understood.
     pub content: Value,
+    flaw: Option<String>,
+    /// The socket that it came from, on which the answer leaves.
+    pub socket: &'static str,
 }
 
 impl Request {
     /// `execute_request`, `kernel_info_request`, …
     pub fn kind(&self) -> &str {
         &self.parent.header.msg_type
+    }
+
+    /// Why its content can't be understood, if it can't be.
+    pub fn flaw(&self) -> Option<&str> {
+        self.flaw.as_deref()
     }
 
     /// A string field of the content, or "".
@@ -51,8 +62,10 @@ impl Request {
 
     /// The answer on the socket that the request came from: `x_request` is answered by `x_reply`.
     pub fn reply(&self, content: Value) -> JupyterMessage {
-        let kind = self.kind();
-        let answer = format!("{}_reply", kind.strip_suffix("_request").unwrap_or(kind));
+        let answer = match self.kind() {
+            "" => "error".to_owned(),
+            kind => format!("{}_reply", kind.strip_suffix("_request").unwrap_or(kind)),
+        };
         message(&answer, content, Some(&self.parent))
     }
 
@@ -115,7 +128,7 @@ impl Dropped {
 /// Reads until a message passes the checks; `None` once the socket is closed.
 pub async fn receive<S>(
     connection: &mut Connection<S>,
-    socket: &str,
+    socket: &'static str,
     dropped: &Dropped,
 ) -> Option<Request>
 where
@@ -133,7 +146,7 @@ where
             }
         };
         match RawMessage::from_multipart(frames, &connection.mac).and_then(parse) {
-            Ok(request) => return Some(request),
+            Ok(request) => return Some(Request { socket, ..request }),
             Err(error) => dropped.note(socket, &error),
         }
     }
@@ -143,12 +156,20 @@ fn parse(raw: RawMessage) -> Result<Request, RuntimeError> {
     let [header, _parent, _metadata, content, ..] = raw.jparts.as_slice() else {
         return Err(RuntimeError::InsufficientMessageParts(raw.jparts.len()));
     };
-    let header: Header = serde_json::from_slice(header)?;
-    let content: Value = serde_json::from_slice(content)?;
+    let header = content::header(header);
+    let (content, flaw) = match content::content(&header.msg_type, content) {
+        Ok(content) => (content, None),
+        Err(why) => (json!({}), Some(why)),
+    };
     let mut parent = JupyterMessage::new(UnknownMessage::default(), None)
         .with_zmq_identities(raw.zmq_identities);
     parent.header = header;
-    Ok(Request { parent, content })
+    Ok(Request {
+        parent,
+        content,
+        flaw,
+        socket: "",
+    })
 }
 
 fn message(kind: &str, content: Value, parent: Option<&JupyterMessage>) -> JupyterMessage {
@@ -241,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_a_request_that_gets_an_answer() {
+        let no_json = signed(vec![HEADER.to_vec(), vec![], vec![], b"{".to_vec()]);
+        let request = decode(no_json).expect("its signature is good");
+        assert!(request.flaw().is_some() && request.kind() == "execute_request");
+        let no_header = signed(vec![b"[".to_vec(), vec![], vec![], b"{}".to_vec()]);
+        let request = decode(no_header).expect("its signature is good");
+        assert!(request.flaw().is_some());
+        assert_eq!(request.reply(Value::Null).header.msg_type, "error");
+    }
+
+    #[test]
     fn what_is_dropped_is_counted_by_kind() {
         let dropped = Dropped::default();
         let mut forged = genuine();
@@ -250,12 +282,7 @@ mod tests {
             "shell",
             &decode(vec![b"x".to_vec()]).expect_err("it is nothing"),
         );
-        let no_json = signed(vec![HEADER.to_vec(), vec![], vec![], b"{".to_vec()]);
-        dropped.note(
-            "shell",
-            &decode(no_json).expect_err("its content is no JSON"),
-        );
-        assert_eq!((dropped.signatures(), dropped.malformed()), (1, 2));
+        assert_eq!((dropped.signatures(), dropped.malformed()), (1, 1));
     }
 
     proptest! {

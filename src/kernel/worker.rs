@@ -63,8 +63,10 @@ pub struct Worker {
     pub inbox: Receiver<Job>,
     /// Outputs.
     pub outbox: Outbox,
-    /// Replies.
+    /// Replies to what came from shell.
     pub shell: UnboundedSender<JupyterMessage>,
+    /// Replies to what came from control.
+    pub control: UnboundedSender<JupyterMessage>,
     /// Questions of cells.
     pub stdin: Stdin,
     /// Filled while a cell runs.
@@ -392,6 +394,11 @@ impl CellQueue {
     fn execute(&mut self, session: &mut Session, cause: &Arc<Request>) {
         let (count, counted) = self.number(cause);
         self.open(cause);
+        if let Some(why) = cause.flaw() {
+            self.fail(cause, &Failure::unread(why), count);
+            self.abort_queue();
+            return self.close(cause);
+        }
         if counted {
             self.count = count;
         }
@@ -551,8 +558,12 @@ impl CellQueue {
     }
 
     fn reply(&self, cause: &Request, content: Value) {
+        let replies = match cause.socket {
+            "control" => &self.worker.control,
+            _ => &self.worker.shell,
+        };
         // A closed queue means that the kernel is ending.
-        let _ = self.worker.shell.send(cause.reply(content));
+        let _ = replies.send(cause.reply(content));
     }
 
     fn status(&self, cause: &Request, state: &str) {

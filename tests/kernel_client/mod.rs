@@ -17,6 +17,7 @@ use jupyter_zmq_client::{
     peek_ports_with_listeners, peer_identity_for_session, wait_for_iopub_welcome,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 /// The first cell of a machine waits for the prelude to be built.
@@ -304,6 +305,35 @@ impl Drop for Kernel {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A message of these four parts as a client with this key sends it, whatever stands in them.
+pub fn signed(key: &str, parts: [&[u8]; 4]) -> zeromq::ZmqMessage {
+    let block = |pad: u8| -> Vec<u8> {
+        let byte = |at| key.as_bytes().get(at).copied().unwrap_or(0);
+        (0..64).map(|at| byte(at) ^ pad).collect()
+    };
+    let inner = Sha256::digest([block(0x36), parts.concat()].concat());
+    let outer = Sha256::digest([block(0x5c), inner.to_vec()].concat());
+    let signature: String = outer.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut message = zeromq::ZmqMessage::from("<IDS|MSG>");
+    message.push_back(signature.into_bytes().into());
+    for part in parts {
+        message.push_back(part.to_vec().into());
+    }
+    message
+}
+
+/// The type, the header of the parent and the content of a message, as they stand in its frames.
+pub fn parts_of(message: zeromq::ZmqMessage) -> Result<(String, Value, Value)> {
+    let frames = message.into_vec();
+    let mark = frames.iter().position(|frame| &frame[..] == b"<IDS|MSG>");
+    let parts = &frames[mark.context("no delimiter")? + 2..];
+    let part = |at: usize| -> Result<Value> {
+        Ok(serde_json::from_slice(parts.get(at).context("too short")?)?)
+    };
+    let kind = part(0)?["msg_type"].as_str().unwrap_or("").to_owned();
+    Ok((kind, part(1)?, part(3)?))
 }
 
 /// A request with this type and content.
