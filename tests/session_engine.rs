@@ -22,7 +22,7 @@ fn ok(session: &mut TestSession, code: &str) -> String {
     stderr(&run)
 }
 
-fn names(session: &TestSession) -> Vec<String> {
+fn names(session: &mut TestSession) -> Vec<String> {
     let variables = session.session.variables();
     variables
         .into_iter()
@@ -72,6 +72,222 @@ fn variables_of_every_kind_are_kept() {
     assert_eq!(type_of("map"), Some("HashMap<String, Vec<Option<u8>>>"));
     assert_eq!(type_of("deep"), Some("Deep<Point>"));
     assert_eq!(type_of("t"), Some("Tensor"));
+}
+
+#[test]
+fn variables_whose_types_mention_lifetimes_are_kept() {
+    let mut session = TestSession::start();
+    ok(
+        &mut session,
+        "use std::borrow::Cow; use std::cell::RefCell; use std::collections::HashMap; use std::marker::PhantomData; use std::rc::Rc;\n\
+         #[derive(Debug)] struct Parser<'a> { text: &'a str, at: usize }\n\
+         struct Pair<'a, 'b, T> { one: &'a T, other: &'b str }\n\
+         trait Shape<'a> { fn name(&self) -> &'a str; }\n\
+         struct Square; impl Shape<'static> for Square { fn name(&self) -> &'static str { \"square\" } }\n\
+         fn longer<'a>(a: &'a str, b: &'a str) -> &'a str { if a.len() < b.len() { b } else { a } }\n\
+         fn first<'a>(a: &'a str, _: &str) -> &'a str { a }",
+    );
+    // Declaration, a look at the value in a later cell, and the type as people write it.
+    let kept = [
+        (
+            "let v = \"héllo\".chars();",
+            "v.clone().count() == 5",
+            "Chars",
+        ),
+        (
+            "let v: fn() -> &'static str = || \"x\";",
+            "v() == \"x\"",
+            "fn() -> &str",
+        ),
+        (
+            "let v: for<'a> fn(&'a str, &'a str) -> &'a str = longer;",
+            "{ let own = String::from(\"abc\"); v(&own, \"a\").len() == 3 }",
+            "for<'a> fn(&'a str, &'a str) -> &'a str",
+        ),
+        (
+            "let v: for<'a, 'b> fn(&'a str, &'b str) -> &'a str = first;",
+            "{ let own = String::from(\"abc\"); v(&own, &String::new()).len() == 3 }",
+            "for<'a, 'b> fn(&'a str, &'b str) -> &'a str",
+        ),
+        (
+            "let v: Box<dyn Fn(&'static str) -> usize> = Box::new(|s| s.len());",
+            "v(\"ab\") == 2",
+            "Box<dyn Fn(&str) -> usize>",
+        ),
+        (
+            "let v: Box<dyn for<'a> Fn(&'a str) -> &'a str> = Box::new(|s| &s[1..]);",
+            "v(&String::from(\"ab\")) == \"b\"",
+            "Box<dyn for<'a> Fn(&'a str) -> &'a str>",
+        ),
+        (
+            "let v: Rc<RefCell<dyn FnMut(&str)>> = { let mut all = 0; Rc::new(RefCell::new(move |s: &str| all += s.len())) };",
+            "{ (v.borrow_mut())(&String::from(\"ab\")); true }",
+            "Rc<RefCell<dyn for<'a> FnMut(&'a str)>>",
+        ),
+        (
+            "let v: Box<dyn Fn(&str) -> Box<dyn Fn(&str) -> usize + '_> + Send> = Box::new(|a| Box::new(move |b| a.len() + b.len()));",
+            "v(\"a\")(\"bc\") == 3",
+            "Box<dyn for<'a> Fn(&'a str) -> Box<dyn for<'b> Fn(&'b str) -> usize + 'a> + Send>",
+        ),
+        (
+            "let v: Cow<'static, str> = \"c\".into();",
+            "v == \"c\"",
+            "Cow<str>",
+        ),
+        (
+            "let v = vec![\"a\", \"b\"].into_iter();",
+            "v.clone().count() == 2",
+            "IntoIter<&str>",
+        ),
+        (
+            "let v = [1u8, 2].iter();",
+            "v.clone().sum::<u8>() == 3",
+            "Iter<u8>",
+        ),
+        (
+            "let v: &'static [&'static str] = &[\"a\"];",
+            "v[0] == \"a\"",
+            "&[&str]",
+        ),
+        (
+            "let v: Option<&'static str> = Some(\"a\");",
+            "v == Some(\"a\")",
+            "Option<&str>",
+        ),
+        (
+            "let v: HashMap<&'static str, fn(&str) -> usize> = HashMap::from([(\"len\", str::len as fn(&str) -> usize)]);",
+            "v[\"len\"](&String::from(\"ab\")) == 2",
+            "HashMap<&str, for<'a> fn(&'a str) -> usize>",
+        ),
+        (
+            "let v = \"a b\".split(' ');",
+            "v.clone().count() == 2",
+            "Split<char>",
+        ),
+        (
+            "let v = \"ab\".chars().peekable();",
+            "v.clone().peek() == Some(&'a')",
+            "Peekable<Chars>",
+        ),
+        (
+            "let v = Parser { text: \"ab\", at: 1 };",
+            "&v.text[v.at..] == \"b\"",
+            "Parser",
+        ),
+        (
+            "let v = [(Parser { text: \"ab\", at: 0 }, Pair { one: &7u8, other: \"o\" })];",
+            "*v[0].1.one == 7 && v[0].0.text.len() == 2 && v[0].1.other == \"o\"",
+            "[(Parser, Pair<u8>); 1]",
+        ),
+        (
+            "let v = PhantomData::<&'static u8>;",
+            "{ let _: PhantomData<&'static u8> = v; true }",
+            "PhantomData<&u8>",
+        ),
+        (
+            "let v: Vec<Box<dyn Shape<'static> + Send>> = vec![Box::new(Square)];",
+            "v[0].name() == \"square\"",
+            "Vec<Box<dyn Shape + Send>>",
+        ),
+        (
+            "let v: Option<for<'a> fn(Parser<'a>) -> &'a str> = Some(|p| p.text);",
+            "v.unwrap()(Parser { text: &String::from(\"t\"), at: 0 }) == \"t\"",
+            "Option<for<'a> fn(Parser<'a>) -> &'a str>",
+        ),
+        (
+            "let v: &'static (dyn std::fmt::Debug + Send + Sync) = &5;",
+            "format!(\"{v:?}\") == \"5\"",
+            "&(dyn Debug + Send + Sync)",
+        ),
+        (
+            "let v: Box<dyn Iterator<Item = &'static str>> = Box::new([\"a\"].into_iter());",
+            "v.size_hint().0 == 1",
+            "Box<dyn Iterator<Item = &str>>",
+        ),
+        (
+            "let v: unsafe extern \"C\" fn(&u8) -> u8 = { unsafe extern \"C\" fn f(a: &u8) -> u8 { *a } f };",
+            "(unsafe { v(&3) }) == 3",
+            "for<'a> unsafe extern \"C\" fn(&'a u8) -> u8",
+        ),
+    ];
+    for (number, (declaration, look, ty)) in kept.iter().enumerate() {
+        let name = format!("v{number}");
+        let rename = |code: &str| {
+            let words = code.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_');
+            let renamed = words.map(|word| match word.strip_prefix('v') {
+                Some(rest) if !rest.starts_with(|c: char| c.is_alphanumeric()) => {
+                    format!("{name}{rest}")
+                }
+                _ => word.to_owned(),
+            });
+            renamed.collect::<String>()
+        };
+        assert_eq!(ok(&mut session, &rename(declaration)), "", "{declaration}");
+        assert_eq!(session.result_of(&rename(look)), "true", "{declaration}");
+        // And once more, after it was put back.
+        assert_eq!(session.result_of(&rename(look)), "true", "{declaration}");
+        let variables = session.session.variables();
+        let found = variables.iter().find(|variable| variable.name == name);
+        assert_eq!(
+            found.map(|found| found.type_name.as_str()),
+            Some(*ty),
+            "{declaration}"
+        );
+    }
+    let table = session.run(":vars");
+    assert!(table.outcome.status.is_ok(), "{table:#?}");
+}
+
+#[test]
+fn what_cannot_be_kept_for_its_lifetime_is_said_once_and_not_offered_by_name() {
+    let mut session = TestSession::start();
+    ok(
+        &mut session,
+        "let text = String::from(\"a b\"); fn double(a: u8) -> u8 { 2 * a } fn same<T>(a: T) -> T { a }\n\
+         struct Parser<'a> { text: &'a str }",
+    );
+    for (code, words) in [
+        (
+            "let gone = text.split(' ');\nassert_eq!(gone.count(), 2);",
+            "",
+        ),
+        ("let gone = text.chars();", "borrows from another value"),
+        (
+            "let gone = Parser { text: &text };\nassert_eq!(gone.text.len(), 3);",
+            "borrows from another value",
+        ),
+        (
+            "let gone = std::borrow::Cow::Borrowed(text.as_str());",
+            "borrows from another value",
+        ),
+        (
+            "let gone = double;\nassert_eq!(gone(2), 4);",
+            "it is a function itself",
+        ),
+        (
+            "let gone = same::<u8>;\nassert_eq!(gone(2), 2);",
+            "it is a function itself",
+        ),
+        (
+            "let gone = str::len;\nassert_eq!(gone(\"a\"), 1);",
+            "cannot be named in code",
+        ),
+        ("let gone = String::new;\nassert_eq!(gone().len(), 0);", ""),
+    ] {
+        let mut said = ok(&mut session, code);
+        said += &ok(&mut session, ":vars");
+        said += &ok(&mut session, "1 + 1;");
+        assert!(said.contains(words), "{code}: {said}");
+        assert_eq!(
+            said.matches("not kept").count(),
+            usize::from(!words.is_empty() || code.contains("String::new")),
+            "{code}: {said}"
+        );
+        assert!(!names(&mut session).contains(&"gone".to_owned()), "{code}");
+        let run = session.run("gone");
+        let error = run.outcome.status.unwrap_err();
+        assert!(!error.state.kept.contains(&"gone".to_owned()), "{error:#?}");
+    }
 }
 
 /// A cell, the variables of it that cannot be kept, and words that the note on each has to hold.
@@ -149,7 +365,7 @@ fn what_cannot_be_kept_is_said_in_one_line_with_what_to_do_and_the_next_cell_is_
         ),
     ];
     for (code, lost, words) in cases {
-        let before = names(&session);
+        let before = names(&mut session);
         let said = ok(&mut session, code);
         assert_eq!(said.lines().count(), lost.len(), "{code}: {said}");
         for name in lost {
@@ -171,7 +387,7 @@ fn what_cannot_be_kept_is_said_in_one_line_with_what_to_do_and_the_next_cell_is_
             "{code}: {said}"
         );
         // Whatever else the cell defines is there.
-        let kept = names(&session);
+        let kept = names(&mut session);
         assert!(
             before.iter().all(|name| kept.contains(name)),
             "{code}: {kept:?}"
@@ -213,11 +429,11 @@ fn consumed_variables_are_gone_and_renewed_ones_stay() {
         &mut session,
         "fn longer(mut list: Vec<i32>) -> Vec<i32> { list.push(0); list }\nlet mut list = vec![1];\nlet given = vec![2];\nlet gone = { let local = given; local.len() };",
     );
-    assert_eq!(names(&session), ["gone", "list"]);
+    assert_eq!(names(&mut session), ["gone", "list"]);
     ok(&mut session, "list = longer(list);");
     assert_eq!(session.result_of("list.len()"), "2");
     ok(&mut session, "drop(list);");
-    assert_eq!(names(&session), ["gone"]);
+    assert_eq!(names(&mut session), ["gone"]);
     // A new variable of the same name takes the place of the old one; a failing cell leaves the old one.
     ok(&mut session, "let gone = format!(\"{gone}!\");");
     let run = session.run("let gone = 1;\nlet n: u8 = \"no\".parse()?;");
@@ -241,7 +457,7 @@ fn a_cell_can_be_run_again_and_a_type_defined_anew_takes_its_variables_along() {
         said.contains("`point` is lost") && said.contains("`points` is lost"),
         "{said}"
     );
-    assert_eq!(names(&session), ["other"]);
+    assert_eq!(names(&mut session), ["other"]);
     assert_eq!(session.result_of("Point::default().x()"), "9");
     ok(
         &mut session,

@@ -439,7 +439,8 @@ impl Session {
     }
 
     /// The variables that later cells can use, sorted by name.
-    pub fn variables(&self) -> Vec<Variable> {
+    pub fn variables(&mut self) -> Vec<Variable> {
+        self.engine.learn();
         self.variable_types()
             .into_iter()
             .map(|(name, type_name)| Variable { name, type_name })

@@ -209,6 +209,8 @@ impl Compiler {
                 "-Cdebuginfo=0",
                 "-Cdebug-assertions=on",
                 "-Coverflow-checks=on",
+                // Symbols that say types in full, for [`super::symbols`].
+                "-Csymbol-mangling-version=v0",
                 "-Awarnings",
             ])
             .arg(format!("-Copt-level={}", self.opt_level))

@@ -13,7 +13,7 @@
 //! - [`items`], [`needs`], [`source`]: from a cell to a crate
 //! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`error_types`]: which types of the cells are errors
-//! - [`types`], [`notes`]: how the types of variables are written, and what is said of variables that are not kept
+//! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written; [`notes`]: what is said of variables that are not kept
 //! - [`clock`]: where the time goes
 //! - [`analyst`]: rust-analyzer, for completion and inspection
 
@@ -28,6 +28,8 @@ mod operations;
 mod process;
 mod repair;
 mod source;
+mod spelling;
+mod symbols;
 mod types;
 
 use std::collections::BTreeMap;
@@ -43,9 +45,11 @@ use analyst::{Analysis, Analyst, Known};
 use clock::Clock;
 use compiler::Compiler;
 use items::Items;
-use notes::{Note, consumed, not_kept, redefined, unwritable};
+use notes::{Note, consumed, function, not_kept, redefined, unwritable};
 use process::Process;
 use source::{Plan, Source, Stored};
+use spelling::{Spelling, hides_binders};
+use symbols::Put;
 use types::{Names, Type};
 
 use super::dependencies;
@@ -75,6 +79,8 @@ pub(crate) struct Direct {
     reminders: BTreeMap<String, String>,
     /// Types that are being learnt from the cell before.
     lesson: Option<Lesson>,
+    /// What is still to be said of variables that turned out not to be kept.
+    unsaid: Vec<Note>,
     session: PathBuf,
     toolchain: Toolchain,
     cells: u64,
@@ -95,9 +101,11 @@ struct State {
 struct Variable {
     /// What `type_name` says of its type.
     type_name: String,
+    /// The same, or where that leaves something open, what the symbol of the function says that put it away.
+    text: String,
     mutable: bool,
     /// How its type is written, if that is known.
-    written: Option<String>,
+    written: Option<Spelling>,
 }
 
 /// A run of rustc that lists the types of a cell's variables.
@@ -160,6 +168,7 @@ impl Direct {
             stale: Vec::new(),
             reminders: BTreeMap::new(),
             lesson: None,
+            unsaid: Vec::new(),
             session: setting.session.to_owned(),
             toolchain: setting.toolchain.clone(),
             cells: 0,
@@ -182,8 +191,11 @@ impl Direct {
     /// The variables that later cells can use, with their types as people write them.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
         self.state.variables.iter().map(|(name, variable)| {
-            let ty = variable.written.as_ref().unwrap_or(&variable.type_name);
-            (name.as_str(), types::shortened(ty))
+            let shown = match &variable.written {
+                Some(written) => written.shown.clone(),
+                None => types::shortened(&variable.type_name),
+            };
+            (name.as_str(), shown)
         })
     }
 
@@ -256,13 +268,14 @@ impl Direct {
     ) -> Result<Done, Trouble> {
         let mut clock = Clock::start();
         let mut done = Done::default();
+        self.learn();
         let rust = commands(self, cell, &mut done)?;
         if syntax::has_code(rust) {
             clock.lap("parse");
-            done.notes.extend(self.learn());
             self.analyst.know(self.known());
             clock.lap("types");
             self.run_rust(rust, &mut clock, &mut done)?;
+            done.notes.splice(0..0, self.unsaid.drain(..));
         }
         if self.timing && !clock.laps.is_empty() {
             done.timing = Some(clock.display());
@@ -294,7 +307,7 @@ impl Direct {
         let mut lost = self.redefined(&mut state, taken.changed);
         plan.stale.clone_from(&self.stale);
         clock.lap("parse");
-        let (source, library) = loop {
+        let (source, library, lines) = loop {
             let compiled = self.compile(&mut state, &mut plan, clock, done)?;
             let Some((library, function)) = compiled.1.zip(compiled.0.function.clone()) else {
                 // Nothing to run: what was lost is lost without it.
@@ -317,7 +330,7 @@ impl Direct {
                 })
                 .collect();
             if changed.is_empty() {
-                break (compiled.0, lines);
+                break (compiled.0, library, lines);
             }
             // Nothing of the cell ran.
             for name in changed {
@@ -328,7 +341,7 @@ impl Direct {
         };
         self.stale.clear();
         self.forget(&lost, done);
-        self.account(state, &plan, &source, &library, clock, done)
+        self.account(state, &plan, (&source, &library), &lines, clock, done)
     }
 
     /// The variables whose types can be written, as generated code needs them.
@@ -338,7 +351,7 @@ impl Direct {
             .iter()
             .filter_map(|(name, variable)| {
                 let stored = Stored {
-                    ty: variable.written.clone()?,
+                    ty: variable.written.as_ref()?.code.clone(),
                     mutable: variable.mutable,
                 };
                 Some((name.clone(), stored))
@@ -356,8 +369,9 @@ impl Direct {
             .variables
             .iter()
             .filter(|(_, variable)| {
-                let written = variable.written.as_deref().unwrap_or_default();
-                types::own_types(written).any(|ty| changed.contains(ty))
+                let written = variable.written.as_ref();
+                let code = written.map_or("", |written| &written.code);
+                types::own_types(code).any(|ty| changed.contains(ty))
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -398,7 +412,7 @@ impl Direct {
         &mut self,
         mut state: State,
         plan: &Plan,
-        source: &Source,
+        (source, library): (&Source, &Path),
         lines: &[Control],
         clock: &mut Clock,
         done: &mut Done,
@@ -428,27 +442,41 @@ impl Direct {
             let mutable = plan
                 .mutability(name)
                 .unwrap_or_else(|| before.is_some_and(|variable| variable.mutable));
-            let written = match before {
-                Some(variable) if variable.type_name == *type_name => variable.written.clone(),
-                _ => None,
-            };
-            let written = match written.map_or_else(|| self.names.resolve(type_name), Type::Named) {
-                Type::Named(written) => Some(written),
-                Type::Unknown => {
-                    unknown = true;
-                    None
+            let (text, written) = match before {
+                Some(variable) if variable.type_name == *type_name && !hides_binders(type_name) => {
+                    (variable.text.clone(), variable.written.clone())
                 }
-                Type::Nameless => {
-                    done.notes.push(not_kept(name, type_name, plan.made(name)));
+                _ => (type_name.to_owned(), None),
+            };
+            let lost = match (written, put_at(lines, name, library)) {
+                (Some(written), _) => Ok((text, Type::Named(written))),
+                (None, Some(Put::Function)) => Err(function(name)),
+                (None, Some(Put::Type(text))) => Ok((text.clone(), self.names.resolve(&text))),
+                (None, None) if hides_binders(type_name) => Ok((text, Type::Unwritable)),
+                (None, None) => Ok((text, self.names.resolve(type_name))),
+            };
+            let known = lost.and_then(|(text, ty)| match ty {
+                Type::Named(written) => Ok((text, Some(written))),
+                Type::Unknown => Ok((text, None)),
+                Type::Unwritable => Err(unwritable(name, type_name)),
+                Type::Nameless => Err(not_kept(name, type_name, plan.made(name))),
+            });
+            let (text, written) = match known {
+                Ok(known) => known,
+                Err(note) => {
+                    done.notes.push(note);
                     state.variables.remove(name);
+                    self.stale.push(name.to_owned());
                     continue;
                 }
             };
+            unknown |= written.is_none();
             self.reminders.remove(name);
             state.variables.insert(
                 name.clone(),
                 Variable {
                     type_name: type_name.clone(),
+                    text,
                     mutable,
                     written,
                 },
@@ -474,12 +502,11 @@ impl Direct {
         })
     }
 
-    /// Learns the types of the cell before, if they were not known.
-    ///
-    /// Returns what is to be said of variables whose types stay unknown: they are not kept.
-    fn learn(&mut self) -> Vec<Note> {
+    /// Learns the types of the cell before, if they were not known. Variables whose types stay unknown are not kept, which the next
+    /// cell says.
+    pub(crate) fn learn(&mut self) {
         let Some(mut lesson) = self.lesson.take() else {
-            return Vec::new();
+            return;
         };
         // A compiler that fails leaves no listing, and the variables without a type.
         let _ = lesson.compiler.wait();
@@ -493,7 +520,7 @@ impl Direct {
             if let Some(listed) = listed.get(name) {
                 self.names.learn(&variable.type_name, listed);
             }
-            if let Type::Named(written) = self.names.resolve(&variable.type_name) {
+            if let Type::Named(written) = self.names.resolve(&variable.text) {
                 variable.written = Some(written);
             }
         }
@@ -503,10 +530,12 @@ impl Direct {
                 .into_iter()
                 .partition(|(_, variable)| variable.written.is_some());
         self.state.variables = kept;
-        let unknown = unknown.iter();
-        unknown
-            .map(|(name, variable)| unwritable(name, &variable.type_name))
-            .collect()
+        for (name, variable) in unknown {
+            let note = unwritable(&name, &variable.type_name);
+            self.remind(note.clone());
+            self.unsaid.push(note);
+            self.stale.push(name);
+        }
     }
 
     fn add_dependencies(&mut self, state: &State) -> Result<(), Trouble> {
@@ -531,9 +560,9 @@ impl Direct {
     fn known(&self) -> Known {
         let mut parameters = String::new();
         for (name, variable) in &self.state.variables {
-            if let Some(ty) = &variable.written {
+            if let Some(written) = &variable.written {
                 let mutable = if variable.mutable { "mut " } else { "" };
-                parameters += &format!("{mutable}{name}: {ty}, ");
+                parameters += &format!("{mutable}{name}: {}, ", written.code);
             }
         }
         Known {
@@ -548,6 +577,15 @@ impl Direct {
         self.analyst.know(self.known());
         self.analyst.questions()
     }
+}
+
+/// What the symbol of the function says that put a variable away, if the prelude said where that function is.
+fn put_at(lines: &[Control], name: &str, library: &Path) -> Option<Put> {
+    let offset = lines.iter().rev().find_map(|line| match line {
+        Control::PutAt { name: of, offset } if of == name => Some(*offset),
+        _ => None,
+    })?;
+    symbols::put_at(library, offset as u64)
 }
 
 impl Drop for Direct {

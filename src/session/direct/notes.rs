@@ -73,6 +73,15 @@ pub(super) fn borrows(name: &str, made: Made) -> Note {
     )
 }
 
+/// What to say of a variable that is a function itself, not a pointer to one.
+pub(super) fn function(name: &str) -> Note {
+    Note::not_kept(
+        name,
+        "it is a function itself, whose type has no name",
+        &format!("A pointer to it is kept: `let {name}: fn(…) -> … = …;`."),
+    )
+}
+
 /// What to say of a variable whose type later cells cannot write.
 pub(super) fn unwritable(name: &str, type_name: &str) -> Note {
     Note::not_kept(

@@ -132,7 +132,8 @@ impl Direct {
                     let Some(variable) = self.state.variables.remove(name) else {
                         continue;
                     };
-                    self.names.unlearn(&variable.type_name);
+                    self.names.unlearn(&variable.text);
+                    self.stale.push(name.clone());
                     return Err(Trouble::Refused(unwritable(name, &variable.type_name).text));
                 }
                 (Some(Line::Show), "E0599") if plan.show == Show::Best => {

@@ -8,11 +8,14 @@
 //! ```
 //! `type_name` says where a type is defined, which is often a private module. rustc's own listing of a cell (`--emit=mir`)
 //! says how the same type can be named. Both are written by the same printer, so the two texts differ in nothing but
-//! paths, and each path has to be learnt only once; what is learnt is kept beside the prelude's library.
+//! paths, and each path has to be learnt only once; what is learnt is kept beside the prelude's library. How a type is written
+//! once its paths are known: [`super::spelling`].
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use super::spelling::{self, Spelling, Unwritten, without_lifetimes};
 
 /// Public paths that need not be learnt: where a type is defined, and how it is named.
 const KNOWN: [(&str, &str); 42] = [
@@ -102,9 +105,11 @@ pub(crate) struct Names {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     /// It can be written so.
-    Named(String),
+    Named(Spelling),
     /// It can be named, but how has not been learnt yet: the paths that are missing.
     Unknown,
+    /// No code can name it: it is not put together of paths.
+    Unwritable,
     /// No code can name it: it is, or holds, a closure or the future of an `async` block.
     Nameless,
 }
@@ -123,7 +128,7 @@ impl Names {
         }
     }
 
-    /// How the type that `type_name` describes is written in a cell.
+    /// How the type that `type_name`, or a symbol, describes is written in a cell.
     pub(crate) fn resolve(&self, type_name: &str) -> Type {
         if type_name.contains("{{")
             || type_name.contains("{closure")
@@ -131,17 +136,11 @@ impl Names {
         {
             return Type::Nameless;
         }
-        let mut text = String::new();
-        for part in parts(type_name) {
-            match part {
-                Part::Path(path) => match self.path(path) {
-                    Some(named) => text.push_str(&named),
-                    None => return Type::Unknown,
-                },
-                Part::Other(other) => text.push_str(other),
-            }
+        match spelling::spell(type_name, &|path| self.path(path)) {
+            Ok(spelling) => Type::Named(spelling),
+            Err(Unwritten::Path) => Type::Unknown,
+            Err(Unwritten::Form) => Type::Unwritable,
         }
-        Type::Named(text)
     }
 
     fn path(&self, path: &str) -> Option<String> {
@@ -156,8 +155,8 @@ impl Names {
 
     /// Learns from two texts of the same type: `type_name`'s and that of rustc's listing. Says whether they fit.
     pub(crate) fn learn(&mut self, type_name: &str, listed: &str) -> bool {
-        let listed = without_regions(listed);
-        let ours: Vec<Part<'_>> = parts(type_name).collect();
+        let (type_name, listed) = (without_lifetimes(type_name), without_lifetimes(listed));
+        let ours: Vec<Part<'_>> = parts(&type_name).collect();
         let theirs: Vec<Part<'_>> = parts(&listed).collect();
         let mut learnt = Vec::new();
         if ours.len() != theirs.len() {
@@ -313,7 +312,7 @@ fn parts(ty: &str) -> impl Iterator<Item = Part<'_>> {
 }
 
 /// How many bytes at the beginning are names joined by `::`.
-fn path_length(text: &str) -> usize {
+pub(super) fn path_length(text: &str) -> usize {
     let name = |text: &str| {
         let first = text.chars().next();
         if !first.is_some_and(|c| c.is_alphabetic() || c == '_') {
@@ -335,18 +334,6 @@ fn path_length(text: &str) -> usize {
     length
 }
 
-/// The listing's text without `'_` and `'static`, which `type_name` leaves out.
-fn without_regions(listed: &str) -> String {
-    let mut text = listed.to_owned();
-    for region in ["'{erased}", "'static", "'_"] {
-        text = text
-            .replace(&format!("<{region}>"), "")
-            .replace(&format!("<{region}, "), "<")
-            .replace(&format!("&{region} "), "&");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,8 +344,12 @@ mod tests {
         (folder, names)
     }
 
-    fn named(text: &str) -> Type {
-        Type::Named(text.to_owned())
+    /// The code by which a type is written.
+    fn code(ty: Type) -> Option<String> {
+        match ty {
+            Type::Named(spelling) => Some(spelling.code),
+            _ => None,
+        }
     }
 
     #[test]
@@ -370,7 +361,7 @@ mod tests {
         ));
         for (name, written) in [
             ("i32", "i32"),
-            ("&str", "&str"),
+            ("&str", "&'static str"),
             (
                 "(u8, [alloc::string::String; 3])",
                 "(u8, [::std::string::String; 3])",
@@ -382,10 +373,10 @@ mod tests {
             ("ctx::shapes::Circle", "crate::shapes::Circle"),
             (
                 "alloc::boxed::Box<dyn core::ops::function::Fn(i32) -> i32 + core::marker::Send>",
-                "::std::boxed::Box<dyn ::std::ops::Fn(i32) -> i32 + ::std::marker::Send>",
+                "::std::boxed::Box<(dyn ::std::ops::Fn(i32) -> i32 + ::std::marker::Send + 'static)>",
             ),
         ] {
-            assert_eq!(names.resolve(name), named(written));
+            assert_eq!(code(names.resolve(name)).as_deref(), Some(written));
         }
         assert_eq!(names.resolve("a::private::Thing"), Type::Unknown);
         assert_eq!(
@@ -397,18 +388,18 @@ mod tests {
     #[test]
     fn a_path_is_learnt_once_and_for_all() {
         let (folder, mut names) = names();
-        let name = "alloc::vec::Vec<a::private::Thing<alloc::borrow::Cow<str>>>";
+        let name = "alloc::vec::Vec<a::private::Thing<alloc::borrow::Cow<'_, str>>>";
         assert_eq!(names.resolve(name), Type::Unknown);
         assert!(names.learn(
             name,
             "std::vec::Vec<glassbox_prelude::a::Thing<std::borrow::Cow<'_, str>>>"
         ));
         assert!(names.learn("added::private::Other", "added::Other"));
-        let written = named("::glassbox_prelude::a::Thing<u8>");
-        assert_eq!(names.resolve("a::private::Thing<u8>"), written);
+        let written = Some("::glassbox_prelude::a::Thing<u8>".to_owned());
+        assert_eq!(code(names.resolve("a::private::Thing<u8>")), written);
         names.save();
         let again = Names::open(folder.path().join("paths.json"));
-        assert_eq!(again.resolve("a::private::Thing<u8>"), written);
+        assert_eq!(code(again.resolve("a::private::Thing<u8>")), written);
         assert_eq!(again.resolve("added::private::Other"), Type::Unknown);
         assert!(!names.learn("alloc::vec::Vec<b::Other>", "std::vec::Vec<u8>"));
         assert_eq!(names.resolve("b::Other"), Type::Unknown);
