@@ -154,7 +154,9 @@ pub(crate) fn is_aside(line: &str) -> bool {
         || trimmed.starts_with(':') && !trimmed.starts_with("::")
         // No Rust code begins with a question mark.
         || trimmed.starts_with('?');
-    command || line.starts_with("//")
+    // A documentation comment belongs to the item below it.
+    let documentation = line.starts_with("///") && !line.starts_with("////");
+    command || line.starts_with("//") && !documentation
 }
 
 /// Whether there is more than blanks and comments.
@@ -307,6 +309,14 @@ mod tests {
         assert_eq!(completeness("let x = 1"), incomplete(1));
         assert_eq!(completeness("1 +"), incomplete(1));
         assert_eq!(completeness("#[derive(Clone)]"), incomplete(1));
+    }
+
+    #[test]
+    fn documentation_at_the_top_is_code() {
+        for code in ["/// One.\nfn one() {}", "/// One."] {
+            assert_eq!(skip_commands(code), code);
+        }
+        assert_eq!(skip_commands("// a\n//// b\n//! c\nx"), "x");
     }
 
     #[test]
