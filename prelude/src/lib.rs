@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod language;
 pub mod lora;
 pub mod nn;
+mod notes;
 pub mod projector;
 pub mod session;
 pub mod train;
@@ -45,8 +46,8 @@ pub mod prelude {
 
     // Language model: tokens, the decoder, and its cache.
     pub use crate::language::{
-        ChatMessage, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input, Phi3Layer,
-        Phi3Output,
+        ChatMessage, ChatOptions, KvCache, LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input,
+        Phi3Layer, Phi3Output,
     };
 
     // Concatenation: one sequence of picture, query and text.
@@ -65,8 +66,8 @@ pub mod prelude {
 
     // Layers: what the networks are made of, with LoRA.
     pub use crate::nn::{
-        Checkpoint, Init, LayerNorm, Linear, Lora, LoraConfig, Network, Parameter, Part, PartMut,
-        RmsNorm, Weight, cross_entropy_rows, gelu, softmax, swiglu,
+        Checkpoint, Init, LayerNorm, Linear, Lora, LoraConfig, LoraPatterns, LoraTargets, Network,
+        Parameter, Part, PartMut, RmsNorm, Weight, cross_entropy_rows, gelu, softmax, swiglu,
     };
 
     // Training: the trainer, its settings, and its report.

@@ -1,13 +1,16 @@
-//! Text ↔ token ids: `tokenizer.json`, the special tokens and chat template of `tokenizer_config.json`.
+//! Text ↔ token ids: `tokenizer.json`, with the special tokens and chat templates of the files beside it.
 //!
 //! The blog calls this the `llm_processor`. [`LlmProcessor::encode`] puts the beginning-of-sequence token in front, as the
 //! blog does for every string (so that `<s>` recurs inside its prompts); [`LlmProcessor::encode_plain`] never does, for
 //! prompts that are put together from pieces.
 
+use super::chat::{self, ChatMessage, ChatOptions, ChatTemplates};
 use super::config::token_ids;
-use crate::{Error, Result};
+use super::special_tokens::{self, Files};
+use crate::{Error, Result, notes};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenizers::{AddedToken, Tokenizer};
@@ -19,9 +22,10 @@ pub struct LlmProcessor(Arc<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     tokenizer: Tokenizer,
-    chat_template: Option<String>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
+    chat_templates: ChatTemplates,
+    /// Special tokens by their role.
+    special: Map<String, Value>,
+    notes: Vec<String>,
     eos_ids: Vec<u32>,
     pad_id: Option<u32>,
 }
@@ -35,130 +39,73 @@ pub struct NewToken {
     pub pieces: Vec<u32>,
 }
 
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What was said.
-    pub content: String,
-}
-
-impl ChatMessage {
-    /// A turn of the given role.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: content.into(),
-        }
-    }
-
-    /// A user's turn.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self::new("user", content)
-    }
-
-    /// The model's turn.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self::new("assistant", content)
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct TokenizerConfig {
-    #[serde(default)]
-    bos_token: Value,
-    #[serde(default)]
-    eos_token: Value,
-    #[serde(default)]
-    pad_token: Value,
-    #[serde(default)]
-    chat_template: Value,
-}
-
 impl LlmProcessor {
-    /// Reads `tokenizer.json`, and where present `tokenizer_config.json` (special tokens, chat template),
-    /// `chat_template.jinja` and `generation_config.json` (further ids that end a text) of a Hugging Face folder.
+    /// Reads `tokenizer.json` of a Hugging Face folder, and where present `tokenizer_config.json`, `special_tokens_map.json`
+    /// and `added_tokens.json` (special tokens, added as transformers adds them), `chat_template.jinja` and
+    /// `additional_chat_templates`, and `generation_config.json` (further ids that end a text). Where the files contradict each
+    /// other, a line on stderr says so; [`LlmProcessor::notes`] has it too.
     ///
     /// # Errors
     /// A missing or damaged file.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let read = |name: &str| -> Result<Option<Vec<u8>>> {
-            let path = dir.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(source) => Err(Error::Io { path, source }),
+        let json = |name: &str| -> Result<Value> {
+            match read(&dir.join(name))? {
+                Some(bytes) => parse(&bytes, dir.join(name)),
+                None => Ok(Value::Null),
             }
         };
-        let tokenizer = read("tokenizer.json")?.ok_or_else(|| {
-            Error::Tokenizer(format!("{} holds no tokenizer.json", dir.display()))
+        let tokenizer = read(&dir.join("tokenizer.json"))?.ok_or_else(|| {
+            Error::Tokenizer(format!(
+                "{} holds no tokenizer.json{}",
+                dir.display(),
+                other_tokenizers(dir)
+            ))
         })?;
-        let generation = match read("generation_config.json")? {
-            Some(bytes) => parse(&bytes, dir.join("generation_config.json"))?,
-            None => Value::Null,
+        let files = Files {
+            config: json("tokenizer_config.json")?,
+            map: json("special_tokens_map.json")?,
+            added: json("added_tokens.json")?,
+            // The model's reader says what is wrong with a damaged config.
+            model_type: crate::hub::model_type(dir).unwrap_or_default(),
+            ..Files::default()
         };
-        let mut processor =
-            Self::from_bytes(&tokenizer, read("tokenizer_config.json")?.as_deref())?;
-        if let (Some(template), Some(inner)) =
-            (read("chat_template.jinja")?, Arc::get_mut(&mut processor.0))
-        {
-            inner.chat_template = Some(String::from_utf8_lossy(&template).into_owned());
+        let generation = json("generation_config.json")?;
+        let mut inner = Inner::new(&tokenizer, files)?;
+        match template_files(dir)? {
+            ChatTemplates::None => {}
+            found => inner.chat_templates = found,
         }
-        let more = token_ids(generation.get("eos_token_id"));
-        if let Some(inner) = Arc::get_mut(&mut processor.0) {
-            for id in more {
-                if !inner.eos_ids.contains(&id) {
-                    inner.eos_ids.push(id);
-                }
+        for id in token_ids(generation.get("eos_token_id")) {
+            if !inner.eos_ids.contains(&id) {
+                inner.eos_ids.push(id);
             }
         }
-        Ok(processor)
+        for note in &inner.notes {
+            notes::say(&format!("{}: {note}", dir.display()));
+        }
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Reads the bytes of a `tokenizer.json` and, if there is one, a `tokenizer_config.json`.
     ///
     /// # Errors
-    /// A damaged file, or a special token that the tokenizer does not know.
+    /// A damaged file.
     pub fn from_bytes(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self> {
-        let tokenizer = read_tokenizer(tokenizer)?;
-        let config: TokenizerConfig = match config {
+        let config = match config {
             Some(bytes) => parse(bytes, "tokenizer_config.json".into())?,
-            None => TokenizerConfig::default(),
+            None => Value::Null,
         };
-        let (bos_token, eos_token) = (content(&config.bos_token), content(&config.eos_token));
-        let id_of = |token: &Option<String>| -> Result<Option<u32>> {
-            token
-                .as_ref()
-                .map(|token| {
-                    tokenizer.token_to_id(token).ok_or_else(|| {
-                        Error::Tokenizer(format!("tokenizer_config.json names {token:?}, tokenizer.json has no such token"))
-                    })
-                })
-                .transpose()
+        let files = Files {
+            config,
+            ..Files::default()
         };
-        let eos_ids = id_of(&eos_token)?.into_iter().collect();
-        let pad_id = id_of(&content(&config.pad_token))?;
-        id_of(&bos_token)?;
-        let chat_template = match &config.chat_template {
-            Value::String(template) => Some(template.clone()),
-            // Some checkpoints name several templates.
-            Value::Array(list) => list
-                .iter()
-                .find(|entry| entry["name"] == "default")
-                .and_then(|entry| entry["template"].as_str())
-                .map(ToString::to_string),
-            _ => None,
-        };
-        Ok(Self(Arc::new(Inner {
-            tokenizer,
-            chat_template,
-            bos_token,
-            eos_token,
-            eos_ids,
-            pad_id,
-        })))
+        Ok(Self(Arc::new(Inner::new(tokenizer, files)?)))
+    }
+
+    /// Where the files of the tokenizer contradict each other, and what was done.
+    pub fn notes(&self) -> &[String] {
+        &self.0.notes
     }
 
     /// The same tokenizer with further special tokens, by id: for each its id and the ids that its text was cut into before.
@@ -256,10 +203,8 @@ impl LlmProcessor {
 
     /// The beginning-of-sequence id.
     pub fn bos_id(&self) -> Option<u32> {
-        self.0
-            .bos_token
-            .as_deref()
-            .and_then(|token| self.token_id(token))
+        let token = self.0.special.get("bos_token").and_then(Value::as_str);
+        token.and_then(|token| self.token_id(token))
     }
 
     /// The id that marks the end of a text in training.
@@ -277,9 +222,14 @@ impl LlmProcessor {
         self.0.pad_id
     }
 
-    /// The chat template, in Jinja.
+    /// The chat template, in Jinja; the one called `default` where the model has several.
     pub fn chat_template(&self) -> Option<&str> {
-        self.0.chat_template.as_deref()
+        self.0.chat_templates.default()
+    }
+
+    /// The names of the model's chat templates, for [`ChatOptions::template`].
+    pub fn chat_templates(&self) -> Vec<&str> {
+        self.0.chat_templates.names()
     }
 
     /// The conversation as text, by the model's own template; `answer_next` adds the opening of the model's turn.
@@ -287,12 +237,7 @@ impl LlmProcessor {
     /// # Errors
     /// When there is no template, or the template refuses the conversation.
     pub fn render_chat(&self, messages: &[ChatMessage], answer_next: bool) -> Result<String> {
-        let template = self.chat_template().ok_or_else(|| {
-            Error::Tokenizer(
-                "tokenizer_config.json has no chat_template: use render_chat_with".into(),
-            )
-        })?;
-        self.render_chat_with(template, messages, answer_next)
+        self.render_conversation(messages, &ChatOptions::new(answer_next))
     }
 
     /// As [`LlmProcessor::render_chat`], by another template.
@@ -305,49 +250,133 @@ impl LlmProcessor {
         messages: &[ChatMessage],
         answer_next: bool,
     ) -> Result<String> {
-        let mut jinja = minijinja::Environment::new();
-        // As transformers sets up its own environment.
-        jinja.set_trim_blocks(true);
-        jinja.set_lstrip_blocks(true);
-        jinja.add_function(
-            "raise_exception",
-            |message: String| -> std::result::Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(
-                    minijinja::ErrorKind::InvalidOperation,
-                    message,
-                ))
-            },
-        );
-        let context = minijinja::context! {
-            messages => messages,
-            add_generation_prompt => answer_next,
-            bos_token => self.0.bos_token.as_deref().unwrap_or(""),
-            eos_token => self.0.eos_token.as_deref().unwrap_or(""),
-        };
-        jinja
-            .render_str(template, context)
-            .map_err(|e| Error::Tokenizer(format!("chat template: {e}")))
+        let options = ChatOptions::new(answer_next);
+        chat::render(template, messages, &self.0.special, &options)
     }
+
+    /// The conversation as transformers' `apply_chat_template` writes it, with tools, documents and whatever else the options
+    /// give. Messages are objects with `role` and `content`, such as [`ChatMessage`], or JSON with further fields.
+    ///
+    /// # Errors
+    /// When there is no such template, or the template refuses the conversation or does not end.
+    pub fn render_conversation(
+        &self,
+        messages: &[impl Serialize],
+        options: &ChatOptions,
+    ) -> Result<String> {
+        let template = self.0.chat_templates.choose(options)?;
+        chat::render(template, messages, &self.0.special, options)
+    }
+}
+
+impl Inner {
+    fn new(tokenizer: &[u8], mut files: Files) -> Result<Self> {
+        let parts = TokenizerParts::read(tokenizer)?;
+        (files.tokenizer, files.padding) = (parts.added_tokens, parts.padding.pad_token);
+        let mut tokenizer = read_tokenizer(tokenizer)?;
+        // The library panics on some damaged files only when it first uses them.
+        let special = caught(|| Ok::<_, String>(special_tokens::add(&mut tokenizer, &files)));
+        let special = special.map_err(Error::Tokenizer)??;
+        let id = |role: &str| {
+            let token = special.by_role.get(role).and_then(Value::as_str);
+            token.and_then(|token| tokenizer.token_to_id(token))
+        };
+        Ok(Self {
+            chat_templates: ChatTemplates::from_config(&files.config["chat_template"])?,
+            eos_ids: id("eos_token").into_iter().collect(),
+            pad_id: id("pad_token"),
+            notes: special.notes,
+            special: special.by_role,
+            tokenizer,
+        })
+    }
+}
+
+/// A file's bytes, if it is there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
+/// What to do about a tokenizer in another format.
+fn other_tokenizers(dir: &Path) -> String {
+    let others = ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json"];
+    match others.iter().find(|name| dir.join(name).is_file()) {
+        Some(name) => format!(
+            ", only {name}: write one with transformers, AutoTokenizer.from_pretrained(\"{0}\").save_pretrained(\"{0}\")",
+            dir.display()
+        ),
+        None => String::new(),
+    }
+}
+
+/// `chat_template.jinja`, and `additional_chat_templates/NAME.jinja`.
+fn template_files(dir: &Path) -> Result<ChatTemplates> {
+    let mut found = BTreeMap::new();
+    let text = |bytes: Vec<u8>, path: &Path| {
+        String::from_utf8(bytes)
+            .map_err(|_| Error::Tokenizer(format!("{} is not UTF-8 text", path.display())))
+    };
+    let path = dir.join("chat_template.jinja");
+    if let Some(bytes) = read(&path)? {
+        found.insert("default".to_string(), text(bytes, &path)?);
+    }
+    let more = std::fs::read_dir(dir.join("additional_chat_templates"));
+    for entry in more.into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|ending| ending == "jinja")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            && let Some(bytes) = read(&path)?
+        {
+            found.insert(name.to_string(), text(bytes, &path)?);
+        }
+    }
+    Ok(ChatTemplates::from_files(found))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], path: PathBuf) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|source| Error::Json { path, source })
 }
 
-/// A special token, written plainly or as an object with `content`.
-fn content(value: &Value) -> Option<String> {
-    value
-        .as_str()
-        .or_else(|| value["content"].as_str())
-        .map(ToString::to_string)
-}
-
 /// Parses a `tokenizer.json`.
 fn read_tokenizer(bytes: &[u8]) -> Result<Tokenizer> {
-    let refuse = |why: String| Error::Tokenizer(format!("tokenizer.json cannot be read: {why}"));
-    let _: serde::de::IgnoredAny =
-        serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
-    caught(|| Tokenizer::from_bytes(bytes)).map_err(refuse)
+    caught(|| Tokenizer::from_bytes(bytes)).map_err(unreadable)
+}
+
+/// What is asked of a `tokenizer.json` besides the tokenizer itself.
+#[derive(Deserialize)]
+struct TokenizerParts {
+    #[serde(default)]
+    added_tokens: Value,
+    #[serde(default, deserialize_with = "null_is_default")]
+    padding: Padding,
+}
+
+#[derive(Default, Deserialize)]
+struct Padding {
+    pad_token: Option<String>,
+}
+
+impl TokenizerParts {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))
+    }
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn unreadable(why: String) -> Error {
+    Error::Tokenizer(format!("tokenizer.json cannot be read: {why}"))
 }
 
 /// Runs a call of the tokenizers library, which panics on some damaged `tokenizer.json`s, when it reads them or only when
