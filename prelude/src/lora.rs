@@ -1,7 +1,10 @@
 //! LoRA adapters on disk, in PEFT's layout: a folder with `adapter_config.json` and `adapter_model.safetensors`.
 //!
+//! Every field of PEFT's `LoraConfig` is read as PEFT reads it, or refused by name: see `lora/fields.rs`.
 //! Both spellings of a ViT's module names are read (`encoder.layer.0.attention.attention.query` of the hub and
 //! transformers 4, `layers.0.attention.q_proj` of transformers 5); the hub's is written.
+
+mod fields;
 
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{Checkpoint, Init, Lora, LoraConfig, Network, Part, PartMut};
@@ -48,6 +51,7 @@ pub fn save_adapter(
     };
     std::fs::create_dir_all(dir).map_err(io)?;
     save_safetensors(&dir.join("adapter_model.safetensors"), &tensors)?;
+    let config = faithful(config, network);
     let path = dir.join("adapter_config.json");
     let text = serde_json::to_string_pretty(&peft_config(&config, task, base));
     let text = text.map_err(|source| Error::Json {
@@ -55,6 +59,53 @@ pub fn save_adapter(
         source,
     })?;
     std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
+}
+
+/// A config that says of each layer what the network has there, whatever the LoRA was first made for: names of another
+/// spelling, `all-linear` (which in PEFT is a layer more where a pooler is), or LoRA that was put on in several steps.
+fn faithful(config: LoraConfig, network: &dyn Network) -> LoraConfig {
+    let mut layers: Vec<(String, Option<(usize, f64)>)> = Vec::new();
+    network.visit(&mut |part| {
+        if let Part::Linear(linear) = part {
+            let lora = linear.lora.as_ref().map(|lora| (lora.rank(), lora.scale));
+            layers.push((linear.name().to_string(), lora));
+        }
+    });
+    let said = |(name, lora): &(String, Option<(usize, f64)>)| match lora {
+        Some((rank, scale)) => {
+            config.targets(name) && config.rank(name) == *rank && config.scale(name) == *scale
+        }
+        None => !config.targets(name),
+    };
+    if !config.target_modules.is_all_linear() && layers.iter().all(said) {
+        return config;
+    }
+    let (mut names, mut ranks, mut alphas) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, lora) in &layers {
+        let Some((rank, scale)) = *lora else { continue };
+        let root = if config.use_rslora {
+            (rank as f64).sqrt()
+        } else {
+            rank as f64
+        };
+        let key = || format!("^{}", name.replace('.', "\\."));
+        if rank != config.r {
+            ranks.push((key(), rank));
+        }
+        if scale * root != config.lora_alpha {
+            alphas.push((key(), scale * root));
+        }
+        names.push(name.clone());
+    }
+    LoraConfig {
+        target_modules: names.into(),
+        exclude_modules: None,
+        layers_to_transform: None,
+        layers_pattern: None,
+        rank_pattern: ranks.into_iter().collect(),
+        alpha_pattern: alphas.into_iter().collect(),
+        ..config
+    }
 }
 
 /// The fields that PEFT needs to load the adapter.
@@ -70,8 +121,10 @@ fn peft_config(config: &LoraConfig, task: TaskType, base: Option<&str>) -> Value
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
         "target_modules": config.target_modules,
+        "exclude_modules": config.exclude_modules,
         "use_rslora": config.use_rslora,
         "layers_to_transform": config.layers_to_transform,
+        "layers_pattern": config.layers_pattern,
         "rank_pattern": config.rank_pattern,
         "alpha_pattern": config.alpha_pattern,
         "bias": "none",
@@ -86,7 +139,8 @@ fn peft_config(config: &LoraConfig, task: TaskType, base: Option<&str>) -> Value
 /// Reads `adapter_config.json` of a PEFT adapter folder.
 ///
 /// # Errors
-/// A missing or damaged file, or an adapter of another kind than LoRA.
+/// A missing or damaged file, an adapter of another kind than LoRA, or a field that changes what the adapter computes and that
+/// cannot be read, by name.
 pub fn read_adapter_config(dir: impl AsRef<Path>) -> Result<LoraConfig> {
     let path = dir.as_ref().join("adapter_config.json");
     let bytes = std::fs::read(&path).map_err(|source| Error::Io {
@@ -98,26 +152,7 @@ pub fn read_adapter_config(dir: impl AsRef<Path>) -> Result<LoraConfig> {
         source,
     };
     let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
-    let refuse = |what: String| Err(Error::Config(format!("{}: {what}", path.display())));
-    match value["peft_type"].as_str() {
-        Some("LORA") | None => {}
-        Some(other) => {
-            return refuse(format!(
-                "peft_type is {other}, only LORA adapters can be read"
-            ));
-        }
-    }
-    for key in ["use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"] {
-        if value[key].as_bool() == Some(true) {
-            return refuse(format!("{key} is true, which plain LoRA does not have"));
-        }
-    }
-    if value["bias"].as_str().is_some_and(|bias| bias != "none") {
-        return refuse(format!(
-            "bias is {}, only \"none\" can be read",
-            value["bias"]
-        ));
-    }
+    fields::check(&value).map_err(|what| Error::Config(format!("{}: {what}", path.display())))?;
     let config: LoraConfig = serde_json::from_value(value).map_err(json)?;
     config
         .validate()
@@ -138,6 +173,15 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
     let mut found: BTreeMap<String, Factors> = BTreeMap::new();
     for key in weights.names() {
         if let Some((module, factor)) = parse_key(&key) {
+            if !config.targets(&module) {
+                return Err(Error::Checkpoint {
+                    path: dir.into(),
+                    message: format!(
+                        "holds {key}, but the adapter's target_modules, exclude_modules or layers_to_transform leave {module} \
+                         out, and PEFT would not read it"
+                    ),
+                });
+            }
             let name = modules.resolve(&module, dir)?;
             // The pooler's output is not part of any stage: an adapter for it changes nothing where there is none.
             let Some(name) = name else { continue };
@@ -152,7 +196,7 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
         } else {
             return Err(Error::Checkpoint {
                 path: dir.into(),
-                message: format!("{key} is not the name of a LoRA factor"),
+                message: fields::tensor(&key),
             });
         }
     }
@@ -249,10 +293,15 @@ impl Modules {
         found: &BTreeMap<String, Factors>,
         dir: &Path,
     ) -> Result<()> {
+        // What stands before our names in the adapter's: a ViT that classifies lies in `vit.`.
+        let prefix = found
+            .iter()
+            .find_map(|(name, factors)| factors.module.strip_suffix(name.as_str()));
+        let prefix = prefix.unwrap_or_default();
         let missing = self
             .0
             .keys()
-            .find(|name| config.targets(name) && !found.contains_key(*name));
+            .find(|name| config.targets(&format!("{prefix}{name}")) && !found.contains_key(*name));
         match missing {
             Some(name) => Err(Error::MissingTensor {
                 tensor: Lora::a_name(name),

@@ -1,16 +1,16 @@
 //! LoRA as PEFT defines it: `y = W x + s · B A dropout(x)` with `s = alpha / r` (rsLoRA: `alpha / √r`).
 //!
 //! [`LoraConfig`] reads and writes `adapter_config.json`; [`Lora`] holds the two factors of one layer. The layer itself is
-//! [`super::Linear`].
+//! [`super::Linear`]. Which layers a config means is said in [`targets`](super::targets).
 
 use super::checkpoint::{Checkpoint, Init};
 use super::parameter::Weight;
+use super::targets::{self, LoraPatterns, LoraTargets, one_or_many};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,41 +18,61 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// Rank of the update.
+    #[serde(default = "default_r")]
     pub r: usize,
     /// The update is scaled by `lora_alpha / r`.
+    #[serde(default = "default_alpha")]
     pub lora_alpha: f64,
     /// Probability of dropping an input value of the update while training.
     #[serde(default)]
     pub lora_dropout: f64,
-    /// A layer is adapted when its module path ends in one of these names, e.g. `down_proj`.
-    #[serde(deserialize_with = "target_modules")]
-    pub target_modules: Vec<String>,
+    /// A layer is adapted when its module path ends in one of these names, e.g. `down_proj`; or when one regular expression
+    /// matches the whole path; or, by `all-linear`, whenever it is linear and not the head.
+    pub target_modules: LoraTargets,
+    /// Layers that are left out, by name or regular expression as in `target_modules`.
+    #[serde(default)]
+    pub exclude_modules: Option<LoraTargets>,
     /// Scale by `lora_alpha / √r` instead (rank-stabilised LoRA).
     #[serde(default)]
     pub use_rslora: bool,
     /// When set, only layers with these indices (the first number in the module path) are adapted.
-    #[serde(default, deserialize_with = "layer_indices")]
+    #[serde(default, deserialize_with = "one_or_many")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Ranks that differ from `r`, by name as in `target_modules`.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub rank_pattern: BTreeMap<String, usize>,
-    /// Alphas that differ from `lora_alpha`, by name as in `target_modules`.
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub alpha_pattern: BTreeMap<String, f64>,
+    /// What stands before that number in the module path, as regular expressions; absent: anything.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub layers_pattern: Option<Vec<String>>,
+    /// Ranks that differ from `r`, by regular expression: the first that matches the end of the module path counts.
+    #[serde(default)]
+    pub rank_pattern: LoraPatterns<usize>,
+    /// Alphas that differ from `lora_alpha`, as in `rank_pattern`.
+    #[serde(default)]
+    pub alpha_pattern: LoraPatterns<f64>,
+}
+
+/// PEFT's default.
+fn default_r() -> usize {
+    8
+}
+
+/// PEFT's default.
+fn default_alpha() -> f64 {
+    8.0
 }
 
 impl LoraConfig {
-    /// Rank `r` and scale numerator `alpha` on the named layers, no dropout.
+    /// Rank `r` and scale numerator `alpha` on the named layers (`&["all-linear"]`: on all but the head), no dropout.
     pub fn new(r: usize, alpha: f64, target_modules: &[&str]) -> Self {
         Self {
             r,
             lora_alpha: alpha,
             lora_dropout: 0.0,
-            target_modules: target_modules.iter().map(ToString::to_string).collect(),
+            target_modules: LoraTargets::named(target_modules),
+            exclude_modules: None,
             use_rslora: false,
             layers_to_transform: None,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            layers_pattern: None,
+            rank_pattern: LoraPatterns::default(),
+            alpha_pattern: LoraPatterns::default(),
         }
     }
 
@@ -74,37 +94,27 @@ impl LoraConfig {
 
     /// Whether the layer at this module path is adapted.
     pub fn targets(&self, module: &str) -> bool {
-        let named = self
-            .target_modules
-            .iter()
-            .any(|t| t == "all-linear" || ends_in(module, t));
-        let head =
-            self.target_modules.iter().any(|t| t == "all-linear") && ends_in(module, "lm_head");
-        let layer = match &self.layers_to_transform {
-            None => true,
-            Some(wanted) => module
-                .split('.')
-                .find_map(|part| part.parse::<usize>().ok())
-                .is_some_and(|layer| wanted.contains(&layer)),
-        };
-        named && !head && layer
+        let left_out = self.exclude_modules.as_ref();
+        if left_out.is_some_and(|left_out| left_out.names(module)) {
+            return false;
+        }
+        let layers = self.layers_to_transform.as_deref().unwrap_or_default();
+        let patterns = self.layers_pattern.as_deref().unwrap_or_default();
+        self.target_modules.adapts(module)
+            && (layers.is_empty()
+                || targets::layer_index(module, patterns)
+                    .is_some_and(|layer| layers.contains(&layer)))
     }
 
     /// Rank at this module path.
     pub fn rank(&self, module: &str) -> usize {
-        self.rank_pattern
-            .iter()
-            .find(|(name, _)| ends_in(module, name))
-            .map_or(self.r, |(_, r)| *r)
+        self.rank_pattern.get(module).copied().unwrap_or(self.r)
     }
 
     /// Factor of `B A x` at this module path.
     pub fn scale(&self, module: &str) -> f64 {
-        let alpha = self
-            .alpha_pattern
-            .iter()
-            .find(|(name, _)| ends_in(module, name))
-            .map_or(self.lora_alpha, |(_, a)| *a);
+        let alpha = self.alpha_pattern.get(module);
+        let alpha = alpha.copied().unwrap_or(self.lora_alpha);
         let r = self.rank(module) as f64;
         if self.use_rslora {
             alpha / r.sqrt()
@@ -116,9 +126,10 @@ impl LoraConfig {
     /// Checks the fields against each other.
     ///
     /// # Errors
-    /// A rank of 0, a dropout outside [0, 1), an empty list of targets.
+    /// A rank of 0, a dropout outside [0, 1), an empty list of targets, a pattern that is no regular expression, fields that
+    /// PEFT does not take together.
     pub fn validate(&self) -> Result<()> {
-        if self.r == 0 || self.rank_pattern.values().any(|&r| r == 0) {
+        if self.r == 0 || self.rank_pattern.values().any(|r| *r == 0) {
             return Err(Error::Config("LoRA's r must be at least 1".into()));
         }
         if !(0.0..1.0).contains(&self.lora_dropout) {
@@ -132,64 +143,31 @@ impl LoraConfig {
                 "LoRA's target_modules is empty: name at least one layer".into(),
             ));
         }
-        Ok(())
-    }
-}
-
-/// Whether a module path is `name` or ends in `.name`.
-fn ends_in(module: &str, name: &str) -> bool {
-    module
-        .strip_suffix(name)
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-fn target_modules<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Targets {
-        List(Vec<String>),
-        Pattern(String),
-    }
-    match Targets::deserialize(deserializer)? {
-        Targets::List(list) => Ok(list),
-        Targets::Pattern(pattern)
-            if pattern
-                .chars()
-                .all(|c| c.is_alphanumeric() || "._-".contains(c)) =>
-        {
-            Ok(vec![pattern])
+        targets::check("target_modules", self.target_modules.pattern())?;
+        let left_out = self.exclude_modules.as_ref();
+        targets::check("exclude_modules", left_out.and_then(LoraTargets::pattern))?;
+        targets::check("rank_pattern", self.rank_pattern.keys())?;
+        targets::check("alpha_pattern", self.alpha_pattern.keys())?;
+        targets::check("layers_pattern", self.layers_pattern.iter().flatten())?;
+        let together = |one: &str, other: &str| {
+            Err(Error::Config(format!(
+                "{one} cannot stand beside {other}, in PEFT neither"
+            )))
+        };
+        let pattern = "target_modules as a regular expression or \"all-linear\"";
+        match (
+            &self.target_modules,
+            &self.layers_to_transform,
+            &self.layers_pattern,
+        ) {
+            (LoraTargets::Pattern(_), Some(_), _) => together("layers_to_transform", pattern),
+            (LoraTargets::Pattern(_), _, Some(_)) => together("layers_pattern", pattern),
+            (_, None, Some(patterns)) if !patterns.is_empty() => Err(Error::Config(
+                "layers_pattern needs layers_to_transform".into(),
+            )),
+            _ => Ok(()),
         }
-        Targets::Pattern(pattern) => Err(serde::de::Error::custom(format!(
-            "target_modules is the regular expression {pattern:?}; write it as a list of layer names"
-        ))),
     }
-}
-
-fn layer_indices<'de, D: serde::Deserializer<'de>>(
-    d: D,
-) -> std::result::Result<Option<Vec<usize>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Layers {
-        One(usize),
-        Many(Vec<usize>),
-    }
-    Ok(
-        Option::<Layers>::deserialize(d)?.map(|layers| match layers {
-            Layers::One(layer) => vec![layer],
-            Layers::Many(layers) => layers,
-        }),
-    )
-}
-
-fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<BTreeMap<String, T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The low-rank update of one linear layer.
@@ -402,11 +380,72 @@ mod tests {
         assert_eq!(config.r, 8);
         assert!((config.scale("m.b") - 0.5).abs() < 1e-12);
         assert!(LoraConfig { r: 0, ..config }.validate().is_err());
+    }
+
+    fn read(fields: &str) -> LoraConfig {
+        let text = format!(r#"{{"r":8,"lora_alpha":16,{fields}}}"#);
+        serde_json::from_str(&text).expect("valid")
+    }
+
+    #[test]
+    fn pattern_keys_are_regular_expressions_and_the_first_match_counts() {
+        let config = read(
+            r#""target_modules":["down_proj","qkv_proj"],"rank_pattern":{"layers\\.1\\..*":2,"down_proj":4},
+            "alpha_pattern":{"model\\.layers\\.0\\.mlp\\..*":64,"^model.layers.1.mlp.down_proj":8,"proj":1,"(qkv|o)_proj":4}"#,
+        );
+        config.validate().expect("valid");
+        let at = |module: &str| (config.rank(module), config.scale(module));
+        assert_eq!(at("model.layers.0.mlp.down_proj"), (4, 16.0));
+        assert_eq!(at("model.layers.1.mlp.down_proj"), (2, 4.0));
+        assert_eq!(at("model.layers.2.mlp.down_proj"), (4, 4.0));
+        assert_eq!(at("model.layers.2.self_attn.qkv_proj"), (8, 0.5));
+        let bad = read(r#""target_modules":["a"],"alpha_pattern":{"a(":1}"#);
+        let error = bad.validate().unwrap_err().to_string();
         assert!(
-            serde_json::from_str::<LoraConfig>(
-                r#"{"r":1,"lora_alpha":1,"target_modules":".*(a|b)"}"#
-            )
-            .is_err()
+            error.contains("alpha_pattern") && error.contains("a("),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn targets_may_be_a_regular_expression_or_all_linear() {
+        let config = read(
+            r#""target_modules":".*\\.(mlp|self_attn)\\.(down|o)_proj","exclude_modules":"model\\.layers\\.1.*""#,
+        );
+        assert!(config.targets("model.layers.0.mlp.down_proj"));
+        assert!(config.targets("model.layers.2.self_attn.o_proj"));
+        assert!(!config.targets("model.layers.1.mlp.down_proj"));
+        assert!(!config.targets("model.layers.0.mlp.down_projection"));
+        let all = read(r#""target_modules":"All-Linear","exclude_modules":["o_proj"]"#);
+        assert!(all.targets("model.layers.0.mlp.down_proj") && !all.targets("lm_head"));
+        assert!(!all.targets("model.layers.2.self_attn.o_proj"));
+        // In PEFT a list holds names.
+        assert!(!read(r#""target_modules":["all-linear"]"#).targets("x.down_proj"));
+        assert!(LoraConfig::new(1, 1.0, &["all-linear"]).targets("x.down_proj"));
+        let both = read(r#""target_modules":"all-linear","layers_to_transform":[1]"#);
+        assert!(both.validate().is_err());
+    }
+
+    #[test]
+    fn layers_pattern_says_which_number_counts() {
+        let config = read(
+            r#""target_modules":["w"],"layers_to_transform":1,"layers_pattern":["blocks","h"]"#,
+        );
+        config.validate().expect("valid");
+        assert!(config.targets("model.layers.0.blocks.1.w") && config.targets("h.1.w"));
+        assert!(!config.targets("model.layers.1.w"));
+        let any = read(r#""target_modules":["w"],"layers_to_transform":[1],"layers_pattern":null"#);
+        assert!(
+            any.targets("model.layers.1.experts.0.w") && !any.targets("model.layers.0.experts.1.w")
+        );
+        assert!(
+            !any.targets("layers.1.w"),
+            "PEFT wants something before `layers`"
+        );
+        assert!(
+            read(r#""target_modules":["w"],"layers_pattern":"h""#)
+                .validate()
+                .is_err()
         );
     }
 }

@@ -9,7 +9,7 @@
 //! # Layout
 //! - [`checkpoint`]: where weights come from (safetensors files, bytes, or a seeded random draw), by Hugging Face name
 //! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model
-//! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`]
+//! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`] on the layers that [`targets`] names
 //! - [`norm`], [`activation`], [`softmax`](mod@softmax), [`loss`], [`embedding`]: the rest of a transformer layer
 //! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
 //! - [`attention`](mod@attention), [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
@@ -28,6 +28,7 @@ pub mod parameter;
 pub mod rotary;
 pub mod rows;
 pub mod softmax;
+pub mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -44,3 +45,4 @@ pub use parameter::{Network, Parameter, Part, PartMut, Weight};
 pub use rotary::Rotary;
 pub use rows::TokenRows;
 pub use softmax::softmax;
+pub use targets::{LoraPatterns, LoraTargets};

@@ -239,7 +239,7 @@ pub trait Network {
             });
             return Err(Error::Input(format!(
                 "no layer is named {}; this model's linear layers are {}",
-                config.target_modules.join(" or "),
+                config.target_modules,
                 names.join(", ")
             )));
         }
