@@ -5,6 +5,30 @@ use std::path::PathBuf;
 /// A result inside this module, before it joins the prelude's one error type.
 pub(super) type HubResult<T> = std::result::Result<T, HubError>;
 
+/// What to do about weights in another format, by their names.
+fn advice(found: &[String]) -> &'static str {
+    let has = |endings: &[&str]| {
+        let ends = |name: &String| endings.iter().any(|ending| name.ends_with(ending));
+        found.iter().any(ends)
+    };
+    if has(&[".bin", ".pt", ".pth", ".ckpt"]) {
+        "those are pickles of PyTorch, which run code when they are read: in Python, AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) \
+         writes model.safetensors beside them"
+    } else if has(&[".h5", ".msgpack"]) {
+        "those are weights of TensorFlow or Flax: in Python, AutoModel.from_pretrained(FOLDER, from_tf=True or from_flax=True)\
+         .save_pretrained(FOLDER) writes model.safetensors beside them"
+    } else if has(&[".gguf", ".ggml"]) {
+        "those are llama.cpp's, most often quantized, and are not read here: take the repository that they were made from, or in Python \
+         AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file=NAME).save_pretrained(OTHER)"
+    } else if has(&[".onnx"]) {
+        "ONNX holds a program besides weights, and is not read here: take the repository that it was exported from"
+    } else if has(&[".tflite", ".mlmodel", ".mlpackage", ".engine"]) {
+        "those are for one kind of device only: take the repository that they were made from"
+    } else {
+        "rename the file to model.safetensors, or give its path"
+    }
+}
+
 /// Why a model could not be found, fetched or trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,8 +61,8 @@ pub enum HubError {
         /// What is not there.
         files: Vec<String>,
     },
-    /// Only weights in formats that run code when they are read.
-    #[error("{}: no safetensors weights, only {}; convert them with the model's own tools first", folder.display(), found.join(", "))]
+    /// Only weights in other formats.
+    #[error("{}: no safetensors weights, only {}; {}", folder.display(), found.join(", "), advice(found))]
     NoSafetensors {
         /// The model's folder, or the repository.
         folder: PathBuf,
@@ -146,7 +170,9 @@ pub enum HubError {
         free: u64,
     },
     /// A weights file ends before its header says.
-    #[error("{}: truncated: its header promises {expected} bytes, the file has {found}; delete it and fetch it again", path.display())]
+    #[error("{}: truncated: {}: was the download or copy cut off? delete it and fetch it again", path.display(),
+        if *found == 0 { "it is empty".to_string() }
+        else { format!("its header promises {expected} bytes, the file has {found}") })]
     Truncated {
         /// The weights file.
         path: PathBuf,

@@ -1,22 +1,19 @@
 //! Is a model folder complete, whole, and of the right kind? Only headers are read, never the weights.
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::cache::is_relative;
 use super::error::{HubError, HubResult};
+use super::header::{Header, some};
 use crate::error::{Error, Result};
 
 /// The single-file weights of a model and of an adapter, in the order in which they are looked for.
 const SINGLE_FILES: [&str; 2] = ["model.safetensors", "adapter_model.safetensors"];
 /// Lists the files of weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
-/// A safetensors header larger than this is refused, as the `safetensors` crate does.
-const LARGEST_HEADER: u64 = 100_000_000;
 
 /// The weights files at `path`, in the order of their names, each checked for truncation: `path` itself if it is a file,
 /// else those of a model's folder.
@@ -28,7 +25,7 @@ const LARGEST_HEADER: u64 = 100_000_000;
 /// [`HubError::Truncated`] and [`HubError::NotSafetensors`] for a damaged file.
 pub fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     if path.is_file() {
-        check_header(path)?;
+        Header::of_file(path)?;
         return Ok(vec![path.to_path_buf()]);
     }
     if !path.is_dir() {
@@ -73,8 +70,14 @@ fn complete_weights(folder: &Path) -> HubResult<Vec<PathBuf>> {
         });
     }
     let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    for path in &paths {
-        check_header(path)?;
+    let mut headers = BTreeMap::new();
+    for (name, path) in names.into_iter().zip(&paths) {
+        headers.insert(name, Header::of_file(path)?);
+    }
+    let index = folder.join(INDEX);
+    let single = SINGLE_FILES.iter().any(|name| headers.contains_key(*name));
+    if index.is_file() && !single {
+        check_index(&index, &headers)?;
     }
     Ok(paths)
 }
@@ -102,6 +105,11 @@ fn weight_names(folder: &Path) -> HubResult<BTreeSet<String>> {
 }
 
 fn names_in_index(index: &Path) -> HubResult<BTreeSet<String>> {
+    Ok(weight_map(index)?.into_values().collect())
+}
+
+/// Which file an index says each tensor is in.
+pub(crate) fn weight_map(index: &Path) -> HubResult<BTreeMap<String, String>> {
     let unusable = |what: String| HubError::NotSafetensors {
         path: index.to_path_buf(),
         what,
@@ -114,17 +122,46 @@ fn names_in_index(index: &Path) -> HubResult<BTreeSet<String>> {
         .and_then(Value::as_object)
         .filter(|map| !map.is_empty())
         .ok_or_else(|| unusable("it has no `weight_map` of tensors to files".to_owned()))?;
-    map.values()
-        .map(|file| match file.as_str() {
-            Some(name) if is_relative(name) => Ok(name.to_owned()),
+    map.iter()
+        .map(|(tensor, file)| match file.as_str() {
+            Some(name) if is_relative(name) => Ok((tensor.clone(), name.to_owned())),
             _ => Err(unusable(format!(
-                "`weight_map` names {file}, which is not a file beside it"
+                "`weight_map` names {file} for {tensor}, which is not a file beside it"
             ))),
         })
         .collect()
 }
 
-/// Weights that PyTorch, TensorFlow or Flax wrote.
+/// Every tensor must be where the index says.
+fn check_index(index: &Path, headers: &BTreeMap<String, Header>) -> HubResult<()> {
+    let there: BTreeSet<(&str, &str)> = headers
+        .iter()
+        .flat_map(|(file, header)| {
+            let tensors = header.tensors.iter();
+            tensors.map(move |tensor| (tensor.name.as_str(), file.as_str()))
+        })
+        .collect();
+    let map = weight_map(index)?;
+    let missing: Vec<String> = map
+        .iter()
+        .filter(|(tensor, file)| !there.contains(&(tensor.as_str(), file.as_str())))
+        .map(|(tensor, file)| format!("{tensor} in {file}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
+    Err(HubError::NotSafetensors {
+        path: index.to_path_buf(),
+        what: format!(
+            "`weight_map` names {} tensors that are not where it says: {}; the files are of another model or version than the index",
+            missing.len(),
+            some(&missing)
+        ),
+    })
+}
+
+/// Weights that are no safetensors, or safetensors under a name that nobody looks for.
 fn files_of_other_formats(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
@@ -132,17 +169,29 @@ fn files_of_other_formats(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| is_other_format(name))
+        .filter(|name| is_other_format(name) || name.ends_with(".safetensors"))
         .collect();
+    // Optimizers and arguments of a training, which hold no model.
+    let beside = [
+        "training_args.bin",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "scaler.pt",
+    ];
+    names.retain(|name| !beside.contains(&name.as_str()));
     names.sort();
     names
 }
 
 /// Is this the name of a weights file that is not safetensors?
 pub(super) fn is_other_format(name: &str) -> bool {
-    [".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
+    [
+        ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".gguf", ".ggml", ".onnx", ".tflite",
+        ".mlmodel", ".engine",
+    ]
+    .iter()
+    .any(|ending| name.ends_with(ending))
 }
 
 /// Checks that a safetensors file is as long as its header says. Reads the header only.
@@ -150,65 +199,8 @@ pub(super) fn is_other_format(name: &str) -> bool {
 /// # Errors
 /// [`HubError::Truncated`] with both lengths, [`HubError::NotSafetensors`] if it has no such header.
 pub fn check_safetensors(path: &Path) -> Result<()> {
-    Ok(check_header(path)?)
-}
-
-fn check_header(path: &Path) -> HubResult<()> {
-    let not = |what: String| HubError::NotSafetensors {
-        path: path.to_path_buf(),
-        what,
-    };
-    let mut file = File::open(path).map_err(|error| not(error.to_string()))?;
-    let found = file
-        .metadata()
-        .map_err(|error| not(error.to_string()))?
-        .len();
-    let truncated = |expected: u64| HubError::Truncated {
-        path: path.to_path_buf(),
-        expected,
-        found,
-    };
-    let mut length = [0u8; 8];
-    if found < 8 {
-        return Err(truncated(8));
-    }
-    file.read_exact(&mut length)
-        .map_err(|error| not(error.to_string()))?;
-    let length = u64::from_le_bytes(length);
-    if length > LARGEST_HEADER {
-        let pointer = found < 1024 && starts_as_lfs_pointer(path);
-        return Err(not(if pointer {
-            "it is a git-lfs pointer; run `git lfs pull` in the repository it came from".to_owned()
-        } else {
-            format!("its first eight bytes give a header of {length} bytes")
-        }));
-    }
-    if found < 8 + length {
-        return Err(truncated(8 + length));
-    }
-    let mut header = vec![0u8; length as usize];
-    file.read_exact(&mut header)
-        .map_err(|error| not(error.to_string()))?;
-    let header: Value = serde_json::from_slice(&header)
-        .map_err(|error| not(format!("its header is not JSON: {error}")))?;
-    let tensors = header
-        .as_object()
-        .ok_or_else(|| not("its header is not a JSON object".to_owned()))?;
-    let end = tensors
-        .iter()
-        .filter(|(name, _)| *name != "__metadata__")
-        .filter_map(|(_, tensor)| tensor.get("data_offsets")?.get(1)?.as_u64())
-        .max()
-        .unwrap_or(0);
-    let expected = end.saturating_add(8 + length);
-    if expected > found {
-        return Err(truncated(expected));
-    }
+    Header::of_file(path)?;
     Ok(())
-}
-
-fn starts_as_lfs_pointer(path: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"version https://git-lfs"))
 }
 
 /// The kind of model that a folder holds: `model_type` of its `config.json`, empty if that names none.
@@ -300,7 +292,25 @@ mod tests {
         )])?;
         assert!(message(weight_files(folder.path())).contains("git lfs pull"));
         let folder = folder_with(&[("pytorch_model.bin", b"x")])?;
-        assert!(message(weight_files(folder.path())).contains("only pytorch_model.bin"));
+        let text = message(weight_files(folder.path()));
+        assert!(
+            text.contains("only pytorch_model.bin") && text.contains("save_pretrained"),
+            "{text}"
+        );
+        for (name, advice) in [
+            ("model-q4.gguf", "llama.cpp"),
+            ("model.onnx", "ONNX"),
+            ("tf_model.h5", "TensorFlow"),
+            ("flax_model.msgpack", "Flax"),
+            ("consolidated.safetensors", "rename"),
+        ] {
+            let folder = folder_with(&[(name, b"x"), ("training_args.bin", b"x")])?;
+            let text = message(weight_files(folder.path()));
+            assert!(
+                text.contains(&format!("only {name}; ")) && text.contains(advice),
+                "{text}"
+            );
+        }
         let folder = folder_with(&[])?;
         assert!(message(weight_files(folder.path())).contains("lacks model.safetensors"));
         Ok(())
@@ -319,7 +329,17 @@ mod tests {
             folder.path().join("model-00002-of-00002.safetensors"),
             &whole,
         )?;
-        assert_eq!(weight_files(folder.path()).unwrap_or_default().len(), 2);
+        let text = message(weight_files(folder.path()));
+        assert!(
+            text.contains("names 2 tensors that are not where it says: a in model-00001"),
+            "{text}"
+        );
+        let index = String::from_utf8_lossy(index)
+            .replace("\"a\"", "\"w\"")
+            .replace("\"b\":", "\"w\":");
+        let index = index.replacen("\"w\":\"model-00001-of-00002.safetensors\",", "", 1);
+        std::fs::write(folder.path().join(INDEX), index)?;
+        assert_eq!(weight_files(folder.path()).unwrap_or_default().len(), 1);
 
         let folder = folder_with(&[(INDEX, br#"{"weight_map":{"a":"../secret.safetensors"}}"#)])?;
         assert!(message(weight_files(folder.path())).contains("not a file beside it"));

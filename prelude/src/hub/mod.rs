@@ -15,7 +15,7 @@
 //! # Layout
 //! - `options`: settings and the environment variables they come from
 //! - `cache`: the folder layout of the Hugging Face cache
-//! - `folder`: is a model folder complete, and is it the right kind of model
+//! - `folder`: is a model folder complete, and is it the right kind of model; `header`: which tensors a safetensors file holds
 //! - `listing`, `download`, `transfer`, `partial`: what a repository holds, which of its files are wanted, the bytes of
 //!   one over the network, and on disk with their checksum
 //! - `error`: what can go wrong
@@ -25,6 +25,7 @@ mod cache;
 mod download;
 mod error;
 mod folder;
+pub(crate) mod header;
 #[cfg(feature = "download")]
 mod listing;
 mod options;

@@ -1,16 +1,18 @@
 //! Where a model's weights come from: safetensors files (one, or several with an index), bytes in memory, or a seeded
 //! random draw. A model has one constructor, which asks a [`Checkpoint`] for each tensor by its Hugging Face name.
 
+mod bytes;
+
+use self::bytes::Bytes;
 use super::parameter::Weight;
+use crate::hub::header::Header;
 use crate::hub::weight_files;
-use crate::{Error, Result};
+use crate::{Error, Result, notes};
 use candle_core::{DType, Device, Tensor};
 use half::vec::HalfBitsVecExt;
-use memmap2::{Mmap, UncheckedAdvice};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub enum Init {
     Uniform(f64),
 }
 
-/// The weights of one model, by name. Cheap to clone; files stay memory-mapped as long as a clone lives.
+/// The weights of one model, by name. Cheap to clone; files stay open as long as a clone lives.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     source: Arc<Source>,
@@ -50,44 +52,11 @@ enum Source {
     },
 }
 
-#[derive(Debug)]
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-    Static(&'static [u8]),
-}
-
-impl Bytes {
-    /// Lets the system take back the memory behind a stretch that has been read: without this, a mapped checkpoint counts
-    /// twice while a model is loaded. Reading it again fetches it again.
-    fn done_with(&self, range: std::ops::Range<usize>) {
-        let Self::Mapped(map) = self else { return };
-        // SAFETY: the map is of a file and read-only, so its pages come back with the same contents.
-        let advice = unsafe {
-            map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
-        };
-        // Only memory is at stake, and the next stretch will be asked for anyway.
-        drop(advice);
-    }
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-            Self::Static(bytes) => bytes,
-        }
-    }
-}
-
 /// Where a tensor lies.
 #[derive(Debug)]
 struct Entry {
     file: usize,
-    dtype: Dtype,
+    dtype: String,
     shape: Vec<usize>,
     start: usize,
     end: usize,
@@ -99,14 +68,15 @@ impl Checkpoint {
     /// `device`.
     ///
     /// # Errors
-    /// When no weights are there, or a file is truncated or not safetensors.
+    /// When no weights are there, or a file is truncated or not safetensors. A file that another process changes later is an
+    /// error of [`Checkpoint::get`].
     pub fn open(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
         let path = path.as_ref();
         let mut files = Vec::new();
         let mut entries = BTreeMap::new();
         for file in weight_files(path)? {
-            let bytes = map(&file)?;
-            index(&file, &bytes, files.len(), &mut entries)?;
+            let (bytes, header) = Bytes::open(&file)?;
+            index(header, files.len(), &mut entries);
             files.push(bytes);
         }
         let source = Source::Files {
@@ -127,7 +97,8 @@ impl Checkpoint {
     /// # Errors
     /// When the bytes are truncated or not safetensors.
     pub fn from_bytes(name: &str, bytes: Vec<u8>, dtype: DType, device: &Device) -> Result<Self> {
-        Self::in_memory(name, Bytes::Owned(bytes), dtype, device)
+        let header = Header::parse(Path::new(name), &bytes, bytes.len() as u64)?;
+        Self::in_memory(name, (Bytes::Owned(bytes), header), dtype, device)
     }
 
     /// Reads safetensors that are part of the program (`include_bytes!`); `name` appears in messages.
@@ -140,13 +111,19 @@ impl Checkpoint {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        Self::in_memory(name, Bytes::Static(bytes), dtype, device)
+        let header = Header::parse(Path::new(name), bytes, bytes.len() as u64)?;
+        Self::in_memory(name, (Bytes::Static(bytes), header), dtype, device)
     }
 
-    fn in_memory(name: &str, bytes: Bytes, dtype: DType, device: &Device) -> Result<Self> {
+    fn in_memory(
+        name: &str,
+        (bytes, header): (Bytes, Header),
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let path = PathBuf::from(name);
         let mut entries = BTreeMap::new();
-        index(&path, &bytes, 0, &mut entries)?;
+        index(header, 0, &mut entries);
         let source = Source::Files {
             path,
             files: vec![bytes],
@@ -195,14 +172,14 @@ impl Checkpoint {
         let Source::Files { entries, .. } = &*self.source else {
             return None;
         };
-        let bytes = |stored: Dtype| -> usize {
+        let bytes = |stored: &str| -> usize {
             let of = entries.values().filter(|entry| entry.dtype == stored);
             of.map(|entry| entry.end - entry.start).sum()
         };
         [
-            (DType::F32, bytes(Dtype::F32) + bytes(Dtype::F64)),
-            (DType::BF16, bytes(Dtype::BF16)),
-            (DType::F16, bytes(Dtype::F16)),
+            (DType::F32, bytes("F32") + bytes("F64")),
+            (DType::BF16, bytes("BF16")),
+            (DType::F16, bytes("F16")),
         ]
         .into_iter()
         .filter(|(_, bytes)| *bytes > 0)
@@ -282,14 +259,17 @@ impl Checkpoint {
                         path: path.clone(),
                     });
                 }
-                let bytes = &files[entry.file][entry.start..entry.end];
-                let tensor = decode(bytes, entry.dtype, shape, self.dtype).map_err(|what| {
+                let bytes = Stretch {
+                    bytes: &files[entry.file],
+                    start: entry.start,
+                    end: entry.end,
+                };
+                let tensor = decode(&bytes, &entry.dtype, shape, self.dtype).map_err(|what| {
                     Error::Checkpoint {
                         path: path.clone(),
                         message: format!("tensor {full} {what}"),
                     }
                 })?;
-                files[entry.file].done_with(entry.start..entry.end);
                 Ok(tensor.to_device(&self.device)?)
             }
             Source::Tensors(tensors) => {
@@ -385,79 +365,61 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()>
     renamed
 }
 
-fn map(path: &Path) -> Result<Bytes> {
-    let io = |source| Error::Io {
-        path: path.to_path_buf(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(io)?;
-    // SAFETY: the file is only read; a user who rewrites a checkpoint while it is open gets wrong numbers, as with
-    // every memory-mapped loader.
-    Ok(Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(io)?))
-}
-
-fn index(
-    path: &Path,
-    bytes: &[u8],
-    file: usize,
-    entries: &mut BTreeMap<String, Entry>,
-) -> Result<()> {
-    let bad = |message: String| Error::Checkpoint {
-        path: path.to_path_buf(),
-        message,
-    };
-    let parsed = SafeTensors::deserialize(bytes).map_err(|e| {
-        bad(format!(
-            "is not a whole safetensors file ({e}): was the download or copy cut off?"
-        ))
-    })?;
-    for (name, view) in parsed.tensors() {
-        let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+/// Adds a file's tensors to `entries`.
+fn index(header: Header, file: usize, entries: &mut BTreeMap<String, Entry>) {
+    for tensor in header.tensors {
         let entry = Entry {
             file,
-            dtype: view.dtype(),
-            shape: view.shape().to_vec(),
-            start,
-            end: start + view.data().len(),
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            start: tensor.start,
+            end: tensor.end,
         };
-        entries.insert(name, entry);
+        entries.insert(tensor.name, entry);
     }
-    Ok(())
+    header.notes.iter().for_each(|note| notes::say(note));
+}
+
+/// The bytes of one tensor.
+struct Stretch<'a> {
+    bytes: &'a Bytes,
+    start: usize,
+    end: usize,
 }
 
 /// Little-endian values of a stored dtype as a CPU tensor of the wanted one; the message says what is wrong.
 fn decode(
-    bytes: &[u8],
-    stored: Dtype,
+    bytes: &Stretch,
+    stored: &str,
     shape: &[usize],
     wanted: DType,
 ) -> std::result::Result<Tensor, String> {
     let tensor = match (stored, wanted) {
-        (Dtype::BF16, DType::BF16) => {
+        ("BF16", DType::BF16) => {
             let bits = read(bytes, u16::from_le_bytes, |bits| bits & 0x7F80 != 0x7F80)?;
             Tensor::from_vec(bits.reinterpret_into::<half::bf16>(), shape, &Device::Cpu)
         }
-        (Dtype::F16, DType::F16) => {
+        ("F16", DType::F16) => {
             let bits = read(bytes, u16::from_le_bytes, |bits| bits & 0x7C00 != 0x7C00)?;
             Tensor::from_vec(bits.reinterpret_into::<half::f16>(), shape, &Device::Cpu)
         }
         _ => {
             let values: Vec<f32> = match stored {
-                Dtype::F32 => read(bytes, f32::from_le_bytes, f32::is_finite)?,
-                Dtype::F64 => read(bytes, |b| f64::from_le_bytes(b) as f32, f32::is_finite)?,
-                Dtype::BF16 => read(
+                "F32" => read(bytes, f32::from_le_bytes, f32::is_finite)?,
+                "F64" => read(bytes, |b| f64::from_le_bytes(b) as f32, f32::is_finite)?,
+                "BF16" => read(
                     bytes,
                     |b| half::bf16::from_le_bytes(b).to_f32(),
                     f32::is_finite,
                 )?,
-                Dtype::F16 => read(
+                "F16" => read(
                     bytes,
                     |b| half::f16::from_le_bytes(b).to_f32(),
                     f32::is_finite,
                 )?,
                 other => {
                     return Err(format!(
-                        "has dtype {other:?}, weights must be F32, F64, BF16 or F16"
+                        "has dtype {other}, weights must be F32, F64, BF16 or F16"
                     ));
                 }
             };
@@ -469,25 +431,30 @@ fn decode(
 
 /// Values of `N` bytes each, on all threads; every one must be finite.
 fn read<T: Copy + Default + Send, const N: usize>(
-    bytes: &[u8],
+    stretch: &Stretch,
     value: impl Fn([u8; N]) -> T + Sync,
     finite: impl Fn(T) -> bool + Sync,
 ) -> std::result::Result<Vec<T>, String> {
     const BLOCK: usize = 1 << 16;
-    let mut values = vec![T::default(); bytes.len() / N];
+    let mut values = vec![T::default(); (stretch.end - stretch.start) / N];
     let all_finite = values
         .par_chunks_mut(BLOCK)
-        .zip(bytes.par_chunks(BLOCK * N))
-        .map(|(values, bytes)| {
+        .enumerate()
+        .map_init(Vec::new, |buffer, (block, values)| {
+            let start = stretch.start + block * BLOCK * N;
+            let bytes = stretch.bytes.get(start..start + values.len() * N, buffer)?;
             let (whole, _) = bytes.as_chunks::<N>();
             let mut all = true;
             for (place, bytes) in values.iter_mut().zip(whole) {
                 *place = value(*bytes);
                 all &= finite(*place);
             }
-            all
+            Ok(all)
         })
-        .reduce(|| true, |a, b| a && b);
+        .try_reduce(|| true, |a, b| Ok(a && b));
+    let unreadable = |what: String| format!("cannot be read: {what}");
+    let all_finite = all_finite.map_err(unreadable)?;
+    stretch.bytes.check_unchanged().map_err(unreadable)?;
     if all_finite {
         Ok(values)
     } else {
@@ -582,6 +549,54 @@ mod tests {
                 Checkpoint::from_bytes("test", short, DType::F32, &Device::Cpu).unwrap_err();
             assert!(error.to_string().contains("cut off"), "{error}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_another_process_cuts_short_is_an_error_that_names_it() -> Result<()> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("model.safetensors");
+        let values = random(&[300, 1000], 1.0, 1);
+        std::fs::write(&path, save(&[("a", values.clone()), ("b", values)])).expect("written");
+        let weights = Checkpoint::open(&path, DType::F32, &Device::Cpu)?;
+        weights.get("a", &[300, 1000], Init::Zeros)?;
+        let file = std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("opened");
+        file.set_len(1_500_000).expect("cut");
+        let error = weights
+            .get("b", &[300, 1000], Init::Zeros)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("model.safetensors was cut short by another process"),
+            "{error}"
+        );
+        assert!(
+            error.contains("tensor b") && error.contains("1500000 of 24"),
+            "{error}"
+        );
+        let error = weights
+            .get("a", &[300, 1000], Init::Zeros)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("cut short"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn metadata_that_is_no_text_does_not_keep_the_weights_from_being_read() -> Result<()> {
+        let whole = save(&[("w", random(&[2], 1.0, 1))]);
+        let header = String::from_utf8_lossy(&whole[8..whole.len() - 8]).into_owned();
+        let header = header
+            .trim_end()
+            .replacen('{', r#"{"__metadata__":{"epoch":3},"#, 1);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(&whole[whole.len() - 8..]);
+        let weights = Checkpoint::from_bytes("test", bytes, DType::F32, &Device::Cpu)?;
+        weights.get("w", &[2], Init::Zeros)?;
         Ok(())
     }
 
