@@ -23,6 +23,7 @@ use glassbox_wire::{Control, frame};
 
 mod input;
 mod last_words;
+mod mapping;
 pub(crate) mod stop;
 
 pub use glassbox_wire::{Comm, CommKind, Event, PanicReport};

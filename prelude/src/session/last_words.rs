@@ -16,7 +16,7 @@ use std::io::Write;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
-use super::stop;
+use super::{mapping, stop};
 
 /// How long text without a newline waits while a cell runs, in milliseconds: as long as a reader hardly notices.
 const INTERVAL: libc::c_int = 100;
@@ -116,6 +116,10 @@ extern "C" fn on_deadly_signal(
 ) {
     if signal == libc::SIGSEGV && stop::caught(information, context) {
         return;
+    }
+    if signal == libc::SIGBUS {
+        // SAFETY: the system passes a valid pointer to a handler with SA_SIGINFO, and this signal has an address.
+        mapping::tell(unsafe { (*information).si_addr() } as usize);
     }
     if request(LAST) {
         ready(ANSWERS.load(Ordering::Acquire), PATIENCE);

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::display::{self, DisplayHandle};
@@ -184,6 +184,26 @@ fn play(scene: &str) {
             print!("last words");
             // SAFETY: it is not; that is what is tested.
             unsafe { std::ptr::null_mut::<u8>().write_volatile(1) };
+        }
+        "cut" => {
+            glassbox_session_start(-1);
+            print!("last words");
+            let file = std::env::temp_dir().join(format!("glassbox cut {}", std::process::id()));
+            std::fs::write(&file, vec![1_u8; 8192]).unwrap();
+            let open = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(&file)
+                .unwrap();
+            // SAFETY: reading what was mapped and then cut off is what is tested.
+            unsafe {
+                let descriptor = std::os::fd::AsRawFd::as_raw_fd(&open);
+                let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED);
+                let map = libc::mmap(std::ptr::null_mut(), 8192, read, shared, descriptor, 0);
+                open.set_len(0).unwrap();
+                std::fs::remove_file(&file).unwrap();
+                map.cast::<u8>().add(5000).read_volatile();
+            }
         }
         "fault in print" => {
             glassbox_session_start(-1);
@@ -417,6 +437,22 @@ fn text_without_a_newline_survives_the_process() {
         assert!(stdout.ends_with("last words"), "{scene}: {stdout}");
         assert_eq!(output.status.signal(), Some(signal), "{scene}");
     }
+}
+
+#[test]
+fn a_mapped_file_that_was_cut_short_is_named() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let child = start("cut", &[(NONCE_VARIABLE, NONCE)]);
+    let name = format!("glassbox cut {}", child.id());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains(&name) && stderr.contains("cut it short"),
+        "{stderr}"
+    );
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.ends_with("last words"), "{stdout}");
 }
 
 #[test]
