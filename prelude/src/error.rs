@@ -1,6 +1,6 @@
 //! The one error type of the prelude: what was wrong, where, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A result whose error a cell can show.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,7 +13,7 @@ pub enum Error {
     #[error("{0}")]
     Candle(#[source] candle_core::Error),
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), looked_for(path, source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -118,5 +118,13 @@ impl From<candle_core::Error> for Error {
             true => Error::Interrupted,
             false => Error::Candle(error),
         }
+    }
+}
+
+/// From where a relative path that is not there was looked for.
+fn looked_for(path: &Path, source: &std::io::Error) -> String {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => crate::files::looked_for_from(path),
+        _ => String::new(),
     }
 }

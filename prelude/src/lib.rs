@@ -10,6 +10,7 @@ pub mod device;
 pub mod display;
 pub mod error;
 pub mod evaluate;
+mod files;
 pub mod hub;
 pub mod inspect;
 pub mod language;
@@ -72,8 +73,8 @@ pub mod prelude {
 
     // Training: the trainer, its settings, and its report.
     pub use crate::train::{
-        AdamW, AdamWConfig, Gradients, LossKind, Schedule, StepRecord, TrainReport, Trainer,
-        TrainerConfig, TrainingSet,
+        AdamW, AdamWConfig, Example, Gradients, LossKind, Schedule, StepRecord, TrainReport,
+        Trainer, TrainerConfig, TrainingSet,
     };
 
     // Evaluation: what a trained model gets right.

@@ -1,5 +1,6 @@
 //! Decoding against Pillow: `tests/pictures/NAME.expected.png` is what Pillow 13 makes of `tests/pictures/NAME.*`
-//! (`convert("RGB")`, for `turned.jpg` after `exif_transpose`).
+//! (`convert("RGB")`, for `turned.jpg` after `exif_transpose`); so are those of `formats/`, which `make.py` there writes.
+//! A file that is cut off is read as Pillow reads it, or refused.
 
 use std::path::{Path, PathBuf};
 
@@ -67,4 +68,78 @@ fn the_cameras_note_turns_the_picture_only_when_asked() -> Result<(), glassbox_p
         },
         6,
     )
+}
+
+/// Every file of `formats/` that is no expectation.
+fn formats() -> Vec<String> {
+    let folder = std::fs::read_dir(picture("formats")).expect("the folder is there");
+    let names = folder.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = names
+        .map(|name| format!("formats/{}", name.to_string_lossy()))
+        .filter(|name| !name.ends_with(".expected.png"))
+        .collect();
+    names.sort();
+    assert!(names.len() > 50, "{names:?}");
+    names
+}
+
+#[test]
+fn every_kind_of_picture_has_pillows_levels() {
+    let mut wrong = Vec::new();
+    for name in formats() {
+        // Decoders of what is lossy may differ in the last levels, where colour is stored at half size in more.
+        let most = match name.as_str() {
+            half if half.contains("42") => 16,
+            lossy if lossy.ends_with(".jpg") => 6,
+            lossy if lossy.contains("lossy") => 3,
+            _ => 0,
+        };
+        let outcome = std::panic::catch_unwind(|| {
+            compare(
+                &name,
+                &format!("{name}.expected.png"),
+                DecodeOptions::default(),
+                most,
+            )
+        });
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => wrong.push(format!("{name}: {error}")),
+            Err(said) => wrong.push(said.downcast_ref::<String>().cloned().unwrap_or_default()),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_picture_that_is_cut_off_is_read_whole_or_refused() {
+    let mut wrong = Vec::new();
+    for name in formats() {
+        let whole = std::fs::read(picture(&name)).expect("the file is there");
+        let options = DecodeOptions::default();
+        let wanted = Image::from_bytes(&whole, options).expect("a picture");
+        for length in 0..whole.len() {
+            if let Ok(found) = Image::from_bytes(&whole[..length], options)
+                && found != wanted
+            {
+                wrong.push(format!("{name} cut to {length} of {} bytes", whole.len()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_a_pictures_place_is_refused_at_once() -> std::io::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("1.jpg");
+    let made = std::process::Command::new("mkfifo").arg(&path).status()?;
+    assert!(made.success());
+    let message = Image::load(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("1.jpg") && message.contains("named pipe"),
+        "{message}"
+    );
+    Ok(())
 }

@@ -42,7 +42,7 @@ pub enum HubError {
         name: String,
     },
     /// The path does not exist.
-    #[error("{}: no such file or folder (a model on the Hugging Face hub is named like `owner/name`)", path.display())]
+    #[error("{}: no such file or folder{} (a model on the Hugging Face hub is named like `owner/name`)", path.display(), crate::files::looked_for_from(path))]
     NoSuchFolder {
         /// The path.
         path: PathBuf,

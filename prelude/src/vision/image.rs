@@ -1,6 +1,6 @@
 //! A decoded picture, owned and cheap to clone, so that a cell can keep it.
 //!
-//! bytes → decoder → 8-bit RGB (gray and palette expanded, CMYK converted) plus the alpha channel, if there was one.
+//! bytes → decoder ([`jpeg`], or `image`'s) → 8-bit RGB (gray and palette expanded, CMYK converted) plus the alpha channel, if there was one.
 //! Alpha is kept apart because two generations of the reference treat it differently: see [`AlphaPolicy`].
 
 use std::io::Cursor;
@@ -8,13 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::error::{DecodingError, ImageFormatHint};
+use image::metadata::Orientation;
 use image::{
-    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb,
-    RgbImage,
+    DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, Luma, LumaA, Pixel, Rgb, RgbImage, Rgba,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use super::jpeg;
+use crate::{Error, Result, files};
+
+/// Longest file that is read as a picture.
+const MOST_BYTES: u64 = 512 << 20;
 
 /// What becomes of transparency when a picture is turned into RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -56,8 +61,12 @@ pub struct Image {
 impl Image {
     /// Reads a PNG, JPEG, BMP, GIF or WebP file; its content decides the format, not its name.
     ///
+    /// Levels are those of Pillow's `Image.open(path).convert("RGB")`, for 16-bit PNGs too: the high byte of colours, and of
+    /// gray without alpha the value itself, with everything above 255 white (Pillow's mode `I;16`).
+    ///
     /// # Errors
-    /// `Io` when the file cannot be read, `Image` when it is not a picture, is cut off or is too large to decode.
+    /// `Io` when the file cannot be read or is no regular file, `Image` when it is not a picture, is cut off (wherever) or is
+    /// too large to decode.
     pub fn load(path: impl AsRef<Path>) -> Result<Image> {
         Self::load_with(path, DecodeOptions::default())
     }
@@ -68,10 +77,7 @@ impl Image {
     /// As [`Image::load`].
     pub fn load_with(path: impl AsRef<Path>, options: DecodeOptions) -> Result<Image> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::Io {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        let bytes = files::read(path, MOST_BYTES)?;
         decode(&bytes, options).map_err(|source| Error::Image {
             what: path.display().to_string(),
             source,
@@ -213,6 +219,37 @@ impl std::fmt::Debug for Image {
 }
 
 fn decode(bytes: &[u8], options: DecodeOptions) -> std::result::Result<Image, ImageError> {
+    let (mut picture, orientation) = match bytes.starts_with(&jpeg::START) {
+        true => jpeg::decode(bytes).map(|(rgb, note)| (rgb.into(), note))?,
+        false => decode_other(bytes)?,
+    };
+    if options.exif == ExifPolicy::Apply {
+        picture.apply_orientation(orientation);
+    }
+    let picture = to_8_bits(picture, bytes);
+    let alpha = picture.color().has_alpha().then(|| {
+        let rgba = picture.to_rgba8();
+        Arc::new(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+            image::Luma([rgba.get_pixel(x, y).0[3]])
+        }))
+    });
+    Ok(Image {
+        rgb: Arc::new(picture.into_rgb8()),
+        alpha,
+    })
+}
+
+/// Every format but JPEG.
+fn decode_other(bytes: &[u8]) -> std::result::Result<(DynamicImage, Orientation), ImageError> {
+    // A RIFF file says how long it is; the decoder goes on without the end.
+    if let (Some(b"RIFF"), Some(b"WEBP"), Some(size)) =
+        (bytes.get(..4), bytes.get(8..12), bytes.get(4..8))
+        && u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize > bytes.len() - 8
+    {
+        let complaint = format!("it is cut off after {} bytes", bytes.len());
+        let format = ImageFormatHint::Exact(ImageFormat::WebP);
+        return Err(ImageError::Decoding(DecodingError::new(format, complaint)));
+    }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
@@ -224,19 +261,57 @@ fn decode(bytes: &[u8], options: DecodeOptions) -> std::result::Result<Image, Im
     // `into_decoder` checks what the decoder itself allocates; the picture is allocated behind its back.
     Limits::default().reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    if options.exif == ExifPolicy::Apply {
-        picture.apply_orientation(orientation);
+    Ok((DynamicImage::from_decoder(decoder)?, orientation))
+}
+
+/// Levels of other depths as Pillow makes 8 bits of them. 16 bits: by their high byte, where `image` would round. Gray without alpha is clipped
+/// instead, also when a colour of it is marked as transparent.
+fn to_8_bits(picture: DynamicImage, bytes: &[u8]) -> DynamicImage {
+    // IHDR is the first chunk: width, height, then the depth and the kind of colour.
+    const GRAY_OF_16_BITS: [u8; 2] = [16, 0];
+    let clipped = bytes.starts_with(b"\x89PNG") && bytes.get(24..26) == Some(&GRAY_OF_16_BITS);
+    let level = |level: u16| match clipped {
+        true => level.min(255) as u8,
+        false => (level >> 8) as u8,
+    };
+    let high = |level: u16| (level >> 8) as u8;
+    // A BMP of 5 (or for green 6) bits a channel: Pillow rounds down where `image` rounds.
+    let few_bits = bytes.starts_with(b"BM") && bytes.get(28..30) == Some(&[16, 0]);
+    let green_bits = match bytes.get(58..62) {
+        Some([0xE0, 0x07, 0, 0]) => 6,
+        _ => 5,
+    };
+    let down = |level: u8, bits: u32| {
+        let most = (1_u32 << bits) - 1;
+        let stored = (u32::from(level) * most + 127) / 255;
+        (stored * 255 / most) as u8
+    };
+    match picture {
+        DynamicImage::ImageRgb8(rgb) if few_bits => mapped(&rgb, |p: &Rgb<u8>| {
+            let [r, g, b] = p.0;
+            Rgb([down(r, 5), down(g, green_bits), down(b, 5)])
+        })
+        .into(),
+        DynamicImage::ImageLuma16(gray) => {
+            mapped(&gray, |p: &Luma<u16>| Luma([level(p.0[0])])).into()
+        }
+        DynamicImage::ImageLumaA16(gray) => {
+            mapped(&gray, |p: &LumaA<u16>| LumaA([level(p.0[0]), high(p.0[1])])).into()
+        }
+        DynamicImage::ImageRgb16(rgb) => mapped(&rgb, |p: &Rgb<u16>| Rgb(p.0.map(high))).into(),
+        DynamicImage::ImageRgba16(rgba) => {
+            mapped(&rgba, |p: &Rgba<u16>| Rgba(p.0.map(high))).into()
+        }
+        other => other,
     }
-    let alpha = picture.color().has_alpha().then(|| {
-        let rgba = picture.to_rgba8();
-        Arc::new(GrayImage::from_fn(rgba.width(), rgba.height(), |x, y| {
-            image::Luma([rgba.get_pixel(x, y).0[3]])
-        }))
-    });
-    Ok(Image {
-        rgb: Arc::new(picture.into_rgb8()),
-        alpha,
+}
+
+fn mapped<P: Pixel, Q: Pixel>(
+    picture: &ImageBuffer<P, Vec<P::Subpixel>>,
+    pixel: impl Fn(&P) -> Q,
+) -> ImageBuffer<Q, Vec<Q::Subpixel>> {
+    ImageBuffer::from_fn(picture.width(), picture.height(), |x, y| {
+        pixel(picture.get_pixel(x, y))
     })
 }
 

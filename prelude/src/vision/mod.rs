@@ -1,7 +1,7 @@
 //! From a picture to hidden states: what the blog calls the image processor and the image encoder.
 //!
 //! # Layout
-//! - `image`: a decoded picture that a cell can keep
+//! - `image`: a decoded picture that a cell can keep; `jpeg` reads JPEG files
 //! - `image_processor`: picture → pixel values; `resize` is its exact resampling
 //! - `modality`: what any encoder must offer, and may; `feature`: which of its outputs is used; `encoder`: any of them in a box
 //! - `vit`: the Vision Transformer with `vit_config` and `vit_names`; `patches` embeds its input
@@ -13,6 +13,7 @@ pub mod encoder;
 pub mod feature;
 pub mod image;
 pub mod image_processor;
+mod jpeg;
 pub mod modality;
 mod patches;
 mod render;
