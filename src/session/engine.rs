@@ -21,6 +21,7 @@ use super::last_words::LastWords;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::panics::{ABORTING, Panics};
 use super::prelude_cache::{self, CachedPrelude};
+use super::prelude_crates::PreludeCrate;
 use super::prelude_source::PreludeSource;
 use super::report::{self, CellSource};
 use super::streams::{Message, Streams};
@@ -115,6 +116,9 @@ impl Session {
             session: folder.path(),
             toolchain: &toolchain,
             prelude: &prelude,
+            source: &source,
+            program: &program,
+            nonce: &nonce,
             command,
         })
         .map_err(SessionError::io("start the process that runs cells"))?;
@@ -470,6 +474,11 @@ impl Session {
     /// The folder of the prelude's package, for programs that use it.
     pub(crate) fn prelude_package(&self) -> PathBuf {
         self.prelude_package.clone()
+    }
+
+    /// The crates in the prelude.
+    pub(crate) fn prelude_crates(&self) -> &[PreludeCrate] {
+        self.engine.prelude_crates()
     }
 
     /// The features that the prelude was built with.

@@ -51,6 +51,22 @@ pub(crate) fn extract(library: &Path, to: &Path) -> Result<u64> {
     }
 }
 
+/// Writes an archive to `to` that holds the metadata in the file `metadata`, as [`extract`] makes it.
+///
+/// # Errors
+/// If a file can't be read or written.
+pub(crate) fn wrap(metadata: &Path, to: &Path) -> Result<()> {
+    let mut from = File::open(metadata)?;
+    let size = from.metadata()?.len();
+    let name = std::str::from_utf8(MEMBER).unwrap_or_default();
+    let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644);
+    let mut out = File::create(to)?;
+    out.write_all(MAGIC)?;
+    out.write_all(header.as_bytes())?;
+    std::io::copy(&mut from, &mut out)?;
+    out.write_all(&b"\n"[..usize::from(size % 2 == 1)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +113,16 @@ mod tests {
             [&MAGIC[..], &metadata].concat()
         );
         assert_eq!(size, std::fs::metadata(&to).unwrap().len());
+        let (bare, wrapped) = (
+            folder.path().join("lib.rmeta"),
+            folder.path().join("wrapped.rlib"),
+        );
+        std::fs::write(&bare, b"odd").unwrap();
+        wrap(&bare, &wrapped).unwrap();
+        assert_eq!(
+            std::fs::read(&wrapped).unwrap(),
+            std::fs::read(&to).unwrap()
+        );
         std::fs::write(&from, b"no archive at all").unwrap();
         assert!(extract(&from, &to).is_err());
         std::fs::write(&from, MAGIC).unwrap();

@@ -14,7 +14,7 @@
 //! - `direct`: the engine that runs cells; `engine`: what is around it
 //! - `commands`: the lines of a cell that are not Rust; `cell_log`: the cells that ran, for `:replay` and `:export`
 //! - `child`: this binary as the process that runs cells, see [`role`]
-//! - `dependencies`: crates of `:dep`
+//! - `dependencies`: crates of `:dep`, as one shared library; `prelude_crates`: those that the prelude has already
 //! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
 //! - `pipe`, `streams`, `frames`: from the child's bytes to events; `tell`: what the child itself has to say there
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
@@ -42,6 +42,7 @@ mod pages;
 mod panics;
 mod pipe;
 mod prelude_cache;
+mod prelude_crates;
 mod prelude_source;
 mod prelude_status;
 mod report;
@@ -223,5 +224,8 @@ pub(crate) fn shared_prelude(
 ///
 /// `main` calls this before anything else, with its arguments after the program's name.
 pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i32> {
+    if std::env::var_os(dependencies::wrapper::VARIABLE).is_some() {
+        return dependencies::wrapper::role(arguments);
+    }
     (arguments.next()? == child::ROLE).then(child::main)
 }

@@ -23,13 +23,14 @@ use super::StartEvent;
 use super::analysis;
 use super::error::SessionError;
 use super::metadata;
+use super::prelude_crates::{self, PreludeCrate};
 use super::prelude_source::PreludeSource;
 use super::toolchain::Toolchain;
 
 /// File name of the library.
 pub(crate) const LIBRARY: &str = "libglassbox_prelude.so";
 /// Folder, next to the library, with the metadata of the crates in it.
-const DEPENDENCIES: &str = "deps";
+pub(crate) const DEPENDENCIES: &str = "deps";
 /// Folder, next to the library, with what rust-analyzer reads.
 const ANALYSIS: &str = "analysis";
 const MANIFEST: &str = "manifest.json";
@@ -38,7 +39,7 @@ const METADATA: &str = "libglassbox_prelude.rlib";
 /// File that grows with what sessions learn; not in the manifest.
 const LEARNT: &str = "learnt.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "4";
+const LAYOUT: &str = "5";
 const RUSTFLAGS: &str = "-Cprefer-dynamic";
 /// How often a session that waits for another's build looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -52,12 +53,21 @@ pub(crate) struct CachedPrelude {
     pub dependencies: PathBuf,
     /// The library's metadata by itself: rustc reads it several times faster than that inside the library.
     pub metadata: Option<PathBuf>,
+    /// The crates in it that cells can name.
+    pub crates: Arc<Vec<PreludeCrate>>,
     /// What sessions have learnt of the names of types.
     pub learnt: PathBuf,
     /// What rust-analyzer reads, see [`analysis`].
     pub analysis: PathBuf,
     /// The manifest, locked: as long as it is open, nobody removes the library.
     _in_use: Arc<File>,
+}
+
+impl CachedPrelude {
+    /// The folder that holds all of it.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.library.parent().map(PathBuf::from).unwrap_or_default()
+    }
 }
 
 /// The files of a finished library and their sizes.
@@ -144,6 +154,7 @@ pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
         library: dir.join(LIBRARY),
         dependencies: dir.join(DEPENDENCIES),
         metadata: Some(dir.join(METADATA)).filter(|path| path.is_file()),
+        crates: Arc::new(prelude_crates::read(dir)),
         learnt: dir.join(LEARNT),
         analysis: dir.join(ANALYSIS),
         _in_use: Arc::new(file),
@@ -190,6 +201,8 @@ struct Artifacts {
     /// The static library, for its metadata.
     archive: Option<PathBuf>,
     dependencies: Vec<PathBuf>,
+    /// What was built for it, also for the compiler alone.
+    crates: Vec<PreludeCrate>,
 }
 
 fn build(
@@ -262,6 +275,7 @@ fn build(
             library,
             archive: messages.archive,
             dependencies: messages.dependencies,
+            crates: messages.crates,
         }),
         _ if errors.contains("No space left on device") => Err(SessionError::Cache {
             action: "write to",
@@ -340,6 +354,7 @@ struct Messages {
     library: Option<PathBuf>,
     archive: Option<PathBuf>,
     dependencies: Vec<PathBuf>,
+    crates: Vec<PreludeCrate>,
     errors: String,
 }
 
@@ -372,6 +387,7 @@ impl Messages {
             self.library = find("so").cloned();
             self.archive = find("rlib").cloned();
         } else {
+            self.crates.extend(PreludeCrate::from_message(&message));
             let kinds = message["target"]["kind"].as_array();
             let is_macro = kinds.into_iter().flatten().any(|kind| kind == "proc-macro");
             // Metadata is enough for crates inside the library. A macro runs in the compiler, so it is needed whole.
@@ -422,6 +438,9 @@ fn publish(
         let to = dir.join(METADATA);
         let size = metadata::extract(archive, &to).map_err(SessionError::cache("write", &to))?;
         files.push((METADATA.to_owned(), size));
+        let size = prelude_crates::write(dir, &to, &artifacts.crates)
+            .map_err(SessionError::cache("write", dir))?;
+        files.push((prelude_crates::FILE.to_owned(), size));
     }
     add(dir)?;
     let manifest = serde_json::to_vec_pretty(&Manifest { files })

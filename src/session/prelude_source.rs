@@ -90,6 +90,11 @@ impl PreludeSource {
         self.package.join("Cargo.toml")
     }
 
+    /// The versions of the crates that it is built with.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.workspace.join("Cargo.lock")
+    }
+
     /// A name for everything that enters the library: the source, the workspace's settings, and `extra`.
     pub(crate) fn key(&self, extra: &[&str]) -> Result<String, SessionError> {
         let mut files = Vec::new();

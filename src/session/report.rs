@@ -244,6 +244,10 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
     let mut suggestions: Vec<(String, Vec<Replacement>)> = Vec::new();
     for child in children.into_iter().flatten() {
         let text = child["message"].as_str().unwrap_or_default().to_owned();
+        if text.starts_with("you might be missing a crate") {
+            // Said below, with how it is added.
+            continue;
+        }
         let patches = patches(source, child);
         if patches.is_empty() {
             // What would stand outside of the cell, such as an import, is said in words.
@@ -262,6 +266,9 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
         }
     }
     notes.extend(error.notes.iter().cloned());
+    notes.extend(missing_crate(error).map(|name| {
+        format!("if `{name}` is a crate, add it first, at the top of this or an earlier cell: `:dep {name}`")
+    }));
     notes.extend(advice(error).map(str::to_owned));
     let mut elements: Vec<Element<'_>> = Vec::new();
     elements.extend(
@@ -346,6 +353,27 @@ fn patches(source: &CellSource<'_>, child: &Value) -> Vec<Replacement> {
         found.push((range, text.to_owned()));
     }
     found
+}
+
+/// The name that the compiler takes for that of a crate which is not there.
+fn missing_crate(error: &Diagnostic) -> Option<String> {
+    if !["E0432", "E0433", "E0463"].contains(&error.code()?) {
+        return None;
+    }
+    let labels = error.json["spans"].as_array()?.iter();
+    let mut said = labels
+        .filter_map(|span| span["label"].as_str())
+        .chain([error.message.as_str()]);
+    said.find_map(|text| {
+        let name = [
+            "use of unresolved module or unlinked crate `",
+            "no external crate `",
+            "can't find crate for `",
+        ]
+        .iter()
+        .find_map(|words| text.strip_prefix(words))?;
+        Some(name.trim_end_matches('`').to_owned())
+    })
 }
 
 /// What a notebook can do that a program can't, or the other way round.

@@ -1,4 +1,7 @@
-//! Events that the child itself has to tell, besides those of the prelude in it.
+//! Events that the child itself has to tell, besides those of the prelude in it, and those of the host that go the same way, so that
+//! they stand in order with what cells show.
+
+use std::io::Write;
 
 use glassbox_wire::{Event, frame};
 
@@ -14,4 +17,10 @@ pub(super) fn send_frame(nonce: &str, event: &Event) {
             _ => return,
         }
     }
+}
+
+/// Writes an event into the pipe by which those of the child come.
+pub(super) fn send_into(pipe: &mut impl Write, nonce: &str, event: &Event) {
+    // If nobody reads any more there is no one to tell.
+    let _ = pipe.write_all(&frame::write(event, nonce));
 }

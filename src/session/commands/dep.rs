@@ -1,10 +1,11 @@
-//! `:dep NAME = "VERSION"`: adds a crate, as a manifest does.
+//! `:dep NAME = "VERSION"`: adds a crate, as a manifest does. Several lines are built together.
 
 use crate::session::direct::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, arguments: &str, _: &mut Done) -> Result<(), Trouble> {
     let (name, config) = dependency(arguments).map_err(Trouble::Refused)?;
-    engine.depend(name, config)
+    engine.depend(name, config);
+    Ok(())
 }
 
 /// Name and configuration of a dependency, as in a manifest.
@@ -24,7 +25,30 @@ fn dependency(arguments: &str) -> Result<(String, String), String> {
             "`{name}` is no name of a package; write `:dep NAME = \"VERSION\"`"
         ));
     }
-    Ok((name.to_owned(), config.to_owned()))
+    Ok((name.to_owned(), from_here(config)?))
+}
+
+/// The configuration with a relative `path` seen from the folder that the session was started in, as a notebook's author sees it.
+fn from_here(config: &str) -> Result<String, String> {
+    let key = config.match_indices("path").find_map(|(at, key)| {
+        let before = config[..at].trim_end();
+        let value = config[at + key.len()..].trim_start().strip_prefix('=')?;
+        let text = value.trim_start().strip_prefix('"')?;
+        let start = config.len() - text.len();
+        (before.ends_with(['{', ','])).then_some(start..start + text.find('"')?)
+    });
+    let Some(place) = key else {
+        return Ok(config.to_owned());
+    };
+    let folder = &config[place.clone()];
+    let whole = std::path::absolute(folder).map_err(|error| format!("{folder}: {error}"))?;
+    let whole = serde_json::Value::from(whole.to_string_lossy().into_owned()).to_string();
+    let whole = whole.trim_matches('"');
+    Ok(format!(
+        "{}{whole}{}",
+        &config[..place.start],
+        &config[place.end..]
+    ))
 }
 
 /// The package in a folder.
@@ -56,6 +80,21 @@ mod tests {
         assert_eq!(
             dependency("rand = { version = \"1\", features = [\"a\"] }"),
             pair("rand", "{ version = \"1\", features = [\"a\"] }")
+        );
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            dependency("a = { features = [\"path\"], path = \"../b c\", package = \"p\" }"),
+            pair(
+                "a",
+                &format!(
+                    "{{ features = [\"path\"], path = \"{}/../b c\", package = \"p\" }}",
+                    here.display()
+                )
+            )
+        );
+        assert_eq!(
+            dependency("a = { path = \"/b\" }"),
+            pair("a", "{ path = \"/b\" }")
         );
         assert!(dependency("").is_err() && dependency("a b").is_err());
         assert!(dependency("./nowhere").unwrap_err().contains("cannot read"));

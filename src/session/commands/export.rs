@@ -8,6 +8,7 @@ use super::Call;
 use super::program::{Cell, Program, program};
 use crate::session::event::Display;
 use crate::session::outcome::CellOutcome;
+use crate::session::prelude_crates;
 
 /// First line of a manifest that may be replaced by a later export.
 const MARK: &str = "# Written by `:export` of Glassbox; a later export replaces it.";
@@ -28,7 +29,11 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
         return call.refuse("no cell has run yet");
     }
     let count = cells.len();
-    let written = program(&cells).and_then(|program| {
+    let crates = call.session.prelude_crates();
+    let written = program(&cells).and_then(|mut program| {
+        for (name, line) in prelude_crates::manifest_lines(crates, &program.source) {
+            program.dependencies.entry(name).or_insert(line);
+        }
         let prelude = Prelude {
             package: call.session.prelude_package(),
             features: call.session.features(),
@@ -76,11 +81,7 @@ fn write(dir: &Path, prelude: &Prelude<'_>, program: &Program) -> Result<(), Str
     fs::create_dir_all(dir.join("src")).map_err(fault)?;
     let source = dir.join("src/main.rs");
     fs::write(&source, &program.source).map_err(fault)?;
-    fs::write(
-        &manifest,
-        manifest_text(dir, prelude, &program.dependencies),
-    )
-    .map_err(fault)?;
+    fs::write(&manifest, manifest_text(dir, prelude, program)).map_err(fault)?;
     // The versions with which the session ran: without them the program may get others, and still builds.
     let lock = [
         prelude.package.join("Cargo.lock"),
@@ -102,7 +103,7 @@ fn write(dir: &Path, prelude: &Prelude<'_>, program: &Program) -> Result<(), Str
     Ok(())
 }
 
-fn manifest_text(dir: &Path, prelude: &Prelude<'_>, dependencies: &[String]) -> String {
+fn manifest_text(dir: &Path, prelude: &Prelude<'_>, program: &Program) -> String {
     let name = dir
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -114,8 +115,9 @@ fn manifest_text(dir: &Path, prelude: &Prelude<'_>, dependencies: &[String]) -> 
         "{MARK}\n[package]\nname = \"{}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
          glassbox-prelude = {{ path = {path}, features = {features} }}\n{}\n[profile.release]\ndebug = false\ncodegen-units = 16\n",
         package_name(&name),
-        dependencies
-            .iter()
+        program
+            .dependencies
+            .values()
             .map(|line| format!("{line}\n"))
             .collect::<String>()
     )

@@ -27,8 +27,8 @@ pub(super) struct Cell<'a> {
 pub(super) struct Program {
     /// The text of `main.rs`.
     pub source: String,
-    /// The lines for `[dependencies]`, without the prelude.
-    pub dependencies: Vec<String>,
+    /// Names and lines for `[dependencies]`, without the prelude.
+    pub dependencies: BTreeMap<String, String>,
     /// What the program does otherwise than the session, for the user.
     pub notes: Vec<String>,
 }
@@ -136,7 +136,7 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
     source += TAIL;
     Ok(Program {
         source,
-        dependencies: dependencies.into_values().collect(),
+        dependencies,
         notes,
     })
 }
@@ -273,7 +273,7 @@ mod tests {
             "println!(\"{b}\");",
         ];
         let found = program_of(&cells).unwrap();
-        assert_eq!(found.dependencies, ["regex = \"1\""]);
+        assert_eq!(found.dependencies["regex"], "regex = \"1\"");
         assert_eq!(found.notes, [""; 0]);
         let main = found.source.find("fn main()").unwrap();
         let at = |text: &str| found.source.find(text).unwrap();

@@ -173,8 +173,11 @@ pub(crate) fn engine_part<'a>(
     let (lines, rust) = parse(cell);
     for line in &lines {
         match line.command.map(|command| (command, &command.does)) {
-            Ok((_, Does::Engine(run))) => {
+            Ok((command, Does::Engine(run))) => {
                 nothing_too_much(line).map_err(Trouble::Refused)?;
+                if command.words[0] != ":dep" {
+                    engine.add_waiting(done)?;
+                }
                 run(engine, line.arguments, done)?;
             }
             Ok((command, Does::Session(_))) => {

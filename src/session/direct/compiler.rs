@@ -1,11 +1,12 @@
 //! One call of rustc for a cell, and one of the linker.
 //!
 //! ```text
-//! lib.rs ─ rustc ─▶ cell.o ─ ld -shared ─▶ cell_7.so        (cells that only use the prelude)
-//! lib.rs ─ rustc with the system's linker ─▶ cell_7.so      (cells with crates of `:dep` or native libraries)
+//! lib.rs ─ rustc ─▶ cell.o ─ ld -shared ─▶ cell_7.so        (cells without native libraries of their own)
+//! lib.rs ─ rustc with the system's linker ─▶ cell_7.so      (cells with `#[link]`)
 //! ```
 //! The short way links against nothing: the process that loads the library has the prelude and everything below it
-//! loaded already, and finds all symbols there. So the linker reads one small file instead of the prelude's library.
+//! loaded already, and finds all symbols there. So the linker reads one small file instead of the prelude's library. A cell that names
+//! crates of `:dep` names their library, which is loaded with the first such cell (see [`super::linkage`]).
 
 use std::ffi::{CString, OsString};
 use std::fs;
@@ -17,10 +18,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::super::dependencies::Added;
 use super::super::interrupt::PROCESS_FILE;
 use super::super::prelude_cache::CachedPrelude;
+use super::super::prelude_crates::PreludeCrate;
 use super::super::report::{Diagnostic, GENERATED as SOURCE};
 use super::super::toolchain::Toolchain;
+use super::linkage::Linkage;
 use super::types::CELL_CRATE;
 
 /// In the session's folder: where cells are compiled.
@@ -38,8 +42,10 @@ pub(crate) struct Compiler {
     folder: PathBuf,
     /// Where the session notes the running compiler, for the interrupt.
     process_file: PathBuf,
-    /// `--extern` and `-L` for crates of `:dep`.
-    pub extra: Vec<String>,
+    /// The crates that the session added.
+    pub crates: Added,
+    /// A cell was linked with them.
+    pub crates_used: bool,
     pub opt_level: String,
     libraries: u64,
 }
@@ -90,10 +96,16 @@ impl Compiler {
             linker: which::which("ld").ok(),
             process_file: session.join(PROCESS_FILE),
             folder,
-            extra: Vec::new(),
+            crates: Added::default(),
+            crates_used: false,
             opt_level: "0".to_owned(),
             libraries: 0,
         })
+    }
+
+    /// The crates in the prelude.
+    pub(crate) fn prelude_crates(&self) -> &[PreludeCrate] {
+        &self.prelude.crates
     }
 
     /// Where cells are compiled.
@@ -117,16 +129,15 @@ impl Compiler {
 
     fn make(&mut self, source: &str, goal: Goal, begin: Instant) -> Result<Compiled, Failure> {
         let file = self.folder.join(SOURCE);
-        fs::write(&file, source).map_err(|error| {
+        let linkage = Linkage::of(source, &self.crates, &self.prelude);
+        fs::write(&file, format!("{source}{}", linkage.source)).map_err(|error| {
             Failure::Broken(format!("cannot write {}: {error}", file.display()))
         })?;
         let object = self.folder.join("cell.o");
         let mut rustc = self.command();
+        rustc.args(&linkage.arguments);
         let mut library = None;
-        let linker = self
-            .linker
-            .clone()
-            .filter(|_| self.extra.is_empty() && !names_libraries(source));
+        let linker = self.linker.clone().filter(|_| !names_libraries(source));
         match goal {
             Goal::Check => {
                 rustc.arg("--emit=metadata=cell.rmeta");
@@ -138,15 +149,18 @@ impl Compiler {
                 let path = self.library();
                 match &linker {
                     Some(_) => rustc.args(["--emit=obj=cell.o", "-Ccodegen-units=1"]),
-                    None => rustc.arg(joined("--emit=link=", &path)),
+                    None => rustc
+                        .arg(joined("--emit=link=", &path))
+                        .args(linkage.run_paths("-Clink-arg=-Wl,-rpath,")),
                 };
                 library = Some(path);
+                self.crates_used |= !linkage.libraries.is_empty();
             }
         }
         self.run(rustc)?;
         let compiled = begin.elapsed();
         if let (Some(linker), Some(library)) = (linker, &library) {
-            link(&linker, &object, library)?;
+            link(&linker, &object, library, &linkage)?;
         }
         Ok(Compiled {
             library,
@@ -163,9 +177,11 @@ impl Compiler {
     /// A call of rustc that lists the cell compiled last with the types in it, in `listing`.
     pub(crate) fn lister(&self, source: &str, listing: &Path) -> std::io::Result<Command> {
         let copy = listing.with_extension("rs");
-        fs::write(&copy, source)?;
+        let linkage = Linkage::of(source, &self.crates, &self.prelude);
+        fs::write(&copy, format!("{source}{}", linkage.source))?;
         let mut rustc = self.base(&copy);
         rustc
+            .args(&linkage.arguments)
             .arg(joined("--emit=mir=", listing))
             .stderr(Stdio::null());
         Ok(rustc)
@@ -218,7 +234,6 @@ impl Compiler {
             .arg(joined("glassbox_prelude=", &self.prelude.library))
             .arg("-L")
             .arg(joined("dependency=", &self.prelude.dependencies))
-            .args(&self.extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if let Some(metadata) = &self.prelude.metadata {
@@ -290,7 +305,7 @@ fn names_libraries(source: &str) -> bool {
     source.contains("#[link(") || source.contains("#![link(")
 }
 
-fn link(linker: &Path, object: &Path, library: &Path) -> Result<(), Failure> {
+fn link(linker: &Path, object: &Path, library: &Path, linkage: &Linkage) -> Result<(), Failure> {
     let output = Command::new(linker)
         .args([
             "-shared",
@@ -307,6 +322,8 @@ fn link(linker: &Path, object: &Path, library: &Path) -> Result<(), Failure> {
         ])
         .arg(library)
         .arg(object)
+        .args(linkage.libraries.iter().map(|library| library.file()))
+        .args(linkage.run_paths("-rpath="))
         .stdin(Stdio::null())
         .output();
     match output {

@@ -9,9 +9,10 @@
 //! What the types of new variables are the program itself says after it ran (see [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
 //!
 //! # Layout
+//! - [`crates`]: adding crates of `:dep`
 //! - [`operations`]: what commands ask of it
 //! - [`items`], [`needs`], [`source`]: from a cell to a crate
-//! - [`compiler`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
+//! - [`compiler`], [`linkage`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`error_types`]: which types of the cells are errors
 //! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written; [`notes`]: what is said of variables that are not kept
 //! - [`clock`]: where the time goes
@@ -20,8 +21,10 @@
 mod analyst;
 mod clock;
 mod compiler;
+mod crates;
 mod error_types;
 mod items;
+mod linkage;
 mod needs;
 mod notes;
 mod operations;
@@ -52,9 +55,11 @@ use spelling::{Spelling, hides_binders};
 use symbols::Put;
 use types::{Names, Type};
 
-use super::dependencies;
+use super::dependencies::{Added, Workshop};
 use super::event::Display;
 use super::prelude_cache::CachedPrelude;
+use super::prelude_crates::{self, PreludeCrate};
+use super::prelude_source::PreludeSource;
 use super::report::Diagnostic;
 use super::syntax;
 use super::toolchain::Toolchain;
@@ -82,7 +87,11 @@ pub(crate) struct Direct {
     /// What is still to be said of variables that turned out not to be kept.
     unsaid: Vec<Note>,
     session: PathBuf,
-    toolchain: Toolchain,
+    workshop: Workshop,
+    /// The secret of the event frames.
+    nonce: String,
+    /// The crates that are wanted after the commands of a cell so far, before they are built.
+    waiting: Option<BTreeMap<String, String>>,
     cells: u64,
     last_source: String,
     last_errors: Vec<Diagnostic>,
@@ -94,7 +103,7 @@ pub(crate) struct Direct {
 struct State {
     items: Items,
     variables: BTreeMap<String, Variable>,
-    dependencies: BTreeMap<String, String>,
+    crates: Added,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +153,10 @@ pub(crate) struct Setting<'a> {
     pub session: &'a Path,
     pub toolchain: &'a Toolchain,
     pub prelude: &'a CachedPrelude,
+    pub source: &'a PreludeSource,
+    /// The binary that plays the other roles.
+    pub program: &'a Path,
+    pub nonce: &'a str,
     /// The process that runs cells.
     pub command: std::process::Command,
 }
@@ -151,11 +164,10 @@ pub(crate) struct Setting<'a> {
 impl Direct {
     pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<Direct> {
         let compiler = Compiler::new(setting.toolchain, setting.prelude, setting.session)?;
-        let extra = compiler.folder().join(dependencies::EXTRA_DIR);
         let analyst = Analyst::new(Analysis {
             folder: setting.session.join(ANALYST),
             shown: setting.prelude.analysis.clone(),
-            lock: extra.join("Cargo.lock"),
+            lock: setting.session.join(crates::LOCK),
             toolchain: setting.toolchain.clone(),
         });
         Ok(Direct {
@@ -170,7 +182,15 @@ impl Direct {
             lesson: None,
             unsaid: Vec::new(),
             session: setting.session.to_owned(),
-            toolchain: setting.toolchain.clone(),
+            workshop: Workshop::new(
+                setting.toolchain,
+                setting.prelude,
+                setting.source,
+                setting.program,
+                setting.session,
+            ),
+            nonce: setting.nonce.to_owned(),
+            waiting: None,
             cells: 0,
             last_source: String::new(),
             last_errors: Vec::new(),
@@ -181,6 +201,11 @@ impl Direct {
     /// For the interrupt.
     pub(crate) fn handle(&self) -> Arc<Mutex<Child>> {
         self.process.handle()
+    }
+
+    /// The crates in the prelude.
+    pub(crate) fn prelude_crates(&self) -> &[PreludeCrate] {
+        self.compiler.prelude_crates()
     }
 
     /// The generated source that was compiled last.
@@ -220,7 +245,7 @@ impl Direct {
         }
         match &result {
             Ok(done) => {
-                for note in &done.notes {
+                for note in done.notes.iter().filter(|note| !note.name.is_empty()) {
                     self.remind(note.clone());
                 }
             }
@@ -269,7 +294,9 @@ impl Direct {
         let mut clock = Clock::start();
         let mut done = Done::default();
         self.learn();
+        self.waiting = None;
         let rust = commands(self, cell, &mut done)?;
+        self.add_waiting(&mut done)?;
         if syntax::has_code(rust) {
             clock.lap("parse");
             self.analyst.know(self.known());
@@ -299,9 +326,14 @@ impl Direct {
                 "test",
                 "glassbox_prelude",
             ];
-            if !known.contains(&krate.as_str()) && !state.dependencies.contains_key(&krate) {
-                state.dependencies.insert(krate, "\"*\"".to_owned());
-                self.add_dependencies(&state)?;
+            if !known.contains(&krate.as_str())
+                && !state.crates.externs.contains_key(&krate)
+                && prelude_crates::named(self.compiler.prelude_crates(), &krate).is_none()
+            {
+                let mut wanted = state.crates.wanted.clone();
+                wanted.insert(krate, "\"*\"".to_owned());
+                self.add_crates(&wanted, &mut done.notes)?;
+                self.share_crates(&mut state);
             }
         }
         let mut lost = self.redefined(&mut state, taken.changed);
@@ -536,24 +568,6 @@ impl Direct {
             self.unsaid.push(note);
             self.stale.push(name);
         }
-    }
-
-    fn add_dependencies(&mut self, state: &State) -> Result<(), Trouble> {
-        let lines: Vec<String> = state
-            .dependencies
-            .iter()
-            .map(|(name, config)| format!("{name} = {config}"))
-            .collect();
-        let arguments = dependencies::extra_crates(
-            &self.session,
-            &self.toolchain,
-            self.compiler.folder(),
-            &lines.join("\n"),
-        )
-        .map_err(Trouble::Refused)?;
-        self.compiler.extra = arguments;
-        self.analyst.depend(&state.dependencies);
-        Ok(())
     }
 
     /// The session as rust-analyzer needs it around the code that it is asked about.

@@ -23,6 +23,28 @@ impl Note {
     }
 }
 
+/// Something to say that concerns no variable.
+pub(super) fn plain(text: String) -> Note {
+    Note {
+        name: String::new(),
+        text,
+        reminder: String::new(),
+    }
+}
+
+/// What to say of a variable whose type is of a crate that was built anew.
+pub(super) fn of_other_build(name: &str, krate: &str) -> Note {
+    Note {
+        name: name.to_owned(),
+        text: format!(
+            "`{name}` is not kept: its type is of `{krate}` as it was before. Run the cell that makes it again."
+        ),
+        reminder: format!(
+            "`{name}` went when `{krate}` was built anew: run the cell that makes it again."
+        ),
+    }
+}
+
 /// What to say of a variable whose type no code can name. `made` is what the cell made it from, `type_name` the type in the
 /// words of the program.
 pub(super) fn not_kept(name: &str, type_name: &str, made: Made) -> Note {

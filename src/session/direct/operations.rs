@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::super::dependencies::Added;
 use super::super::report::Diagnostic;
-use super::{Direct, State, Trouble};
+use super::{Direct, Done, State, Trouble};
 
 impl Direct {
     /// Forgets all variables, items and crates, and starts a new process.
@@ -14,8 +15,9 @@ impl Direct {
             ..State::default()
         };
         self.lesson = None;
-        self.compiler.extra.clear();
-        self.analyst.depend(&self.state.dependencies);
+        self.compiler.crates = Added::default();
+        self.compiler.crates_used = false;
+        self.analyst.depend(&self.state.crates.wanted);
         self.restart()
     }
 
@@ -29,19 +31,24 @@ impl Direct {
         })
     }
 
-    /// Adds a crate, or changes how one was added.
-    pub(crate) fn depend(&mut self, name: String, config: String) -> Result<(), Trouble> {
-        let mut state = self.state.clone();
-        if state.dependencies.insert(name, config.clone()) != Some(config) {
-            self.add_dependencies(&state)?;
-            self.state = state;
+    /// Adds a crate, or changes how one was added, with the next [`Direct::add_waiting`].
+    pub(crate) fn depend(&mut self, name: String, config: String) {
+        let wanted = &self.state.crates.wanted;
+        let waiting = self.waiting.get_or_insert_with(|| wanted.clone());
+        waiting.insert(name, config);
+    }
+
+    /// Builds the crates that wait for it, together.
+    pub(crate) fn add_waiting(&mut self, done: &mut Done) -> Result<(), Trouble> {
+        match self.waiting.take() {
+            Some(wanted) => self.add_crates(&wanted, &mut done.notes),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The crates that were added, as in a manifest.
     pub(crate) fn dependencies(&self) -> &BTreeMap<String, String> {
-        &self.state.dependencies
+        &self.state.crates.wanted
     }
 
     /// The type of a variable or an expression, which is not run.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use glassbox_wire::names::INTERRUPT_FILE;
 
+use super::super::dependencies::RUNTIME;
 use super::super::report::Diagnostic;
 use super::clock::Clock;
 use super::compiler::{Failure, Goal};
@@ -88,12 +89,14 @@ impl Direct {
             let code = error.code().unwrap_or_default();
             if code == "E0728" && !plan.is_async {
                 plan.is_async = true;
-                if !state.dependencies.contains_key("tokio") {
+                if !state.crates.externs.contains_key(RUNTIME) {
                     let config = r#"{ version = "1", features = ["rt", "rt-multi-thread"] }"#;
-                    state
-                        .dependencies
-                        .insert("tokio".to_owned(), config.to_owned());
-                    self.add_dependencies(state)?;
+                    let mut wanted = state.crates.wanted.clone();
+                    wanted
+                        .entry("tokio".to_owned())
+                        .or_insert_with(|| config.to_owned());
+                    self.add_crates(&wanted, notes)?;
+                    self.share_crates(state);
                 }
                 helped = true;
                 continue;

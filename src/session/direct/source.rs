@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasName};
 
+use super::super::dependencies::RUNTIME;
 use super::super::syntax;
 use super::error_types::{error_types, register};
 use super::items::{Items, words};
@@ -312,7 +313,7 @@ impl Plan {
             "{CELL}run(::std::boxed::Box::new(|| -> ::core::result::Result<(), {CELL}Failed> {{\n"
         ));
         if self.is_async {
-            text.push("::tokio::runtime::Runtime::new()?.block_on(async {\n");
+            text.push(&format!("::{RUNTIME}::block_on(async {{\n"));
         }
         for (name, _, stored) in used(false) {
             text.line(Line::Take(name.clone()), &take(name, stored));
@@ -355,7 +356,7 @@ impl Plan {
             "::core::result::Result::<(), {CELL}Failed>::Ok(())\n"
         ));
         if self.is_async {
-            text.push("})\n");
+            text.push("})?\n");
         }
         text.push("}));\n");
         for (name, _, stored) in used(true) {

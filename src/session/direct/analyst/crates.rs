@@ -12,7 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::super::super::{analysis, dependencies::EXTRA_PACKAGE, toolchain::Toolchain};
+use super::super::super::{analysis, dependencies::PACKAGE, toolchain::Toolchain};
 
 /// Where a crate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ fn manifest(shown: &Path, dependencies: &BTreeMap<String, String>) -> String {
     let path = Value::from(analysis::prelude(shown).to_string_lossy().into_owned());
     let mut text = format!(
         "[package]\nname = \"{}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n{} = {{ path = {path} }}\n",
-        EXTRA_PACKAGE,
+        PACKAGE,
         analysis::PRELUDE,
     );
     for (name, config) in dependencies {
