@@ -11,7 +11,10 @@ fn advice(found: &[String]) -> &'static str {
         let ends = |name: &String| endings.iter().any(|ending| name.ends_with(ending));
         found.iter().any(ends)
     };
-    if has(&[".bin", ".pt", ".pth", ".ckpt"]) {
+    if found.iter().any(|name| name.starts_with("adapter_model.")) {
+        "those are pickles of PyTorch, which run code when they are read: in Python, PeftModel.from_pretrained(BASE, FOLDER).save_pretrained(FOLDER) \
+         writes adapter_model.safetensors beside them"
+    } else if has(&[".bin", ".pt", ".pth", ".ckpt"]) {
         "those are pickles of PyTorch, which run code when they are read: in Python, AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) \
          writes model.safetensors beside them"
     } else if has(&[".h5", ".msgpack"]) {

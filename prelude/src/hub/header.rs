@@ -312,7 +312,7 @@ fn wrong(path: &Path, what: String) -> HubError {
 }
 
 /// The first few of many names.
-pub(super) fn some(names: &[&str]) -> String {
+pub(crate) fn some(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let shown = names[..names.len().min(SHOWN)].join(", ");
     match names.len().saturating_sub(SHOWN) {

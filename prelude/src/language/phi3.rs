@@ -180,7 +180,14 @@ impl Phi3 {
     pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Phi3Config::from_file(dir.join("config.json"))?;
-        Self::from_checkpoint(&config, &Checkpoint::open(dir, dtype, device)?)
+        let weights = Checkpoint::open(dir, dtype, device)?;
+        let model = Self::from_checkpoint(&config, &weights)?;
+        // Frequencies are computed, and a tied head is the embedding.
+        weights.note_unread(dir, |name| {
+            name.ends_with("rotary_emb.inv_freq")
+                || (config.tie_word_embeddings && name == "lm_head.weight")
+        });
+        Ok(model)
     }
 
     /// A model with freshly drawn weights, in f32 and frozen: call [`Network::set_trainable`] to pretrain it.

@@ -5,7 +5,7 @@ mod bytes;
 
 use self::bytes::Bytes;
 use super::parameter::Weight;
-use crate::hub::header::Header;
+use crate::hub::header::{Header, some};
 use crate::hub::weight_files;
 use crate::{Error, Result, notes};
 use candle_core::{DType, Device, Tensor};
@@ -13,9 +13,9 @@ use half::vec::HalfBitsVecExt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a random checkpoint draws a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub enum Init {
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     source: Arc<Source>,
+    /// Full names of the tensors that were asked for, by any clone.
+    asked: Arc<Mutex<BTreeSet<String>>>,
     prefix: String,
     dtype: DType,
     device: Device,
@@ -86,6 +88,7 @@ impl Checkpoint {
         };
         Ok(Self {
             source: Arc::new(source),
+            asked: Arc::default(),
             prefix: String::new(),
             dtype,
             device: device.clone(),
@@ -131,6 +134,7 @@ impl Checkpoint {
         };
         Ok(Self {
             source: Arc::new(source),
+            asked: Arc::default(),
             prefix: String::new(),
             dtype,
             device: device.clone(),
@@ -142,6 +146,7 @@ impl Checkpoint {
         let source = Source::Tensors(tensors);
         Self {
             source: Arc::new(source),
+            asked: Arc::default(),
             prefix: String::new(),
             dtype,
             device: device.clone(),
@@ -153,6 +158,7 @@ impl Checkpoint {
         let source = Source::Random { seed };
         Self {
             source: Arc::new(source),
+            asked: Arc::default(),
             prefix: String::new(),
             dtype,
             device: device.clone(),
@@ -242,6 +248,10 @@ impl Checkpoint {
     /// A missing tensor, another shape (naming both), a dtype that is not a float, a value that is not finite.
     pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let full = format!("{}{name}", self.prefix);
+        let asked = self.asked.lock();
+        asked
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(full.clone());
         match &*self.source {
             Source::Files {
                 path,
@@ -296,6 +306,34 @@ impl Checkpoint {
                 Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
             }
         }
+    }
+
+    /// Says on stderr which tensors nobody asked for: a model that was read takes no notice of them. `expected` says of a name
+    /// whether it is known to be of no use, such as that of a head.
+    pub(crate) fn note_unread(&self, path: &Path, expected: impl Fn(&str) -> bool) {
+        let mut unread = self.unread();
+        unread.retain(|name| !expected(name));
+        if !unread.is_empty() {
+            let names: Vec<&str> = unread.iter().map(String::as_str).collect();
+            notes::say(&format!(
+                "{}: {} tensors belong to no part of this model and were not read: {}",
+                path.display(),
+                names.len(),
+                some(&names)
+            ));
+        }
+    }
+
+    /// Full names of the tensors that nobody asked for.
+    fn unread(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = Self {
+            prefix: String::new(),
+            ..self.clone()
+        };
+        let mut names = whole.names();
+        names.retain(|name| !asked.contains(name));
+        names
     }
 
     /// As [`Checkpoint::get`], as a frozen [`Weight`] under its name.
@@ -512,6 +550,7 @@ mod tests {
         let checkpoint = Checkpoint::from_bytes("test", bytes, DType::F32, &Device::Cpu)?;
         let a = checkpoint.below("a.").get("weight", &[2, 3], Init::Zeros)?;
         assert_eq!(a.to_vec2::<f32>()?, w.to_vec2::<f32>()?);
+        assert_eq!(checkpoint.unread(), ["b.weight"]);
         let b = checkpoint.get("b.weight", &[2, 3], Init::Zeros)?;
         assert_eq!(
             b.to_vec2::<f32>()?,

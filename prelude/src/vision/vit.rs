@@ -118,7 +118,13 @@ impl Vit {
     pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
         let config = ViTConfig::from_file(dir.join("config.json"))?;
-        Self::from_checkpoint(&config, &Checkpoint::open(dir, dtype, device)?)
+        let weights = Checkpoint::open(dir, dtype, device)?;
+        let vit = Self::from_checkpoint(&config, &weights)?;
+        // Heads, which see what this model gives.
+        weights.note_unread(dir, |name| {
+            name.starts_with("classifier.") || name.contains("pooler.")
+        });
+        Ok(vit)
     }
 
     /// A model with freshly drawn weights, in f32, frozen, without pooler and classifier: call

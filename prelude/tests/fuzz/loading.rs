@@ -1,6 +1,8 @@
 //! Damaged configs, weights, tokenizers, adapters, settings and annotations.
 
-use crate::edits::{TextEdits, WeightEdits, edited_text, edited_weights, text_edits, weight_edits};
+use crate::edits::{
+    TextEdits, WeightEdits, apply, edited_text, edited_weights, edits, text_edits, weight_edits,
+};
 use crate::{fixture, fuzz, read};
 use glassbox_prelude::candle_core::{DType, Device, Tensor};
 use glassbox_prelude::data::CocoCaptions;
@@ -101,6 +103,54 @@ fn damaged_tokenizers_load_or_are_refused() {
         _ = processor.encode_plain("");
         _ = processor.decode(&[0, 1, u32::MAX]);
         _ = processor.render_chat(&[ChatMessage::user("what is this?")], true);
+    });
+}
+
+#[test]
+fn damaged_files_beside_a_tokenizer_load_or_are_refused() {
+    let folder = Folder::new();
+    folder.write("tokenizer.json", &read("tokenizer/tokenizer.json"));
+    let token = json!({"content": "<x>", "lstrip": true, "rstrip": false, "normalized": false, "special": true});
+    let config = json!({
+        "tokenizer_class": "LlamaTokenizer", "add_bos_token": true, "bos_token": "<s>", "pad_token": token,
+        "added_tokens_decoder": {"1": {"content": "<s>"}, "900": token}, "additional_special_tokens": ["<y>", token],
+        "chat_template": [{"name": "default", "template": "{{ bos_token }}"}],
+    });
+    let map = json!({"pad_token": token, "additional_special_tokens": ["<z>", token]});
+    let added = json!({"<x>": 900, "<w>": 901});
+    let strategy = (
+        maybe(text_edits()),
+        maybe(text_edits()),
+        maybe(text_edits()),
+    );
+    fuzz(&strategy, |(config_edits, map_edits, added_edits)| {
+        folder.write("tokenizer_config.json", &text(&config, &config_edits));
+        folder.write("special_tokens_map.json", &text(&map, &map_edits));
+        folder.write("added_tokens.json", &text(&added, &added_edits));
+        let Ok(processor) = LlmProcessor::from_dir(folder.path()) else {
+            return;
+        };
+        if let Ok(ids) = processor.encode("two <x> circles<y>") {
+            _ = processor.decode(&ids);
+        }
+        _ = processor.render_chat(&[ChatMessage::user("what is this?")], true);
+    });
+}
+
+#[test]
+fn damaged_chat_templates_are_rendered_or_refused() {
+    let processor = LlmProcessor::from_dir(fixture("tokenizer")).expect("a tokenizer");
+    let template = include_bytes!("../chat/templates/Qwen-Qwen3-0.6B.jinja");
+    let messages = [
+        ChatMessage::new("system", "be brief"),
+        ChatMessage::user("a~b {{ x }}"),
+        ChatMessage::assistant("<think>\nso\n</think>\nyes"),
+    ];
+    fuzz(&edits(), |edits| {
+        let mut bytes = template.to_vec();
+        apply(&mut bytes, &edits);
+        let text = String::from_utf8_lossy(&bytes);
+        _ = processor.render_chat_with(&text, &messages, true);
     });
 }
 
