@@ -125,10 +125,9 @@ fn environment() -> Environment<'static> {
                 | ValueKind::Undefined
         )
     });
-    jinja.add_test("callable", |value: &Value| {
-        value
-            .as_object()
-            .is_some_and(|object| format!("{object:?}").contains("function"))
+    jinja.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    jinja.add_filter("wordcount", |value: &Value| {
+        python::text(value).split_whitespace().count()
     });
     jinja.add_function("dict_of", |items: Rest<Value>| Dict::literal(&items));
     jinja.add_function(

@@ -5,6 +5,7 @@
 //! - `a ~ b` writes both sides as Python writes them (`None`, `True`): each becomes `a|string`.
 //! - `{% for x in none %}` is an error: the list becomes `list|each`, a filter that refuses `none`.
 //! - `{a: b}` becomes `dict_of(a, b)`, which keeps the order of the keys.
+//! - `"%s" % a` becomes `"%s"|format(a)`.
 //! - `list[::-1]` becomes `list|reverse`, which takes an empty list.
 
 use std::ops::Range;
@@ -98,7 +99,12 @@ fn expression(tag: &str) -> String {
     let word = |at: usize| tokens.get(at).map_or("", |token| &tag[token.clone()]);
     let first = usize::from(["-", "+"].contains(&word(0)));
     let is_loop = tag.starts_with("{%") && word(first) == "for";
-    if !is_loop && !["~", "::"].iter().any(|sign| tag.contains(sign)) && !tag[2..].contains('{') {
+    let percent = tag[2..tag.len() - 2].contains('%');
+    if !is_loop
+        && !percent
+        && !["~", "::"].iter().any(|sign| tag.contains(sign))
+        && !tag[2..].contains('{')
+    {
         return tag.to_string();
     }
     // What to put in place of which bytes.
@@ -139,6 +145,15 @@ fn expression(tag: &str) -> String {
         let reversed = ["[", ":", ":", "-", "1", "]"];
         if (0..6).all(|i| word(at + i) == reversed[i]) && !["[", ".", "("].contains(&word(at + 6)) {
             edits.push((tokens[at].start..tokens[at + 5].end, "|reverse"));
+        }
+        if word(at) == "%" && at > 0 && is_string(word(at - 1)) {
+            let end = operand(at + 1, &word);
+            edits.push((tokens[at].clone(), "|format"));
+            // Brackets around several values are there already.
+            if end > at + 1 && end <= tokens.len() && word(at + 1) != "(" {
+                edits.push((tokens[at + 1].start..tokens[at + 1].start, "("));
+                edits.push((behind(end - 1), ")"));
+            }
         }
         if word(at) != "~" || at == 0 {
             continue;
@@ -255,6 +270,11 @@ mod tests {
             (
                 "{{ x ~ -1.5 if y else z }}",
                 "{{ x|string ~ -1.5|string if y else z }}",
+            ),
+            ("{{ '%s' % a.b[0] }}", "{{ '%s' |format (a.b[0]) }}"),
+            (
+                "{{ '%s %d' % (a, b) }}{{ 5 % 2 }}",
+                "{{ '%s %d' |format (a, b) }}{{ 5 % 2 }}",
             ),
             ("{% for m in ms[::-1] %}", "{% for m in ms|reverse|each %}"),
             (
