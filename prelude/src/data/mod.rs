@@ -12,7 +12,7 @@ pub mod question;
 mod render;
 pub mod shapes;
 
-pub use coco::{CocoCaptions, CocoReport, Samples};
+pub use coco::{CocoCaptions, CocoFinding, CocoReport, Samples};
 pub use question::{QuestionAnswer, QuestionFormat};
 pub use shapes::{
     AttributeScore, CaptionOrder, Colour, Object, Scene, SceneAttributes, Shape, Shapes,

@@ -25,7 +25,12 @@ impl Render for Sample {
 
 impl Render for CocoCaptions {
     fn render(&self) -> MimeBundle {
-        MimeBundle::text(format!("{self:?}"))
+        let report = self.report();
+        let text = MimeBundle::text(format!("{self:?}"));
+        match report.skipped.is_empty() && report.repaired.is_empty() {
+            true => text,
+            false => text.with_html(report.render().html().unwrap_or_default()),
+        }
     }
 }
 

@@ -2,19 +2,28 @@
 //!
 //! annotations JSON + picture folder → index of pictures with captions → [`Sample`], decoded when asked for.
 //! What real copies of COCO hold and a trainer can't use (missing pictures, captions of unknown pictures, empty
-//! captions, repeated ids) is left out at opening and counted in a [`CocoReport`].
+//! captions, repeated ids, fields of another type) is left out at opening and counted by its kind in a [`CocoReport`].
+//! One bad entry never costs the file.
+//!
+//! # Layout
+//! - `json`: the file's entries, each by itself; `entry`: what their fields mean; `file_name`: where a picture lies
+//! - `index`: all of them together; `report`: what was kept, repaired and skipped
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+mod entry;
+mod file_name;
+mod index;
+mod json;
+mod report;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use serde::Deserialize;
 
 use super::{Sample, Split, shuffled};
 use crate::vision::{DecodeOptions, Image};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
+
+use index::{Entry, Index};
+pub use report::{CocoFinding, CocoReport};
 
 /// Years of COCO, the more common first.
 const YEARS: [&str; 2] = ["2017", "2014"];
@@ -24,40 +33,6 @@ const YEARS: [&str; 2] = ["2017", "2014"];
 pub struct CocoCaptions {
     index: Arc<Index>,
     decode: DecodeOptions,
-}
-
-struct Index {
-    annotations: PathBuf,
-    pictures: PathBuf,
-    entries: Vec<Entry>,
-    report: CocoReport,
-}
-
-struct Entry {
-    image_id: u64,
-    file_name: String,
-    captions: Vec<String>,
-}
-
-/// What opening a dataset found, and what it left out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CocoReport {
-    /// Pictures that can be used.
-    pub pictures: usize,
-    /// Captions that can be used.
-    pub captions: usize,
-    /// Listed pictures whose file is not in the folder.
-    pub missing_pictures: usize,
-    /// Listed pictures without any usable caption.
-    pub without_caption: usize,
-    /// Pictures whose id was listed before; the first counts.
-    pub repeated_picture_ids: usize,
-    /// Captions whose id was listed before; the first counts.
-    pub repeated_caption_ids: usize,
-    /// Captions whose `image_id` is not listed.
-    pub orphan_captions: usize,
-    /// Captions of nothing but white space.
-    pub empty_captions: usize,
 }
 
 impl CocoCaptions {
@@ -80,9 +55,10 @@ impl CocoCaptions {
                 Self::from_files(annotations_of(year), root.join(format!("{split}{year}")))
             }
             None => Err(Error::Input(format!(
-                "{} is not there: give the folder that holds annotations/ and {split}2017/, or name the two with \
+                "{} is not there{}: give the folder that holds annotations/ and {split}2017/, or name the two with \
                  CocoCaptions::from_files",
-                annotations_of(YEARS[0]).display()
+                annotations_of(YEARS[0]).display(),
+                files::looked_for_from(root)
             ))),
         }
     }
@@ -198,30 +174,6 @@ impl std::fmt::Debug for CocoCaptions {
     }
 }
 
-impl std::fmt::Display for CocoReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} pictures, {} captions", self.pictures, self.captions)?;
-        let left_out = [
-            (self.missing_pictures, "missing pictures"),
-            (self.without_caption, "pictures without caption"),
-            (self.repeated_picture_ids, "repeated picture ids"),
-            (self.repeated_caption_ids, "repeated caption ids"),
-            (self.orphan_captions, "captions of unknown pictures"),
-            (self.empty_captions, "empty captions"),
-        ];
-        let left_out: Vec<String> = left_out
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} {what}"))
-            .collect();
-        if left_out.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "; left out: {}", left_out.join(", "))
-        }
-    }
-}
-
 /// One pass over a dataset. Owns what it needs, so a cell can keep it half-way.
 #[derive(Debug, Clone)]
 pub struct Samples {
@@ -247,144 +199,10 @@ impl Iterator for Samples {
 
 impl ExactSizeIterator for Samples {}
 
-// The file as it is: everything that a bad file may lack is optional here and judged in `Index::read`.
-#[derive(Deserialize)]
-struct RawFile {
-    images: Option<Vec<RawImage>>,
-    annotations: Option<Vec<RawAnnotation>>,
-}
-
-#[derive(Deserialize)]
-struct RawImage {
-    id: u64,
-    file_name: String,
-}
-
-#[derive(Deserialize)]
-struct RawAnnotation {
-    id: Option<u64>,
-    image_id: u64,
-    #[serde(default)]
-    caption: Option<String>,
-}
-
-impl Index {
-    fn read(annotations: &Path, pictures: &Path) -> Result<Index> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| Error::Io { path, source }
-        };
-        let bytes = fs::read(annotations).map_err(io(annotations))?;
-        let raw: RawFile = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-            path: annotations.to_path_buf(),
-            source,
-        })?;
-        drop(bytes);
-        let (Some(raw_images), Some(raw_annotations)) = (raw.images, raw.annotations) else {
-            return Err(not_captions(
-                annotations,
-                "it has no \"images\" and \"annotations\" lists",
-            ));
-        };
-        if !raw_annotations.is_empty()
-            && raw_annotations
-                .iter()
-                .all(|annotation| annotation.caption.is_none())
-        {
-            return Err(not_captions(
-                annotations,
-                "its annotations have no \"caption\", as in an instances file",
-            ));
-        }
-        let files: HashSet<OsString> = fs::read_dir(pictures)
-            .map_err(io(pictures))?
-            .flatten()
-            .map(|entry| entry.file_name())
-            .collect();
-
-        let mut report = CocoReport::default();
-        let mut entries: Vec<Entry> = Vec::with_capacity(raw_images.len());
-        let mut place_of: HashMap<u64, usize> = HashMap::with_capacity(raw_images.len());
-        for image in raw_images {
-            check_file_name(annotations, &image.file_name)?;
-            if place_of.contains_key(&image.id) {
-                report.repeated_picture_ids += 1;
-                continue;
-            }
-            place_of.insert(image.id, entries.len());
-            entries.push(Entry {
-                image_id: image.id,
-                file_name: image.file_name,
-                captions: Vec::new(),
-            });
-        }
-        let mut seen = HashSet::with_capacity(raw_annotations.len());
-        for annotation in raw_annotations {
-            let caption = tidy(annotation.caption.as_deref().unwrap_or_default());
-            match place_of.get(&annotation.image_id) {
-                _ if annotation.id.is_some_and(|id| !seen.insert(id)) => {
-                    report.repeated_caption_ids += 1
-                }
-                None => report.orphan_captions += 1,
-                Some(_) if caption.is_empty() => report.empty_captions += 1,
-                Some(place) => entries[*place].captions.push(caption),
-            }
-        }
-        let listed = entries.len();
-        entries.retain(|entry| {
-            let there = files.contains(std::ffi::OsStr::new(&entry.file_name))
-                || (entry.file_name.contains('/') && pictures.join(&entry.file_name).is_file());
-            report.missing_pictures += usize::from(!there);
-            report.without_caption += usize::from(there && entry.captions.is_empty());
-            there && !entry.captions.is_empty()
-        });
-        report.pictures = entries.len();
-        report.captions = entries.iter().map(|entry| entry.captions.len()).sum();
-        if entries.is_empty() {
-            return Err(Error::Input(format!(
-                "{} lists {listed} pictures, but none of them is usable with the folder {} ({report}): check that the \
-                 two belong together",
-                annotations.display(),
-                pictures.display()
-            )));
-        }
-        Ok(Index {
-            annotations: annotations.to_path_buf(),
-            pictures: pictures.to_path_buf(),
-            entries,
-            report,
-        })
-    }
-}
-
-fn not_captions(path: &Path, why: &str) -> Error {
-    Error::Input(format!(
-        "{} is not a COCO captions file: {why}; give a file like annotations/captions_train2017.json",
-        path.display()
-    ))
-}
-
-/// A file name must stay inside the picture folder.
-fn check_file_name(annotations: &Path, name: &str) -> Result<()> {
-    let inside = Path::new(name)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    if inside && !name.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Input(format!(
-        "{}: the file name {name:?} does not stay inside the picture folder: correct the annotations file",
-        annotations.display()
-    )))
-}
-
-/// One line without space at the ends: COCO has captions with trailing newlines and doubled spaces.
-fn tidy(caption: &str) -> String {
-    caption.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::data::{SceneAttributes, Shapes, ShapesConfig};
     use serde_json::{Value, json};
@@ -542,8 +360,11 @@ mod tests {
             repeated_caption_ids: 1,
             orphan_captions: 1,
             empty_captions: 2,
+            repaired: Vec::new(),
+            skipped: dataset.report().skipped,
         };
         assert_eq!(dataset.report(), expected);
+        assert_eq!(dataset.report().skipped_count(), 7);
         let sample = dataset.sample(0)?;
         assert_eq!(sample.captions, ["A cat on a mat.", "Кошка 🐈 and naïve"]);
         assert_eq!((sample.image.width(), sample.image.height()), (2, 3));
@@ -552,6 +373,160 @@ mod tests {
                 .sample(1)
                 .map_err(|e| e.to_string())
                 .is_err_and(|message| message.contains("choose 0 to 0"))
+        );
+        Ok(())
+    }
+
+    /// How often each kind was found.
+    fn counts(findings: &[CocoFinding]) -> Vec<(&str, usize)> {
+        let counts = findings.iter();
+        counts
+            .map(|finding| (finding.kind.as_str(), finding.count))
+            .collect()
+    }
+
+    #[test]
+    fn one_bad_entry_costs_itself_and_is_counted_by_its_kind() -> Outcome {
+        let annotations = r#"{ "info": {"year": NaN}, "images": [
+            {"id": 1, "file_name": "1.png"},
+            {"id": "2", "file_name": "./2.png"},
+            {"id": null, "file_name": "1.png"}, {"id": 1e30, "file_name": "1.png"}, {"file_name": "1.png"},
+            {"id": 5, "file_name": "/abs/1.png"}, {"id": 6, "file_name": "../img/1.png"},
+            {"id": 7, "file_name": "images\\1.png"}, {"id": 8, "file_name": 1}, {"id": 9, "file_name": ""},
+            {"id": 10, "file_name": "https://x.org/1.png"}, {"id": 11}, 12, {"id": }
+        ], "annotations": [
+            {"id": 1, "image_id": "1", "caption": "text for a number"},
+            {"id": 2.0, "image_id": 1.0, "caption": "a fraction"},
+            {"id": "x", "image_id": 2, "caption": "an own id of no use"},
+            {"id": NaN, "image_id": 2, "caption": "half a pair \ud83d"},
+            {"id": 5, "image_id": 1, "caption": NaN},
+            {"id": 6, "image_id": 1, "caption": ["a", "list"]},
+            {"id": 7, "image_id": 1, "caption": 7},
+            {"id": 8, "image_id": 1},
+            {"id": 9, "image_id": 1, "caption": null},
+            {"id": 10, "image_id": {"$oid": 1}, "caption": "of an object"},
+            {"id": 11, "image_id": 1.5, "caption": "of a half"},
+            {"id": 12, "image_id": 5, "caption": "of one that was left out"},
+            null
+        ]}"#;
+        let root = folder(annotations)?;
+        let dataset = CocoCaptions::open(root.path(), Split::Val)?;
+        assert_eq!(
+            dataset.captions(0)?,
+            ["text for a number", "a fraction"],
+            "{dataset:?}"
+        );
+        let second = dataset.sample(1)?;
+        assert_eq!((second.image_id, second.file_name.as_str()), (2, "2.png"));
+        assert_eq!(
+            second.captions,
+            ["an own id of no use", "half a pair \u{fffd}"]
+        );
+        let report = dataset.report();
+        assert_eq!(
+            counts(&report.skipped),
+            [
+                ("pictures with an id that is null", 1),
+                ("pictures with an id that is too large", 1),
+                ("pictures with an id missing", 1),
+                (
+                    "pictures whose file name does not stay inside the picture folder: an absolute path",
+                    1
+                ),
+                (
+                    "pictures whose file name does not stay inside the picture folder: ..",
+                    1
+                ),
+                ("pictures with a file name that is a number", 1),
+                ("pictures whose file name is empty", 1),
+                ("pictures whose file name is a URL", 1),
+                ("pictures with a file name missing", 1),
+                ("pictures that are no JSON object", 2),
+                ("captions that are NaN or infinite", 1),
+                ("captions that are a list", 1),
+                ("captions that are a number", 1),
+                ("annotations without a caption", 1),
+                ("empty captions", 1),
+                ("captions with an image_id that is an object", 1),
+                ("captions with an image_id that is no whole number", 1),
+                ("captions of pictures that were left out", 1),
+                ("captions that are no JSON object", 1),
+                ("missing pictures", 1),
+            ]
+        );
+        assert_eq!(
+            counts(&report.repaired),
+            [
+                ("picture ids written as text", 1),
+                ("file names written with ./ or doubled slashes", 1),
+                ("captions' picture ids written as text", 1),
+                ("caption ids written as fractions", 1),
+                ("captions' picture ids written as fractions", 1),
+                (
+                    "captions with an id of their own that is text and no number",
+                    1
+                ),
+                ("captions with characters that are no Unicode", 1),
+                (
+                    "captions with an id of their own that is NaN or infinite",
+                    1
+                ),
+            ]
+        );
+        let shown = format!("{dataset:?}");
+        assert!(
+            shown.contains("left out:") && shown.contains("(/abs/1.png)"),
+            "{shown}"
+        );
+        let html = crate::display::Render::render(&dataset);
+        assert!(html.html().is_some_and(|html| html.contains("repaired")));
+        Ok(())
+    }
+
+    #[test]
+    fn what_stands_around_the_lists_costs_nothing() -> Outcome {
+        let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+        let inside = json!({ "images": images(), "annotations": [{ "id": 1, "image_id": 1, "caption": "one" }] });
+        let inside = inside.to_string();
+        let inside = inside.trim_start_matches('{');
+        for text in [
+            format!("\u{feff}{{\"info\": {deep}, {inside}"),
+            format!("{{\"info\": Infinity, {inside} trailing garbage }}"),
+        ] {
+            let root = folder(&text)?;
+            let dataset = CocoCaptions::open(root.path(), Split::Val)?;
+            assert_eq!((dataset.len(), dataset.captions(0)?.len()), (1, 1));
+            let garbage = dataset.report().repaired;
+            assert_eq!(
+                garbage.len(),
+                usize::from(text.contains("garbage")),
+                "{garbage:?}"
+            );
+        }
+        assert!(complaint("[{\"image\": 1}]")?.contains("top level is a list"));
+        assert!(complaint("{\"images\": {}, \"annotations\": []}")?.contains("is an object"));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_a_pictures_place_is_left_out() -> Outcome {
+        let annotations = json!({ "images": images(), "annotations": [
+            { "id": 1, "image_id": 1, "caption": "one" }, { "id": 2, "image_id": 2, "caption": "two" },
+        ] });
+        let root = folder(&annotations.to_string())?;
+        let path = root.path().join("val2017/2.png");
+        fs::remove_file(&path)?;
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&path)
+                .status()?
+                .success()
+        );
+        let dataset = CocoCaptions::open(root.path(), Split::Val)?;
+        assert_eq!(
+            counts(&dataset.report().skipped),
+            [("pictures in whose place is a named pipe", 1)]
         );
         Ok(())
     }
