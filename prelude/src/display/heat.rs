@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// Cells along one side that a heat map shows; larger grids are averaged down.
 pub const MAX_SIDE: usize = 192;
+/// Pixels along one side that a picture of a grid has at most.
+const MOST_PIXELS: u32 = 1 << 13;
 /// A cell that is not a number.
 pub const NAN_COLOR: [u8; 3] = [255, 0, 255];
 const INFINITE_COLOR: [u8; 3] = [0, 0, 0];
@@ -139,7 +141,8 @@ impl Grid {
                 for y in row * high..((row + 1) * high).min(self.rows) {
                     let start = y * self.columns;
                     let end = ((column + 1) * wide).min(self.columns);
-                    for value in &self.values[start + column * wide..start + end] {
+                    let block = self.values.get(start + column * wide..start + end);
+                    for value in block.unwrap_or_default() {
                         sum += f64::from(*value);
                         number += 1.0;
                     }
@@ -154,9 +157,14 @@ impl Grid {
         }
     }
 
-    /// The grid as a picture, every cell a square of `cell` pixels.
+    /// The grid as a picture, every cell a square of `cell` pixels; a grid that would be too large for a picture is averaged
+    /// down first.
     pub fn picture(&self, limit: f32, cell: u32) -> RgbImage {
-        let cell = cell.max(1);
+        let cell = cell.clamp(1, MOST_PIXELS);
+        let side = (MOST_PIXELS / cell) as usize;
+        if self.rows.max(self.columns) > side {
+            return self.shrunk(side).picture(limit, cell);
+        }
         let (width, height) = (self.columns as u32 * cell, self.rows as u32 * cell);
         RgbImage::from_fn(width, height, |x, y| {
             let index = (y / cell) as usize * self.columns + (x / cell) as usize;

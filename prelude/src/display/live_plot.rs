@@ -86,7 +86,7 @@ impl LivePlot {
         let mut state = self.state.lock();
         state.train.push((step as f64, loss));
         state.steps += 1;
-        state.tokens += tokens as u64;
+        state.tokens = state.tokens.saturating_add(tokens as u64);
         state.changed();
     }
 
@@ -129,7 +129,9 @@ impl State {
 
     /// Steps done, earlier runs included.
     fn done(&self) -> u64 {
-        self.train.last().map_or(0, |(step, _)| *step as u64 + 1)
+        self.train
+            .last()
+            .map_or(0, |(step, _)| (*step as u64).saturating_add(1))
     }
 
     fn bundle(&self, elapsed: Duration) -> MimeBundle {
@@ -223,7 +225,9 @@ impl State {
         match self.ended {
             None => {
                 let still = self.total.saturating_sub(self.done());
-                if let Some(left) = time_left(self.steps, Some(self.steps + still), elapsed) {
+                if let Some(left) =
+                    time_left(self.steps, Some(self.steps.saturating_add(still)), elapsed)
+                {
                     parts.push(format!("{} left", number::duration(left)));
                 }
             }
@@ -239,13 +243,14 @@ impl State {
 /// Running mean with exponentially fading memory of about `span` points, without the start's bias towards zero.
 fn smoothed(points: &[(f64, f64)], span: f64) -> Vec<(f64, f64)> {
     let keep = 1.0 - 1.0 / span.max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
+    let (mut mean, mut weight) = (0.0, 0.0);
     let mut out = Vec::with_capacity(points.len());
     for (step, loss) in points {
         if loss.is_finite() {
-            sum = sum * keep + loss;
             weight = weight * keep + 1.0;
-            out.push((*step, sum / weight));
+            // Each part by itself: the difference of two large ones may be beyond the largest double.
+            mean = mean * (1.0 - 1.0 / weight) + loss / weight;
+            out.push((*step, mean));
         } else {
             out.push((*step, f64::NAN));
         }

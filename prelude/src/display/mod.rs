@@ -9,10 +9,14 @@
 //! - [`html`]: escaping and the few styles that light and dark themes both carry
 //! - [`number`]: figures as people read them
 //! - [`live`]: displays that change: throttling, and what is left when they end
-//! - [`table`], [`plot`], [`progress`](mod@progress), [`live_plot`], [`image_grid`]: general displays
+//! - [`table`], [`plot`], [`progress`](mod@progress), [`live_plot`], [`image_grid`]: general displays; `axis`: what any doubles
+//!   need to be drawn
 //! - [`tensor`], [`heat`]: any tensor as summary line and heat map
 //! - [`tokens`], [`next_token`], [`model_table`]: what the stages of a vision-language model look like
 
+#[cfg(test)]
+mod any_doubles;
+pub(crate) mod axis;
 pub mod bundle;
 pub mod heat;
 pub mod html;

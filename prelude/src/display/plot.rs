@@ -3,9 +3,9 @@
 //! The paper is light on every theme, because plots end up in pages of either kind.
 
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 
+use super::axis::Axis;
 use super::{MimeBundle, Render, heat, html, number, text_plot};
 
 /// Colours of lines, in order: blue, orange, green, red, violet, brown, pink, grey.
@@ -210,15 +210,12 @@ impl LinePlot {
                 .margin_right(24)
                 .x_label_area_size(if self.x_label.is_empty() { 26 } else { 42 });
             builder.y_label_area_size(if self.y_label.is_empty() { 56 } else { 72 });
-            if self.log_y {
-                let context = builder
-                    .build_cartesian_2d(x_range.0..x_range.1, (y_range.0..y_range.1).log_scale())?;
-                self.draw_lines(context, &lines)
-            } else {
-                let context =
-                    builder.build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)?;
-                self.draw_lines(context, &lines)
-            }
+            let y_axis = match self.log_y {
+                true => Axis::logarithmic(y_range.0, y_range.1),
+                false => Axis::linear(y_range.0, y_range.1),
+            };
+            let context = builder.build_cartesian_2d(Axis::linear(x_range.0, x_range.1), y_axis)?;
+            self.draw_lines(context, &lines)
         })
     }
 
@@ -303,18 +300,11 @@ impl LinePlot {
         PALETTE[index % PALETTE.len()]
     }
 
-    fn draw_lines<Y>(
+    fn draw_lines(
         &self,
-        mut context: ChartContext<
-            '_,
-            SVGBackend<'_>,
-            Cartesian2d<plotters::coord::types::RangedCoordf64, Y>,
-        >,
+        mut context: ChartContext<'_, SVGBackend<'_>, Cartesian2d<Axis, Axis>>,
         lines: &[Line],
-    ) -> Result<(), DrawError>
-    where
-        Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
-    {
+    ) -> Result<(), DrawError> {
         let font = ("sans-serif", 16).into_font().color(&INK);
         let mut mesh = context.configure_mesh();
         mesh.light_line_style(TRANSPARENT)
@@ -324,8 +314,6 @@ impl LinePlot {
             .axis_desc_style(font)
             .x_labels(8)
             .y_labels(6);
-        mesh.x_label_formatter(&|value| number::tick(*value))
-            .y_label_formatter(&|value| number::tick(*value));
         mesh.x_desc(self.x_label.as_str())
             .y_desc(self.y_label.as_str())
             .draw()?;
@@ -437,23 +425,27 @@ fn ranges(lines: &[Line], log_y: bool) -> ((f64, f64), (f64, f64)) {
             ((0.0, 1.0), (0.0, 1.0))
         };
     }
+    // A sum beyond the largest double is that double.
+    let held = |(low, high): (f64, f64)| (low.max(f64::MIN), high.min(f64::MAX));
     let x = if x.0 == x.1 {
-        (x.0 - 0.5, x.1 + 0.5)
+        let room = (x.0.abs() * 1e-3).max(0.5);
+        held((x.0 - room, x.1 + room))
     } else {
         x
     };
     let y = if log_y {
+        let (low, high) = (y.0.ln(), y.1.ln());
         let room = if y.0 == y.1 {
-            2.0
+            2f64.ln()
         } else {
-            (y.1 / y.0).powf(0.05)
+            (high - low) * 0.05
         };
-        (y.0 / room, y.1 * room)
+        ((low - room).exp(), (high + room).exp().min(f64::MAX))
     } else {
         let room = if y.0 == y.1 {
             y.0.abs().max(1.0) * 0.1
         } else {
-            (y.1 - y.0) * 0.06
+            y.1 * 0.06 - y.0 * 0.06
         };
         // A line of positive values that comes near zero gets zero as its floor.
         let floor = if y.0 >= 0.0 && y.0 < (y.1 - y.0) * 0.5 {
@@ -461,22 +453,23 @@ fn ranges(lines: &[Line], log_y: bool) -> ((f64, f64), (f64, f64)) {
         } else {
             y.0 - room
         };
-        (floor, y.1 + room)
+        held((floor, y.1 + room))
     };
     (x, y)
 }
 
 /// At most [`MAX_POINTS`] points: neighbours are averaged; a gap stays a gap.
-fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+pub(super) fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let group = points.len().div_ceil(MAX_POINTS);
     if group <= 1 {
         return points;
     }
     let mean = |chunk: &[(f64, f64)]| {
         let size = chunk.len() as f64;
+        // Each part by itself, so that the sum of large ones stays finite.
         (
-            chunk.iter().map(|point| point.0).sum::<f64>() / size,
-            chunk.iter().map(|point| point.1).sum::<f64>() / size,
+            chunk.iter().map(|point| point.0 / size).sum::<f64>(),
+            chunk.iter().map(|point| point.1 / size).sum::<f64>(),
         )
     };
     points.chunks(group).map(mean).collect()

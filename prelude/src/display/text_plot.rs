@@ -2,7 +2,8 @@
 //!
 //! The first series is a line of dots (each character holds 2 × 4 of them); the others are marks at their points.
 
-use super::number;
+use super::axis::Axis;
+use super::{number, plot};
 
 /// Characters and rows of the area in which the lines are.
 const WIDTH: usize = 48;
@@ -21,16 +22,12 @@ pub(super) type Series<'a> = (&'a str, &'a [(f64, f64)]);
 
 /// The rows of the drawing, or nothing if no series has two finite points. `log_y` as in a plot.
 pub(super) fn draw(series: &[Series<'_>], x_label: &str, log_y: bool) -> Option<String> {
-    let height_of = |y: f64| if log_y { y.log10() } else { y };
-    let finite: Vec<Vec<(f64, f64)>> = series
-        .iter()
-        .map(|(_, points)| {
-            let scaled = points.iter().map(|(x, y)| (*x, height_of(*y)));
-            scaled
-                .filter(|(x, y)| x.is_finite() && y.is_finite())
-                .collect()
-        })
-        .collect();
+    let drawn = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite() && (!log_y || *y > 0.0);
+    let finite = series.iter().map(|(_, points)| {
+        let points = points.iter().copied().filter(drawn);
+        plot::thinned(points.collect())
+    });
+    let finite: Vec<Vec<(f64, f64)>> = finite.collect();
     if finite.iter().all(|points| points.len() < 2) {
         return None;
     }
@@ -41,7 +38,11 @@ pub(super) fn draw(series: &[Series<'_>], x_label: &str, log_y: bool) -> Option<
         (low, high)
     };
     let (x, y) = (span(&|point| point.0), span(&|point| point.1));
-    let mut canvas = Canvas::new(x, y);
+    let y_axis = match log_y {
+        true => Axis::logarithmic(y.0, y.1),
+        false => Axis::linear(y.0, y.1),
+    };
+    let mut canvas = Canvas::new(Axis::linear(x.0, x.1), y_axis);
     for (index, points) in finite.iter().enumerate() {
         match index.checked_sub(1) {
             None => points
@@ -53,8 +54,7 @@ pub(super) fn draw(series: &[Series<'_>], x_label: &str, log_y: bool) -> Option<
             }
         }
     }
-    let value = |scaled: f64| number::float(if log_y { 10f64.powf(scaled) } else { scaled });
-    let labels = (value(y.1), value(y.0));
+    let labels = (number::float(y.1), number::float(y.0));
     let left = labels.0.chars().count().max(labels.1.chars().count());
     let mut rows: Vec<String> = Vec::new();
     for (index, row) in canvas.rows().into_iter().enumerate() {
@@ -100,14 +100,14 @@ fn legend(series: &[Series<'_>]) -> Option<String> {
 
 /// The area in which the lines are.
 struct Canvas {
-    x: (f64, f64),
-    y: (f64, f64),
+    x: Axis,
+    y: Axis,
     dots: Vec<u32>,
     marks: Vec<Option<char>>,
 }
 
 impl Canvas {
-    fn new(x: (f64, f64), y: (f64, f64)) -> Canvas {
+    fn new(x: Axis, y: Axis) -> Canvas {
         Canvas {
             x,
             y,
@@ -118,16 +118,9 @@ impl Canvas {
 
     /// Column and row of the dot for a point.
     fn dot(&self, (x, y): (f64, f64)) -> (usize, usize) {
-        let share = |value: f64, (low, high): (f64, f64)| {
-            if high > low {
-                (value - low) / (high - low)
-            } else {
-                0.5
-            }
-        };
         let (columns, rows) = (WIDTH * 2 - 1, HEIGHT * 4 - 1);
-        let column = (share(x, self.x) * columns as f64).round() as usize;
-        let row = ((1.0 - share(y, self.y)) * rows as f64).round() as usize;
+        let column = (self.x.share(x) * columns as f64).round() as usize;
+        let row = ((1.0 - self.y.share(y)) * rows as f64).round() as usize;
         (column.min(columns), row.min(rows))
     }
 

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use plotters::prelude::*;
 
 use super::eigen::{self, Square};
+use crate::display::axis::Axis;
 use crate::display::plot::{DrawError, PALETTE, Paper};
 use crate::display::{Figure, MimeBundle, Render, heat, html, number};
 use crate::error::{Error, Result};
@@ -111,8 +112,8 @@ impl EmbeddingPca {
                 .iter()
                 .map(values)
                 .fold(f64::NEG_INFINITY, f64::max);
-            let room = ((high - low) * 0.1).max(1e-6);
-            (low - room)..(high + room)
+            let room = (high * 0.1 - low * 0.1).max(1e-6).max(high.abs() * 1e-6);
+            Axis::linear(low - room, high + room)
         };
         let font = ("sans-serif", 15).into_font().color(&BLACK);
         let mut chart = ChartBuilder::on(paper)
@@ -129,8 +130,6 @@ impl EmbeddingPca {
             .axis_desc_style(font.clone())
             .x_labels(6)
             .y_labels(6)
-            .x_label_formatter(&|value| number::tick(*value))
-            .y_label_formatter(&|value| number::tick(*value))
             .x_desc(format!("component 1 · {}", number::percent(self.shares.0)))
             .y_desc(format!("component 2 · {}", number::percent(self.shares.1)))
             .draw()?;
