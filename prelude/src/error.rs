@@ -75,6 +75,22 @@ pub enum Error {
     /// An argument is wrong; the message says what to do.
     #[error("{0}")]
     Input(String),
+    /// Parameters that train got no gradient: they would never move.
+    #[error("no gradient reaches {} of what trains, so that it would never move: {}. {hint}", parameters.len(), crate::train::gradient_check::named(parameters))]
+    NoGradient {
+        /// Their names.
+        parameters: Vec<String>,
+        /// What may be the reason, and what to do.
+        hint: String,
+    },
+    /// Samples whose captions have no token that carries loss: there is nothing to learn from them.
+    #[error("no token carries loss in {}: {hint}", samples.join("; "))]
+    NoTarget {
+        /// Which samples, with their captions.
+        samples: Vec<String>,
+        /// What to do.
+        hint: String,
+    },
     /// An encoder does not have what was asked for, such as attention maps or a place for pictures.
     #[error("the encoder {encoder} offers no {what}: {hint}")]
     Unsupported {

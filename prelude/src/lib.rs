@@ -74,7 +74,7 @@ pub mod prelude {
     // Training: the trainer, its settings, and its report.
     pub use crate::train::{
         AdamW, AdamWConfig, Example, Gradients, LossKind, Schedule, StepRecord, TrainReport,
-        Trainer, TrainerConfig, TrainingSet,
+        Trainer, TrainerConfig, TrainingSet, Unreadable,
     };
 
     // Evaluation: what a trained model gets right.
@@ -82,8 +82,8 @@ pub mod prelude {
 
     // Data: pictures with captions, drawn or from COCO.
     pub use crate::data::{
-        CocoCaptions, QuestionAnswer, QuestionFormat, Sample, Scene, SceneAttributes, Shapes,
-        ShapesConfig, Split,
+        CocoCaptions, CocoFinding, CocoReport, QuestionAnswer, QuestionFormat, Sample, Scene,
+        SceneAttributes, Shapes, ShapesConfig, Split,
     };
 
     // Inspection: what happens inside a model.

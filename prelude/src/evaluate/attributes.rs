@@ -5,6 +5,7 @@
 use crate::data::shapes::{AttributeScore, SceneAttributes};
 use crate::data::{CocoCaptions, Sample};
 use crate::display::{Cell, GridItem, ImageGrid, MimeBundle, Progress, Render, Table, number};
+use crate::train::unreadable::{self, LeftOut, Unreadable};
 use crate::vision::Image;
 use crate::vlm::Vlm;
 use crate::{Error, Result};
@@ -32,13 +33,15 @@ pub struct Prediction {
 pub struct AttributeReport {
     /// One for each picture, in the order of the dataset.
     pub predictions: Vec<Prediction>,
+    /// Pictures that were left out because they can't be read; the next ones took their places.
+    pub unreadable: Vec<Unreadable>,
 }
 
-/// Captions the first `samples` pictures of a shapes dataset and scores them. Shows progress.
+/// Captions the first `samples` readable pictures of a shapes dataset and scores them. Shows progress.
 ///
 /// # Errors
-/// `Interrupted`; `Input` when `samples` is 0 or a reference caption names no coloured shape (not a shapes dataset);
-/// whatever reading a picture or generating reports.
+/// `Interrupted`; `Input` when `samples` is 0, when a reference caption names no coloured shape (not a shapes dataset), or
+/// when more than a quarter of the dataset can't be read; whatever generating reports.
 pub fn attribute_accuracy(
     vlm: &Vlm,
     dataset: &CocoCaptions,
@@ -52,10 +55,26 @@ pub fn attribute_accuracy(
     let samples = samples.min(dataset.len());
     let progress = Progress::new("captioning held-out pictures", samples);
     let mut predictions = Vec::with_capacity(samples);
-    for first in (0..samples).step_by(BATCH) {
-        let batch: Vec<Sample> = (first..samples.min(first + BATCH))
-            .map(|position| dataset.sample(position))
-            .collect::<Result<_>>()?;
+    let mut left_out = LeftOut::default();
+    let mut positions = 0..dataset.len();
+    while predictions.len() < samples {
+        let wanted = BATCH.min(samples - predictions.len());
+        let mut batch: Vec<Sample> = Vec::with_capacity(wanted);
+        for position in positions.by_ref() {
+            match dataset.sample(position) {
+                Ok(sample) => batch.push(sample),
+                Err(error) => {
+                    let limits = (unreadable::MOST, dataset.len());
+                    left_out.add((true, position), error, limits)?;
+                }
+            }
+            if batch.len() == wanted {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            break;
+        }
         let images: Vec<Image> = batch.iter().map(|sample| sample.image.clone()).collect();
         let generated = vlm
             .generate_batch(&images)?
@@ -67,7 +86,10 @@ pub fn attribute_accuracy(
         }
     }
     progress.finish("");
-    Ok(AttributeReport { predictions })
+    Ok(AttributeReport {
+        predictions,
+        unreadable: left_out.list().to_vec(),
+    })
 }
 
 fn judge(sample: Sample, prediction: String) -> Result<Prediction> {
@@ -135,10 +157,13 @@ impl AttributeReport {
 
 impl Render for AttributeReport {
     fn render(&self) -> MimeBundle {
-        let title = format!(
+        let mut title = format!(
             "{} held-out pictures",
             number::count(self.predictions.len() as u64)
         );
+        if !self.unreadable.is_empty() {
+            title.push_str(&format!(", {}", unreadable::words(self.unreadable.len())));
+        }
         let mut table = Table::new(["right", "of the pictures"]).title(title);
         for (name, part) in [
             ("colours", self.colour()),

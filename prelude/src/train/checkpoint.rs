@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::log::StepRecord;
+use super::unreadable::Unreadable;
 use crate::nn::Parameter;
 use crate::{Error, Result};
 
@@ -23,6 +24,8 @@ pub(super) struct Progress {
     pub seconds: f64,
     pub untrained: Option<f64>,
     pub records: Vec<StepRecord>,
+    #[serde(default)]
+    pub unreadable: Vec<Unreadable>,
 }
 
 const TRAINABLE: &str = "trainable.safetensors";

@@ -1,7 +1,8 @@
 //! The training log: one JSON object a line, written as training goes, readable while it runs.
 //!
 //! `{"step":12,"loss":1.93,"rate":0.002,"norm":0.8,"tokens":4096,"seconds":3.1}`, with `"validation_loss"` on the
-//! steps that measured it. Lines are appended, so that a run that goes on continues its own log.
+//! steps that measured it and `"unreadable"` once examples were left out. Lines are appended, so that a run that goes on
+//! continues its own log.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -29,6 +30,13 @@ pub struct StepRecord {
     /// Mean loss over held-out samples, on the steps that measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
+    /// Examples that were left out since the start because they can't be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// An open log file.
@@ -112,10 +120,12 @@ mod tests {
             tokens: 640,
             seconds: 0.25,
             validation_loss: None,
+            unreadable: 0,
         };
         let second = StepRecord {
             step: 2,
             validation_loss: Some(2.25),
+            unreadable: 3,
             ..first
         };
         Log::append(&path)?.write(&first)?;

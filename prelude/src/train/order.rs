@@ -29,19 +29,15 @@ impl Order {
         }
     }
 
-    /// Positions of the samples of a step; its length is the batch size.
-    pub(super) fn batch(&mut self, step: usize) -> Vec<usize> {
-        let samples = self.samples;
-        let first = step * self.batch_size;
-        let mut picks = Vec::with_capacity(self.batch_size);
-        for position in first..first + self.batch_size {
-            let epoch = position / samples;
-            if self.current.0 != epoch {
-                self.current = (epoch, shuffled(samples, self.seed, epoch as u64));
-            }
-            picks.push(self.current.1[position % samples]);
+    /// Position of the sample at `slot` of a step's batch, or of the one that is `later` in the same epoch's order (behind its
+    /// end its beginning follows): what takes the place of a sample that can't be read.
+    pub(super) fn pick(&mut self, step: usize, slot: usize, later: usize) -> usize {
+        let place = step * self.batch_size + slot;
+        let epoch = place / self.samples;
+        if self.current.0 != epoch {
+            self.current = (epoch, shuffled(self.samples, self.seed, epoch as u64));
         }
-        picks
+        self.current.1[(place % self.samples + later) % self.samples]
     }
 }
 
@@ -64,6 +60,25 @@ pub(super) fn pick_caption<'a>(captions: &'a [String], rng: &mut impl Rng) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Order {
+        /// Positions of the samples of a step.
+        fn batch(&mut self, step: usize) -> Vec<usize> {
+            (0..self.batch_size)
+                .map(|slot| self.pick(step, slot, 0))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn every_sample_may_take_the_place_of_one() {
+        let mut order = Order::new(10, 7, 4);
+        let mut places: Vec<usize> = (0..10).map(|later| order.pick(1, 2, later)).collect();
+        assert_eq!(places[0], order.batch(1)[2]);
+        places.sort_unstable();
+        assert_eq!(places, (0..10).collect::<Vec<_>>());
+    }
+
     #[test]
     fn an_epoch_holds_every_sample_once() {
         let mut order = Order::new(10, 7, 3);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::log::StepRecord;
+use super::unreadable::{self, Unreadable};
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 
 /// The outcome of a finished run. Renders as a small table.
@@ -10,6 +11,8 @@ use crate::display::{Cell, MimeBundle, Render, Table, number};
 pub struct TrainReport {
     /// Optimizer steps, all sittings together.
     pub steps: usize,
+    /// Those of this call; 0 when the run was at its end already.
+    pub new_steps: usize,
     /// Captions learned from, repeats counted.
     pub samples: usize,
     /// Seconds of training and validation, pauses left out.
@@ -20,10 +23,19 @@ pub struct TrainReport {
     pub loss: f64,
     /// The validation loss before the first step and the last one measured.
     pub validation: Option<(f64, f64)>,
+    /// Examples that were left out because they can't be read, all sittings together.
+    pub unreadable: Vec<Unreadable>,
 }
 
 impl TrainReport {
-    pub(super) fn new(records: &[StepRecord], batch_size: usize, untrained: Option<f64>) -> Self {
+    /// The report on all of `records`, of which the last `new_steps` were made in this call.
+    pub(super) fn new(
+        records: &[StepRecord],
+        new_steps: usize,
+        batch_size: usize,
+        untrained: Option<f64>,
+        unreadable: &[Unreadable],
+    ) -> Self {
         let last = records.last();
         let tail = &records[records.len() - records.len().div_ceil(10)..];
         let measured = records
@@ -32,28 +44,28 @@ impl TrainReport {
             .find_map(|record| record.validation_loss);
         TrainReport {
             steps: records.len(),
+            new_steps,
             samples: records.len() * batch_size,
             seconds: last.map_or(0.0, |record| record.seconds),
             tokens: last.map_or(0, |record| record.tokens),
             loss: tail.iter().map(|record| record.loss).sum::<f64>() / tail.len().max(1) as f64,
             validation: untrained.zip(measured),
+            unreadable: unreadable.to_vec(),
         }
     }
 
     /// One line for the plot's end.
     pub(super) fn summary(&self) -> String {
-        match self.validation {
-            Some((_, last)) => format!(
-                "validation loss {} after {} steps",
-                number::float(last),
-                self.steps
-            ),
-            None => format!(
-                "loss {} after {} steps",
-                number::float(self.loss),
-                self.steps
-            ),
-        }
+        let (what, loss) = match self.validation {
+            Some((_, last)) => ("validation loss", last),
+            None => ("loss", self.loss),
+        };
+        let left_out = match self.unreadable.len() {
+            0 => String::new(),
+            count => format!(", {}", unreadable::words(count)),
+        };
+        let (loss, steps) = (number::float(loss), self.steps);
+        format!("{what} {loss} after {steps} steps{left_out}")
     }
 }
 
@@ -65,11 +77,18 @@ impl Render for TrainReport {
             "steps".into(),
             Cell::figure(number::count(self.steps as u64)),
         ]);
+        if self.new_steps < self.steps {
+            table.push(vec![
+                "of them in this call".into(),
+                Cell::figure(number::count(self.new_steps as u64)),
+            ]);
+        }
         table.push(vec![
             "captions seen".into(),
             Cell::figure(number::count(self.samples as u64)),
         ]);
-        let time = number::duration(Duration::from_secs_f64(self.seconds));
+        let time = Duration::try_from_secs_f64(self.seconds).unwrap_or_default();
+        let time = number::duration(time);
         table.push(vec!["time".into(), Cell::figure(time)]);
         table.push(vec![
             "tokens a second".into(),
@@ -87,6 +106,12 @@ impl Render for TrainReport {
             table.push(vec![
                 "validation loss after".into(),
                 Cell::figure(number::float(last)),
+            ]);
+        }
+        if !self.unreadable.is_empty() {
+            table.push(vec![
+                "unreadable examples left out".into(),
+                Cell::figure(number::count(self.unreadable.len() as u64)),
             ]);
         }
         table.render()
@@ -107,6 +132,7 @@ mod tests {
             tokens: 100 * step as u64,
             seconds: step as f64,
             validation_loss,
+            unreadable: 0,
         };
         let records: Vec<StepRecord> = (1..=20)
             .map(|step| {
@@ -117,7 +143,7 @@ mod tests {
                 )
             })
             .collect();
-        let report = TrainReport::new(&records, 8, Some(25.0));
+        let report = TrainReport::new(&records, 20, 8, Some(25.0), &[]);
         assert_eq!(
             (report.steps, report.samples, report.tokens),
             (20, 160, 2000)

@@ -21,8 +21,14 @@ pub trait TrainingSet {
     /// The example at `position`, its input prepared for the model's encoder.
     ///
     /// # Errors
-    /// When there is no such example, or its input cannot be read or prepared.
+    /// When there is no such example, or its input cannot be read or prepared. `Io`, `Image` and `Json` say that it can't
+    /// be read: a trainer leaves it out and takes another.
     fn example(&self, vlm: &Vlm, position: usize) -> Result<Example>;
+
+    /// How messages call the example at `position`.
+    fn name(&self, position: usize) -> String {
+        format!("example {position}")
+    }
 }
 
 /// One input with its captions.
@@ -45,6 +51,13 @@ impl TrainingSet for CocoCaptions {
             input: sample.image.prepare(vlm)?,
             captions: sample.captions,
         })
+    }
+
+    fn name(&self, position: usize) -> String {
+        match self.picture_path(position) {
+            Ok(path) => format!("example {position} ({})", path.display()),
+            Err(_) => format!("example {position}"),
+        }
     }
 }
 

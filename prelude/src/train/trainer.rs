@@ -2,24 +2,29 @@
 //!
 //! Each step picks a batch, computes the loss, and moves what trains: LoRA, projector and prompt vectors, whatever the
 //! model has unfrozen. Inputs come from any [`TrainingSet`], prepared for the model's own encoder. One live plot shows the run; an interrupt stops it between two steps.
+//!
+//! What can't teach anything is said: which tokens of the first sample carry loss is shown, a sample without any and a parameter
+//! without gradient are errors, an unreadable picture is left out and counted.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 
 use super::adamw::{AdamW, AdamWConfig};
+use super::begun::Begun;
 use super::checkpoint::{self, Progress};
+use super::gradient_check;
 use super::gradients::Gradients;
+use super::inputs::Inputs;
 use super::log::{Log, StepRecord};
 use super::order::{Order, pick_caption, step_rng};
 use super::report::TrainReport;
 use super::schedule::Schedule;
-use super::set::{self, Example, TrainingSet};
-use crate::display::{LivePlot, display};
+use super::set::{self, TrainingSet};
+use super::unreadable::{self, LeftOut, Unreadable};
+use crate::display::{LivePlot, MimeBundle, display};
 use crate::nn::Parameter;
 use crate::session::check_interrupt;
 use crate::vlm::{LossOutput, Vlm};
@@ -58,6 +63,13 @@ pub struct TrainerConfig {
     pub validate_every: usize,
     /// Held-out samples that the validation loss is measured on, the first of the dataset.
     pub validation_samples: usize,
+    /// Part of the training set, and of the held-out set, that may be unreadable: a picture that is gone, cut off or no
+    /// picture is left out, named once and counted in report and log, and another takes its place. More of them end the
+    /// run; one may always be, unless this is 0, when the first ends it.
+    pub max_unreadable: f64,
+    /// Whether the first step ends the run when something that trains gets no gradient, such as behind an operation without
+    /// a backward pass: it would never move.
+    pub require_gradients: bool,
     /// A file that gets one JSON line a step.
     pub log: Option<PathBuf>,
 }
@@ -79,6 +91,8 @@ impl Default for TrainerConfig {
             max_norm: Some(1.0),
             validate_every: 100,
             validation_samples: 32,
+            max_unreadable: unreadable::MOST,
+            require_gradients: true,
             log: None,
         }
     }
@@ -99,6 +113,12 @@ impl TrainerConfig {
         if let Some((name, _)) = empty.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::Config(format!(
                 "trainer: {name} is 0, it must be at least 1"
+            )));
+        }
+        if !(0.0..=1.0).contains(&self.max_unreadable) {
+            return Err(Error::Config(format!(
+                "trainer: max_unreadable is {}, it must be a part from 0 to 1",
+                self.max_unreadable
             )));
         }
         match self.max_norm {
@@ -122,6 +142,9 @@ pub struct Trainer {
     /// The validation loss before the first step.
     untrained: Option<f64>,
     records: Vec<StepRecord>,
+    unreadable: Vec<Unreadable>,
+    /// The model, once a step was made.
+    begun: Option<Begun>,
 }
 
 impl Trainer {
@@ -144,6 +167,8 @@ impl Trainer {
             seconds: 0.0,
             untrained: None,
             records: Vec::new(),
+            unreadable: Vec::new(),
+            begun: None,
         })
     }
 
@@ -167,20 +192,31 @@ impl Trainer {
         self.config.steps = self.config.steps.saturating_add(steps);
     }
 
-    /// Trains until the run's last step. Shows what is frozen and what trains, then one live plot.
+    /// Trains until the run's last step. Shows what is frozen and what trains, which tokens of the first sample carry loss,
+    /// then one live plot.
     ///
     /// After an interrupt the model and the trainer stand at the last finished step, and calling `fit` again goes on
-    /// with the numbers that the run would have had.
+    /// with the numbers that the run would have had. At the run's end `fit` trains nothing more, and says so.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]; `Input` when nothing trains or when the loss is no longer
-    /// finite (the step is not taken); and whatever reading a picture or the forward pass reports.
+    /// [`Error::Interrupted`]; `NoGradient` when something that trains gets none in the first step; `NoTarget` for samples
+    /// without a token that carries loss; `Config` for another model than the run was begun with; `Input` when nothing trains,
+    /// when too many examples can't be read, or when the loss is no longer finite. In each case the step is not taken. And
+    /// whatever reading an example or the forward pass reports.
     pub fn fit(
         &mut self,
         vlm: &Vlm,
         train: &dyn TrainingSet,
         validation: &dyn TrainingSet,
     ) -> Result<TrainReport> {
+        if let Some(begun) = &self.begun {
+            begun.check(vlm)?;
+        }
+        let steps_before = self.step;
+        if self.step >= self.config.steps {
+            display(&self.nothing_trained());
+            return Ok(self.report(steps_before));
+        }
         let parameters = vlm.trainable_parameters();
         if parameters.is_empty() {
             return Err(Error::Input(
@@ -194,31 +230,85 @@ impl Trainer {
             ));
         }
         display(&vlm.table());
+        let order = Order::new(train.len(), self.config.seed, self.config.batch_size);
         let mut run = Run {
-            inputs: InputCache::default(),
-            order: Order::new(train.len(), self.config.seed, self.config.batch_size),
+            inputs: Inputs::new(vlm, train, order, self.config.max_unreadable),
+            left_out: LeftOut::resumed(std::mem::take(&mut self.unreadable)),
             log: self.config.log.as_deref().map(Log::append).transpose()?,
             plot: self.plot(),
             vlm,
             train,
             parameters,
+            checked: !self.config.require_gradients,
         };
-        let held_out = self.held_out(vlm, validation)?;
-        let outcome = self.run(&mut run, &held_out);
-        match &outcome {
-            Ok(report) => run.plot.finish(report.summary()),
-            Err(Error::Interrupted) => {
-                run.plot.finish(format!(
-                    "interrupted after step {}; call fit again to go on",
-                    self.step
-                ));
+        let outcome = self.prepare(&mut run, validation);
+        let outcome = outcome.and_then(|held_out| self.run(&mut run, &held_out));
+        self.unreadable = run.left_out.list().to_vec();
+        match outcome {
+            Ok(()) => {
+                let report = self.report(steps_before);
+                run.plot.finish(report.summary());
+                Ok(report)
             }
-            Err(_) => run.plot.finish(format!("failed in step {}", self.step + 1)),
+            Err(error) => {
+                run.plot.finish(match error {
+                    Error::Interrupted => {
+                        let step = self.step;
+                        format!("interrupted after step {step}; call fit again to go on")
+                    }
+                    _ => format!("failed in step {}", self.step + 1),
+                });
+                Err(error)
+            }
         }
-        outcome
     }
 
-    fn run(&mut self, run: &mut Run<'_>, held_out: &HeldOut) -> Result<TrainReport> {
+    /// What is seen before the first step: the held-out batches, and which tokens carry loss.
+    fn prepare(&mut self, run: &mut Run<'_>, validation: &dyn TrainingSet) -> Result<HeldOut> {
+        let held_out = self.held_out(run, validation)?;
+        if self.step == 0 {
+            self.show_targets(run)?;
+        }
+        Ok(held_out)
+    }
+
+    fn report(&self, steps_before: usize) -> TrainReport {
+        TrainReport::new(
+            &self.records,
+            self.step - steps_before,
+            self.config.batch_size,
+            self.untrained,
+            &self.unreadable,
+        )
+    }
+
+    fn nothing_trained(&self) -> MimeBundle {
+        MimeBundle::text(format!(
+            "nothing was trained: this trainer has done all of its {} steps. `trainer.extend(n)` makes the run n steps \
+             longer, and `fit` then goes on; `Trainer::new(config)?` begins another run",
+            self.config.steps
+        ))
+    }
+
+    /// Shows the sequence of the first sample that this run learns from, with the tokens that carry loss marked.
+    fn show_targets(&self, run: &mut Run<'_>) -> Result<()> {
+        let (position, example) = run.inputs.pick((self.step, 0), &mut run.left_out)?;
+        let mut rng = step_rng(self.config.seed, self.step);
+        let Some(caption) = pick_caption(&example.captions, &mut rng) else {
+            return Ok(()); // an error of the first step, which names all such samples
+        };
+        let name = format!("training {}", run.train.name(position));
+        run.vlm.check_targets([(name, caption.as_str())])?;
+        let which = match self.config.loss {
+            LossKind::FullSequence => "loss on every token marked target",
+            LossKind::RandomPrefix => "loss on one of the tokens marked target, another each time",
+        };
+        let title = format!("{} · {which}", run.train.name(position));
+        display(&run.vlm.target_strip(&example.input, caption)?.title(title));
+        Ok(())
+    }
+
+    fn run(&mut self, run: &mut Run<'_>, held_out: &HeldOut) -> Result<()> {
         if self.step == 0 {
             let loss = held_out.loss(run.vlm)?;
             run.plot.validation(0, loss);
@@ -245,11 +335,7 @@ impl Trainer {
             self.records.push(record);
             validation?;
         }
-        Ok(TrainReport::new(
-            &self.records,
-            self.config.batch_size,
-            self.untrained,
-        ))
+        Ok(())
     }
 }
 
@@ -259,18 +345,22 @@ impl Trainer {
         let mut rng = step_rng(self.config.seed, self.step);
         let mut inputs = Vec::with_capacity(self.config.batch_size);
         let mut captions = Vec::with_capacity(self.config.batch_size);
-        for index in run.order.batch(self.step) {
-            let example = run.inputs.get(run.vlm, run.train, index)?;
-            let caption = pick_caption(&example.captions, &mut rng)
-                .ok_or_else(|| Error::Input(format!("training sample {index} has no caption")))?;
-            captions.push(caption.clone());
+        let mut names = Vec::with_capacity(self.config.batch_size);
+        for slot in 0..self.config.batch_size {
+            let (position, example) = run.inputs.pick((self.step, slot), &mut run.left_out)?;
+            let caption = pick_caption(&example.captions, &mut rng).cloned();
+            captions.push(caption.unwrap_or_default());
             inputs.push(example.input.clone());
+            names.push(format!("training {}", run.train.name(position)));
         }
+        run.vlm
+            .check_targets(names.into_iter().zip(captions.iter().map(String::as_str)))?;
         let inputs = set::batch(&inputs)?; // [B, ..]
         let (output, mut gradients) = self
             .passes(run, &inputs, &captions, &mut rng)
             .inspect_err(|_| run.vlm.take_back_draws())?;
         let loss = f64::from(output.value()?);
+        run.checked = true;
         let norm = gradients.clip(self.config.max_norm.unwrap_or(f64::INFINITY))?;
         if !loss.is_finite() || !norm.is_finite() {
             let step = self.step + 1;
@@ -289,6 +379,7 @@ impl Trainer {
         self.tokens += output.tokens as u64;
         run.plot.step(self.step, loss, output.tokens);
         self.step += 1;
+        self.begun.get_or_insert_with(|| Begun::with(run.vlm));
         Ok(StepRecord {
             step: self.step,
             loss,
@@ -297,6 +388,7 @@ impl Trainer {
             tokens: self.tokens,
             seconds: self.seconds,
             validation_loss: None,
+            unreadable: run.left_out.list().len(),
         })
     }
 
@@ -316,27 +408,41 @@ impl Trainer {
         run.vlm.set_training(false);
         let output = output?;
         let gradients = Gradients::of(&output.loss, &run.parameters)?;
+        if !run.checked {
+            gradient_check::check(&gradients, &run.parameters)?;
+        }
         Ok((output, gradients))
     }
 
-    /// The first samples of the held-out set with their first captions: the same ones at every measurement.
-    fn held_out(&self, vlm: &Vlm, dataset: &dyn TrainingSet) -> Result<HeldOut> {
+    /// The first readable samples of the held-out set with their first captions: the same ones at every measurement.
+    fn held_out(&self, run: &mut Run<'_>, dataset: &dyn TrainingSet) -> Result<HeldOut> {
         let count = self.config.validation_samples.min(dataset.len()).max(1);
-        let mut batches = Vec::new();
-        for first in (0..count).step_by(self.config.batch_size) {
-            let indices = first..count.min(first + self.config.batch_size);
-            let (mut inputs, mut captions) = (Vec::new(), Vec::new());
-            for index in indices {
-                let example = dataset.example(vlm, index)?;
-                let caption = example.captions.into_iter().next();
-                captions.push(caption.ok_or_else(|| {
-                    Error::Input(format!("held-out sample {index} has no caption"))
-                })?);
-                inputs.push(example.input);
+        let (mut inputs, mut captions, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for position in 0..dataset.len() {
+            match dataset.example(run.vlm, position) {
+                Ok(example) => {
+                    captions.push(example.captions.into_iter().next().unwrap_or_default());
+                    inputs.push(example.input);
+                    names.push(format!("held-out {}", dataset.name(position)));
+                }
+                Err(error) => {
+                    let limits = (self.config.max_unreadable, dataset.len());
+                    run.left_out.add((true, position), error, limits)?;
+                }
             }
-            batches.push((set::batch(&inputs)?, captions));
+            if inputs.len() == count {
+                break;
+            }
         }
-        Ok(HeldOut { batches })
+        run.vlm
+            .check_targets(names.into_iter().zip(captions.iter().map(String::as_str)))?;
+        let size = self.config.batch_size;
+        let batches = inputs.chunks(size).zip(captions.chunks(size));
+        let batches =
+            batches.map(|(inputs, captions)| Ok((set::batch(inputs)?, captions.to_vec())));
+        Ok(HeldOut {
+            batches: batches.collect::<Result<_>>()?,
+        })
     }
 
     /// A plot that begins with the steps of earlier sittings.
@@ -363,8 +469,12 @@ impl Trainer {
     /// wrote there before.
     ///
     /// # Errors
-    /// When a file can't be written; what was there before is then still there.
+    /// When a file can't be written; what was there before is then still there. `Config` for another model than the run was
+    /// begun with.
     pub fn save(&self, folder: impl AsRef<Path>, vlm: &Vlm) -> Result<()> {
+        if let Some(begun) = &self.begun {
+            begun.check(vlm)?;
+        }
         let progress = Progress {
             seed: self.config.seed,
             batch_size: self.config.batch_size,
@@ -373,6 +483,7 @@ impl Trainer {
             seconds: self.seconds,
             untrained: self.untrained,
             records: self.records.clone(),
+            unreadable: self.unreadable.clone(),
         };
         checkpoint::save(
             folder.as_ref(),
@@ -411,6 +522,8 @@ impl Trainer {
         self.seconds = saved.seconds;
         self.untrained = saved.untrained;
         self.records = saved.records;
+        self.unreadable = saved.unreadable;
+        self.begun = (self.step > 0).then(|| Begun::with(vlm));
         Ok(())
     }
 }
@@ -420,10 +533,12 @@ struct Run<'a> {
     vlm: &'a Vlm,
     train: &'a dyn TrainingSet,
     parameters: Vec<Parameter>,
-    inputs: InputCache,
-    order: Order,
+    inputs: Inputs<'a>,
+    left_out: LeftOut,
     plot: LivePlot,
     log: Option<Log>,
+    /// Whether it is known that everything that trains gets a gradient.
+    checked: bool,
 }
 
 /// Batches that the validation loss is measured on.
@@ -442,30 +557,5 @@ impl HeldOut {
             samples += captions.len();
         }
         Ok(sum / samples as f64)
-    }
-}
-
-/// Prepared examples of this sitting, as many as fit.
-#[derive(Default)]
-struct InputCache {
-    examples: HashMap<usize, Arc<Example>>,
-    bytes: usize,
-}
-
-/// Memory for prepared examples.
-const CACHE_BYTES: usize = 512 << 20;
-
-impl InputCache {
-    fn get(&mut self, vlm: &Vlm, set: &dyn TrainingSet, index: usize) -> Result<Arc<Example>> {
-        if let Some(example) = self.examples.get(&index) {
-            return Ok(example.clone());
-        }
-        let example = Arc::new(set.example(vlm, index)?);
-        let bytes = example.input.elem_count() * example.input.dtype().size_in_bytes();
-        if self.bytes + bytes <= CACHE_BYTES {
-            self.bytes += bytes;
-            self.examples.insert(index, example.clone());
-        }
-        Ok(example)
     }
 }

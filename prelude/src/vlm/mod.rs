@@ -12,7 +12,7 @@
 //! - [`input`]: what a model can be shown; [`encoder`]: another encoder under the same language model
 //! - [`image_tokens`](mod@image_tokens): picture → image tokens
 //! - [`concatenate`]: start | image | end | query | prefix
-//! - [`loss`]: random-prefix loss, and every prefix in one forward pass
+//! - [`loss`]: random-prefix loss, and every prefix in one forward pass; `target_strip`: which tokens carry it
 //! - [`generate`]: token by token, by re-running everything or with a cache (`steps`); [`sampling`]: how a token is picked;
 //!   [`beam`], `search`: several texts side by side
 //! - [`save`]: a folder with everything that training changed; `fingerprint`: which base it belongs to
@@ -36,6 +36,7 @@ pub mod save;
 mod search;
 pub mod settings;
 mod steps;
+mod target_strip;
 #[cfg(test)]
 mod tests;
 pub mod tiny;

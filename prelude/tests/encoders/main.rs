@@ -1,6 +1,7 @@
 //! Every encoder in a model's first place: a frozen CLIP tower under each projector, and one of the test's own that reads
 //! spectra. Both train through the real trainer, generate, are looked into, saved and read again.
 
+mod no_gradient;
 mod spectrum;
 mod towers;
 
