@@ -9,8 +9,11 @@ use std::path::Path;
 
 use session_support::TestSession;
 
+/// From this case on `number`, `pair` and `list` are variables of an earlier cell.
+const FIRST_WITH_VARIABLES: &str = "a_function_that_names_a_variable";
+
 /// A failing cell, and the file that holds its report.
-const CASES: [(&str, &str); 13] = [
+const CASES: [(&str, &str); 25] = [
     (
         "mismatched_types_with_other_alphabets",
         "let größe = 3;\nlet 名前 = \"é\"; let length: usize = 名前;\n",
@@ -58,6 +61,45 @@ const CASES: [(&str, &str); 13] = [
         "an_error_of_the_prelude",
         "let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;\nt.matmul(&t)?",
     ),
+    (
+        FIRST_WITH_VARIABLES,
+        "fn twice() -> i32 { number * 2 }\ntwice()",
+    ),
+    (
+        "a_function_that_names_two_variables_of_its_cell",
+        "let x = 3; let y = 4;\nfn area() -> i32 { x * y }\narea()",
+    ),
+    (
+        "a_nested_function_that_names_a_variable",
+        "{\n    fn length() -> usize { list.len() }\n    length()\n}",
+    ),
+    (
+        "a_constant_that_names_a_variable",
+        "const LENGTH: usize = list.len();\nLENGTH",
+    ),
+    (
+        "a_name_used_before_its_variable",
+        "println!(\"{later}\");\nlet later = 1;",
+    ),
+    (
+        "a_result_without_a_question_mark",
+        "let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu);\nt.dims()",
+    ),
+    (
+        "a_result_where_a_value_is_expected",
+        "fn half(x: i32) -> Result<i32> { Ok(x / 2) }\nlet n: i32 = half(4);",
+    ),
+    ("types_that_would_do", "let product = 1.5f32 * 2u8;"),
+    ("an_open_brace", "fn f() {\n    let a = 1;\n"),
+    (
+        "an_open_brace_of_a_statement",
+        "let a = 1;\nif a > 0 {\n    println!(\"{a}\");\n",
+    ),
+    ("a_part_of_an_immutable_variable", "pair.0 = 3;"),
+    (
+        "a_part_of_an_immutable_variable_of_the_cell",
+        "let p = (1, 2);\np.0 = 3;",
+    ),
 ];
 
 /// Text without the sequences of colours and links.
@@ -74,6 +116,10 @@ fn reports_are_as_they_were_agreed_on() {
     let mut session = TestSession::start();
     let mut differences = Vec::new();
     for (name, cell) in CASES {
+        if name == FIRST_WITH_VARIABLES {
+            let earlier = session.run("let number = 7; let pair = (1, 2); let list = vec![1, 2];");
+            assert!(earlier.outcome.status.is_ok(), "{earlier:#?}");
+        }
         let run = session.run(cell);
         let error = run.outcome.status.expect_err(name);
         let report = format!(

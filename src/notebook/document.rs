@@ -4,11 +4,13 @@
 //! Everything that was not changed is written with the bytes it was read with: numbers, escapes, key order,
 //! indentation, line ends and the final newline stay (see `lossless`).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::lossless::{self, Style};
+use super::python_json;
 
 /// Why a notebook can't be used. Each message says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -211,8 +213,10 @@ impl Notebook {
     /// # Errors
     /// The text is not JSON, not a notebook, or of a format other than 4.0–4.5.
     pub fn parse(text: &str) -> Result<Notebook, NotebookError> {
+        let text = &*python_json::to_strict(text)
+            .map_err(|fault| NotebookError::Shape(fault.to_string()))?;
         let body = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let root: Value = serde_json::from_str(body).map_err(NotebookError::NotJson)?;
+        let root = python_json::parse(body).map_err(NotebookError::NotJson)?;
         let Value::Object(mut frame) = root else {
             return Err(NotebookError::Shape(
                 "the file's outermost value is not an object".into(),
@@ -337,13 +341,18 @@ impl Notebook {
             .then(|| uuid::Uuid::new_v4().simple().to_string()[..8].to_owned())
     }
 
-    /// Gives an id to every cell that lacks the one its format demands.
-    pub fn add_missing_ids(&mut self) {
+    /// Gives an id to every cell that lacks the one its format demands: it has none, or one that is not allowed or
+    /// that an earlier cell has.
+    pub fn mend_ids(&mut self) {
+        let mut taken = HashSet::new();
         for index in 0..self.cells.len() {
-            if !self.cells[index].fields.contains_key("id")
-                && let Some(id) = self.fresh_id()
-            {
-                self.cells[index].set("id", id.into());
+            let id = self.cells[index].fields.get("id").and_then(Value::as_str);
+            if id.is_some_and(|id| is_cell_id(id) && taken.insert(id.to_owned())) {
+                continue;
+            }
+            if let Some(id) = self.fresh_id() {
+                self.cells[index].set("id", id.clone().into());
+                taken.insert(id);
             }
         }
     }
@@ -371,6 +380,14 @@ impl Notebook {
     pub fn to_text(&self) -> String {
         lossless::write(self)
     }
+}
+
+/// Whether nbformat's schema allows this id.
+fn is_cell_id(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
 }
 
 /// Checks the fields that everything else relies on.
@@ -402,11 +419,11 @@ fn check_cell(value: Value) -> Result<Map<String, Value>, String> {
 
 /// A multi-line field (text or list of lines) as one text.
 pub fn joined(value: &Value) -> String {
-    match value {
+    python_json::shown(match value {
         Value::String(text) => text.clone(),
         Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
         _ => String::new(),
-    }
+    })
 }
 
 /// A text as the list of lines that nbformat writes. Lines end where Python's `splitlines` ends them.

@@ -154,10 +154,70 @@ fn ids_are_added_only_where_the_format_demands_them() {
         let text = json!({"nbformat": 4, "nbformat_minor": minor, "metadata": {}, "cells": [
             {"cell_type": "raw", "metadata": {}, "source": ""}, {"cell_type": "raw", "id": "x", "metadata": {}, "source": ""}]});
         let mut notebook = Notebook::parse(&text.to_string()).unwrap();
-        notebook.add_missing_ids();
+        notebook.mend_ids();
         assert_eq!(notebook.cells()[0].fields.contains_key("id"), wanted);
         assert_eq!(notebook.cells()[1].fields["id"], "x");
     }
+}
+
+#[test]
+fn ids_that_are_not_allowed_or_not_unique_are_replaced() {
+    let cell = |id: Value| json!({"cell_type": "raw", "id": id, "metadata": {}, "source": ""});
+    let given = [
+        json!(null),
+        json!("a"),
+        json!("b"),
+        json!("a"),
+        json!(7),
+        json!(""),
+        json!("with space"),
+        json!("x".repeat(65)),
+    ];
+    let text = json!({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": given.clone().map(cell)});
+    let mut notebook = Notebook::parse(&text.to_string()).unwrap();
+    notebook.mend_ids();
+    let again = Notebook::parse(&notebook.to_text()).unwrap();
+    let ids: Vec<&str> = again
+        .cells()
+        .iter()
+        .map(|cell| cell.fields["id"].as_str().unwrap())
+        .collect();
+    assert!(ids.iter().all(|id| is_cell_id(id)), "{ids:?}");
+    assert_eq!(
+        ids.iter().collect::<HashSet<_>>().len(),
+        ids.len(),
+        "{ids:?}"
+    );
+    for (index, (id, before)) in ids.iter().zip(&given).enumerate() {
+        // The first of two that are equal keeps its id.
+        assert_eq!(before == id, [1, 2].contains(&index), "{index}");
+    }
+}
+
+#[test]
+fn what_python_writes_is_read_and_kept() {
+    let odd = format!(
+        r#"{{"nan": NaN, "all": [Infinity, -Infinity, 1e999], "deep": {}{}, "half": "\uD83d"}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    let text = JUPYTER
+        .replace(
+            r#""odd": [1.50"#,
+            &format!(r#""python": {odd}, "odd": [1.50"#),
+        )
+        .replace(r#""hi\n""#, r#""hi \ud83d\n""#)
+        .replace("# Über", r"# \udc00 Über");
+    let notebook = Notebook::parse(&text).unwrap();
+    assert_eq!(notebook.to_text(), text);
+    assert!(notebook.cells()[0].source().contains("# \u{fffd} Über"));
+    let mut notebook = notebook;
+    notebook.cells_mut()[1].set_outputs(Vec::new(), None);
+    notebook.cells_mut()[1].set_execution_times(Some(json!({"a": 1})));
+    let written = notebook.to_text();
+    assert!(written.contains(&odd), "{written}");
+    assert!(!written.contains('\u{10FFFD}'));
+    Notebook::parse(&written).unwrap();
 }
 
 #[test]

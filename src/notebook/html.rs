@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 use super::ansi;
 use super::document::{Cell, CellKind, Notebook, joined};
-use super::markdown::{self, Heading, Pictures};
+use super::markdown::{self, Heading};
+use super::pictures::Pictures;
+use super::python_json;
 use crate::html::escape;
 
 /// What the page needs besides the notebook.
@@ -144,7 +146,7 @@ fn output_html(output: &Value) -> String {
                 .collect();
             let report = match trace.is_empty() {
                 true => format!("{}: {}", text("ename"), text("evalue")),
-                false => trace.join("\n"),
+                false => python_json::shown(trace.join("\n")),
             };
             format!(
                 "<pre class=\"out error\">{}</pre>\n",
@@ -195,7 +197,7 @@ fn bundle_html(data: &Map<String, Value>, metadata: &Map<String, Value>) -> Stri
         Some((mime, value)) if mime.ends_with("json") => {
             format!(
                 "<pre class=\"out\">{}</pre>\n",
-                escape(&format!("{value:#}"))
+                escape(&python_json::to_python(format!("{value:#}")))
             )
         }
         Some((mime, _)) => format!(

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::document::Notebook;
+use super::python_json;
 
 /// How the file is laid out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub fn write(notebook: &Notebook) -> String {
         });
     }
     out.push_str(tail);
-    out
+    python_json::to_python(out)
 }
 
 fn untouched(notebook: &Notebook, old: &[(String, &RawValue)]) -> bool {
@@ -92,7 +93,7 @@ fn untouched(notebook: &Notebook, old: &[(String, &RawValue)]) -> bool {
         && old_cells.len() == notebook.cells.len()
         && notebook.cells.iter().enumerate().all(|(index, cell)| {
             cell.origin == Some(index)
-                && serde_json::from_str::<Value>(old_cells[index])
+                && python_json::parse(old_cells[index])
                     .is_ok_and(|v| v.as_object() == Some(&cell.fields))
         })
 }
@@ -174,7 +175,7 @@ fn array<T>(
 }
 
 fn same(value: &Value, raw: Option<&str>) -> bool {
-    raw.is_some_and(|raw| serde_json::from_str::<Value>(raw).is_ok_and(|old| old == *value))
+    raw.is_some_and(|raw| python_json::parse(raw).is_ok_and(|old| old == *value))
 }
 
 fn find<'a>(entries: &[(String, &'a RawValue)], key: &str) -> Option<&'a str> {
@@ -186,7 +187,7 @@ fn find<'a>(entries: &[(String, &'a RawValue)], key: &str) -> Option<&'a str> {
         .map(|(_, raw)| raw.get())
 }
 
-fn elements(raw: &str) -> Vec<&str> {
+pub(super) fn elements(raw: &str) -> Vec<&str> {
     serde_json::from_str::<Vec<&RawValue>>(raw)
         .unwrap_or_default()
         .into_iter()
@@ -195,7 +196,7 @@ fn elements(raw: &str) -> Vec<&str> {
 }
 
 /// The fields of an object with their spelling; empty when `raw` is no object.
-fn entries(raw: &str) -> Vec<(String, &RawValue)> {
+pub(super) fn entries(raw: &str) -> Vec<(String, &RawValue)> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
         type Value = Vec<(String, &'de RawValue)>;

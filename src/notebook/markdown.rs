@@ -1,23 +1,10 @@
 //! Markdown cells → HTML: tables, footnotes, highlighted Rust blocks, pictures as data URIs.
 
-use std::path::Path;
-
-use base64::Engine as _;
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
-use serde_json::{Map, Value};
 
-use super::document::joined;
 use super::highlight::tokens;
+use super::pictures::Pictures;
 use crate::html::escape;
-
-/// Where the pictures that a text names are to be found.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pictures<'a> {
-    /// The cell's attachments (`attachment:name`).
-    pub attachments: Option<&'a Map<String, Value>>,
-    /// The notebook's folder, for relative paths.
-    pub folder: Option<&'a Path>,
-}
 
 /// A heading, for the table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +17,6 @@ pub struct Heading {
     pub id: String,
 }
 
-/// Largest picture file that is put into the page, in bytes.
-const LARGEST_PICTURE: u64 = 20 << 20;
-
 /// Typesets `text`; headings are appended to `headings` and get ids that are unique in it.
 pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) -> String {
     let options = Options::ENABLE_TABLES
@@ -43,6 +27,7 @@ pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) 
     let mut events = Vec::new();
     let mut heading: Option<(usize, String)> = None; // index of the opening tag, text so far
     let mut code: Option<(String, String)> = None; // language, text so far
+    let mut markup = String::new(); // of an HTML block, whose lines are events of their own
     for event in Parser::new_ext(text, options) {
         match event {
             Event::Start(Tag::CodeBlock(kind)) => {
@@ -95,13 +80,22 @@ pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) 
                 title,
                 id,
             }) => {
-                let dest_url = picture(&dest_url, pictures).map_or(dest_url, CowStr::from);
+                let dest_url = pictures.data_uri(&dest_url).map_or(dest_url, CowStr::from);
                 events.push(Event::Start(Tag::Image {
                     link_type,
                     dest_url,
                     title,
                     id,
                 }));
+            }
+            Event::Html(part) => markup.push_str(&part),
+            Event::End(TagEnd::HtmlBlock) => {
+                events.push(Event::Html(pictures.inside(&markup).into()));
+                events.push(Event::End(TagEnd::HtmlBlock));
+                markup.clear();
+            }
+            Event::InlineHtml(part) => {
+                events.push(Event::InlineHtml(pictures.inside(&part).into()));
             }
             event => {
                 if let (Some((_, text)), Event::Text(part) | Event::Code(part)) =
@@ -149,43 +143,6 @@ fn unique_id(text: &str, taken: &[Heading]) -> String {
         .chain(numbered)
         .find(|id| free(id))
         .unwrap_or(base)
-}
-
-/// The data URI of a picture that the text names, if it is an attachment or a file beside the notebook.
-fn picture(url: &str, pictures: Pictures<'_>) -> Option<String> {
-    if let Some(name) = url.strip_prefix("attachment:") {
-        let (mime, data) = pictures
-            .attachments?
-            .get(name)?
-            .as_object()?
-            .iter()
-            .next()?;
-        return Some(format!("data:{mime};base64,{}", joined(data).trim()));
-    }
-    let mime = match Path::new(url)
-        .extension()?
-        .to_str()?
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "svg" => "image/svg+xml",
-        _ => return None,
-    };
-    let path = pictures.folder?.join(url);
-    let small = std::fs::metadata(&path).ok()?.len() <= LARGEST_PICTURE;
-    let bytes = if small {
-        std::fs::read(&path).ok()?
-    } else {
-        return None;
-    };
-    Some(format!(
-        "data:{mime};base64,{}",
-        base64::engine::general_purpose::STANDARD.encode(bytes)
-    ))
 }
 
 #[cfg(test)]
@@ -241,13 +198,13 @@ mod tests {
             folder: Some(folder.path()),
         };
         let html = to_html(
-            "![one](attachment:a.png) ![two](b.png) ![three](gone.png)",
+            "![one](attachment:a.png) ![two](b.png) ![three](gone.png) <img src=\"b.png\">\n\n<p>\n<img\nsrc='b.png'>\n</p>\n\n`<img src=\"b.png\">`",
             pictures,
             &mut Vec::new(),
         );
         assert_eq!(
             html.matches("src=\"data:image/png;base64,QUJD\"").count(),
-            2,
+            4,
             "{html}"
         );
         assert!(html.contains("src=\"gone.png\""), "{html}");

@@ -4,11 +4,12 @@
 //! [`save::save`] as `.ipynb` and, through [`html::page`], as a page.
 //!
 //! # Layout
-//! - [`document`] the notebook in memory, and what is accepted; `lossless` writes it back without disturbing the rest
+//! - [`document`] the notebook in memory, and what is accepted; `lossless` writes it back without disturbing the rest,
+//!   `python_json` reads what Python writes and strict JSON has not
 //! - [`parameters`] `-p name=value`
 //! - [`run`] cell after cell; [`outputs`] events → outputs; [`watch`] time limits and interrupts
 //! - [`save`] whole files or none
-//! - [`html`] the page; [`markdown`], [`highlight`], [`ansi`] its parts
+//! - [`html`] the page; [`markdown`], [`pictures`], [`highlight`], [`ansi`] its parts
 //!
 //! This is the one module that knows the format of `.ipynb`.
 
@@ -20,6 +21,8 @@ mod lossless;
 pub mod markdown;
 pub mod outputs;
 pub mod parameters;
+pub mod pictures;
+mod python_json;
 pub mod run;
 pub mod save;
 pub mod watch;

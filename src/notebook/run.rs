@@ -120,7 +120,7 @@ pub fn run(
     progress: &mut dyn Progress,
 ) -> Report {
     let indices = executable(notebook);
-    notebook.add_missing_ids();
+    notebook.mend_ids();
     for cell in notebook.cells_mut() {
         let skipped = cell.kind() != CellKind::Code || cell.has_tag("skip-execution");
         if !skipped {

@@ -29,6 +29,8 @@ pub(crate) struct Diagnostic {
     code: Option<String>,
     /// What the session knows about it.
     pub notes: Vec<String>,
+    /// The session knows better than rustc what to do.
+    pub without_help: bool,
 }
 
 impl Diagnostic {
@@ -39,12 +41,32 @@ impl Diagnostic {
             code: json["code"]["code"].as_str().map(str::to_owned),
             json,
             notes: Vec::new(),
+            without_help: false,
         }
     }
 
     /// The error's code, such as `E0308`.
     pub(crate) fn code(&self) -> Option<&str> {
         self.code.as_deref()
+    }
+
+    /// The name of the value that is not to be found, or not to be reached, where it stands.
+    pub(crate) fn missed_name(&self) -> Option<String> {
+        match self.code()? {
+            // cannot find value `x` in this scope
+            "E0425" if self.message.starts_with("cannot find value") => {
+                self.message.split('`').nth(1).map(str::to_owned)
+            }
+            // can't capture dynamic environment (local variable) in a fn item
+            "E0434" => {
+                let text = &self.json["spans"][0]["text"][0];
+                let place = |key: &str| usize::try_from(text[key].as_u64()?.checked_sub(1)?).ok();
+                let (start, end) = (place("highlight_start")?, place("highlight_end")?);
+                let line = text["text"].as_str()?.chars();
+                Some(line.skip(start).take(end.checked_sub(start)?).collect())
+            }
+            _ => None,
+        }
     }
 
     /// The lines of the generated source that it and its notes point to besides the one that it is about.
@@ -121,7 +143,8 @@ pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> 
     if !errors
         .iter()
         .any(|error| !labelled_spans(source, error).is_empty())
-        && let Some((at, message)) = syntax::first_error(source.code)
+        && let Some((at, message)) =
+            syntax::unbalanced(source.code).or_else(|| syntax::first_error(source.code))
     {
         return unfinished(source, at, &message);
     }
@@ -240,10 +263,14 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
         }
         main = main.element(snippet);
     }
-    let children = error.json["children"].as_array();
+    let children = error.json["children"]
+        .as_array()
+        .filter(|_| !error.without_help);
     let mut suggestions: Vec<(String, Vec<Replacement>)> = Vec::new();
     for child in children.into_iter().flatten() {
-        let text = child["message"].as_str().unwrap_or_default().to_owned();
+        let Some(text) = note_text(child) else {
+            continue;
+        };
         if text.starts_with("you might be missing a crate") {
             // Said below, with how it is added.
             continue;
@@ -254,10 +281,11 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
             let elsewhere = child["spans"].as_array().into_iter().flatten();
             let elsewhere: Vec<String> = elsewhere
                 .filter_map(|span| Some(span["suggested_replacement"].as_str()?.trim().to_owned()))
-                .filter(|replacement| !replacement.is_empty())
+                .filter(|replacement| !replacement.is_empty() && replacement != "mut")
                 .map(|replacement| format!("`{replacement}`"))
                 .collect();
             notes.push(match elsewhere.as_slice() {
+                [] if text.starts_with("consider changing this to be mutable") => continue,
                 [] => text,
                 some => format!("{text}: {}", some.join(" or ")),
             });
@@ -269,7 +297,7 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
     notes.extend(missing_crate(error).map(|name| {
         format!("if `{name}` is a crate, add it first, at the top of this or an earlier cell: `:dep {name}`")
     }));
-    notes.extend(advice(error).map(str::to_owned));
+    notes.extend(advice(error, !suggestions.is_empty()));
     let mut elements: Vec<Element<'_>> = Vec::new();
     elements.extend(
         notes
@@ -376,20 +404,103 @@ fn missing_crate(error: &Diagnostic) -> Option<String> {
     })
 }
 
-/// What a notebook can do that a program can't, or the other way round.
-fn advice(error: &Diagnostic) -> Option<&'static str> {
-    match error.code()? {
-        "E0384" | "E0596" => {
-            Some("a variable of an earlier cell becomes mutable by `let mut x = x;`")
-        }
+/// Types that a note lists at the most.
+const TYPES_LISTED: usize = 6;
+
+/// What a note of rustc says. Some are lists of types, written out or as labels of places in other crates, where nobody sees them: the
+/// list is written out without the types of crates that nobody named, and a note whose list is empty is dropped.
+fn note_text(child: &Value) -> Option<String> {
+    let text = child["message"].as_str().unwrap_or_default();
+    if !text.starts_with("the following") || !text.contains("implement") {
+        return Some(text.to_owned());
+    }
+    let (title, listed) = text.split_once('\n').unwrap_or((text, ""));
+    let labels = child["spans"].as_array().into_iter().flatten();
+    let labels = labels.filter_map(|span| span["label"].as_str());
+    // `f32` implements `Mul<&f32>`
+    let mut types: Vec<&str> = listed
+        .lines()
+        .chain(labels)
+        .map(str::trim)
+        .filter(|label| !label.is_empty() && is_of_known_crates(label))
+        .collect();
+    types.dedup();
+    if types.is_empty() {
+        return None;
+    }
+    let more = types.len().saturating_sub(TYPES_LISTED);
+    types.truncate(TYPES_LISTED);
+    let mut lines = vec![format!("{}:", title.trim_end_matches(':'))];
+    lines.extend(types.iter().map(|line| format!("  {line}")));
+    if more > 0 {
+        lines.push(format!("  and {more} more"));
+    }
+    Some(lines.join("\n"))
+}
+
+/// Crates whose types a user of a session may have met without asking for them.
+const KNOWN_CRATES: [&str; 6] = [
+    "std",
+    "core",
+    "alloc",
+    "glassbox_prelude",
+    "candle_core",
+    "crate",
+];
+
+/// Whether a text names nothing of the crates that the known ones are made of.
+fn is_of_known_crates(text: &str) -> bool {
+    text.match_indices("::").all(|(at, _)| {
+        let path = &text[..at];
+        let before = path.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_');
+        let root = &path[before.len()..];
+        let first = !before.ends_with("::") && !root.is_empty();
+        !first || root.starts_with(char::is_uppercase) || KNOWN_CRATES.contains(&root)
+    })
+}
+
+/// What a notebook can do that a program can't, or the other way round. `mendable`: rustc's own proposal can be applied to the cell.
+fn advice(error: &Diagnostic, mendable: bool) -> Option<String> {
+    if let "E0384" | "E0594" | "E0596" = error.code()?
+        && !mendable
+    {
+        // cannot assign to `pair.0`, as it is not declared as mutable
+        let place = error.message.split('`').nth(1)?;
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let name = place.trim_start_matches(['*', '(', '&']);
+        let name: String = name.chars().take_while(|c| word(*c)).collect();
+        return Some(format!(
+            "a variable of an earlier cell becomes mutable by `let mut {name} = {name};`"
+        ));
+    }
+    let advice = match error.code()? {
         "E0373" => Some(
             "a closure can't be kept for later cells: make it a function, box it (`Box<dyn Fn(…) -> …>`) or put the code that needs it in `{ … }`",
         ),
         "E0597" => {
             Some("variables that a later cell may use cannot hold references, except to statics")
         }
+        "E0277" | "E0308" | "E0369" | "E0599" | "E0600" | "E0608" | "E0609" | "E0614"
+            if found_a_result(error) =>
+        {
+            Some(
+                "it is a `Result`, which holds a value or an error: `?` behind the call that made it takes the value, as in `let x = f(…)?;`",
+            )
+        }
         _ => None,
-    }
+    };
+    advice.map(str::to_owned)
+}
+
+/// Whether the value that does not fit is a `Result`.
+fn found_a_result(error: &Diagnostic) -> bool {
+    let labels = error.json["spans"].as_array().into_iter().flatten();
+    let labels = labels.filter_map(|span| span["label"].as_str());
+    labels.chain([error.message.as_str()]).any(|text| {
+        let found = text.rsplit("found ").next().unwrap_or(text);
+        let expected = text.contains("expected `Result") || text.contains("expected enum `Result");
+        !expected && (found.contains("`Result<") || found.contains("`std::result::Result<"))
+    })
 }
 
 /// The report of a panic.

@@ -71,6 +71,36 @@ fn wrapped(code: &str) -> String {
     format!("{WRAPPER}{code}\n}}")
 }
 
+/// A bracket that has no other half, and where it stands in `code`, in bytes: the parser only says where the code ended.
+pub(crate) fn unbalanced(code: &str) -> Option<(usize, String)> {
+    let rust = skip_commands(code);
+    let skipped = code.len() - rust.len();
+    let tokens = LexedStr::new(EDITION, rust);
+    let mut open: Vec<(usize, &str)> = Vec::new();
+    for index in 0..tokens.len() {
+        let (at, text) = (skipped + tokens.text_start(index), tokens.text(index));
+        let opening = match text {
+            "(" | "[" | "{" => {
+                open.push((at, text));
+                continue;
+            }
+            ")" => "(",
+            "]" => "[",
+            "}" => "{",
+            _ => continue,
+        };
+        match open.pop() {
+            None => return Some((at, format!("this `{text}` closes nothing"))),
+            Some((_, other)) if other != opening => {
+                return Some((at, format!("this `{text}` does not close `{other}`")));
+            }
+            Some(_) => {}
+        }
+    }
+    let (at, text) = open.pop()?;
+    Some((at, format!("this `{text}` is never closed")))
+}
+
 /// What the parser objects to first, and where in `code` it does, in bytes.
 pub(crate) fn first_error(code: &str) -> Option<(usize, String)> {
     let rust = skip_commands(code);
@@ -348,5 +378,23 @@ mod tests {
             .collect();
         assert_eq!(texts.concat(), code);
         assert_eq!(texts.len(), 4);
+    }
+
+    #[test]
+    fn a_bracket_without_its_other_half_is_found() {
+        let found = |code: &str| unbalanced(code).map(|(at, message)| (at, message));
+        assert_eq!(found("let a = (1, [2]);\nif a { \"}\" } // )"), None);
+        for (code, at, message) in [
+            (
+                "let a = 1;\nif a > 0 {\n  f(a);\n",
+                20,
+                "this `{` is never closed",
+            ),
+            ("f(a));", 4, "this `)` closes nothing"),
+            ("v[1)", 3, "this `)` does not close `[`"),
+            ("S { a: '{', b: \"{\"", 2, "this `{` is never closed"),
+        ] {
+            assert_eq!(found(code), Some((at, message.to_owned())), "{code}");
+        }
     }
 }

@@ -48,9 +48,9 @@ use analyst::{Analysis, Analyst, Known};
 use clock::Clock;
 use compiler::Compiler;
 use items::Items;
-use notes::{Note, consumed, function, not_kept, redefined, unwritable};
+use notes::{Note, consumed, function, not_kept, redefined, stopped, unseen, unwritable};
 use process::Process;
-use source::{Plan, Source, Stored};
+use source::{Plan, Source, Stored, Use};
 use spelling::{Spelling, hides_binders};
 use symbols::Put;
 use types::{Names, Type};
@@ -115,6 +115,16 @@ struct Variable {
     mutable: bool,
     /// How its type is written, if that is known.
     written: Option<Spelling>,
+}
+
+impl Variable {
+    /// Its type as people write it.
+    fn shown_type(&self) -> String {
+        match &self.written {
+            Some(written) => written.shown.clone(),
+            None => types::shortened(&self.type_name),
+        }
+    }
 }
 
 /// A run of rustc that lists the types of a cell's variables.
@@ -215,13 +225,8 @@ impl Direct {
 
     /// The variables that later cells can use, with their types as people write them.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
-        self.state.variables.iter().map(|(name, variable)| {
-            let shown = match &variable.written {
-                Some(written) => written.shown.clone(),
-                None => types::shortened(&variable.type_name),
-            };
-            (name.as_str(), shown)
-        })
+        let variables = self.state.variables.iter();
+        variables.map(|(name, variable)| (name.as_str(), variable.shown_type()))
     }
 
     /// Brings an import into all later cells without compiling it now.
@@ -241,7 +246,7 @@ impl Direct {
         self.analyst.busy(false);
         let mut result = self.revive(result);
         if let Err(Trouble::Errors(errors)) = result {
-            result = Err(Trouble::Errors(self.with_reminders(errors)));
+            result = Err(Trouble::Errors(self.with_reminders(errors, cell)));
         }
         match &result {
             Ok(done) => {
@@ -417,15 +422,30 @@ impl Direct {
         self.reminders.insert(note.name, note.reminder);
     }
 
-    /// Adds to the errors of a cell that misses a variable what became of it.
-    fn with_reminders(&self, mut errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    /// Adds to the errors of a cell that misses a variable what became of it, or why it is not seen there.
+    fn with_reminders(&self, mut errors: Vec<Diagnostic>, cell: &str) -> Vec<Diagnostic> {
+        let defined = syntax::defined_names(cell);
+        let generated = self.last_source.lines();
+        let body = generated
+            .take_while(|line| !line.contains(source::FUNCTION))
+            .count();
         for error in &mut errors {
-            // cannot find value `x` in this scope
-            let missed = error.message.split('`').nth(1);
-            if error.code() == Some("E0425")
-                && let Some(reminder) = missed.and_then(|name| self.reminders.get(name))
-            {
+            let Some(name) = error.missed_name() else {
+                continue;
+            };
+            if let Some(reminder) = self.reminders.get(&name) {
                 error.notes.push(reminder.clone());
+                continue;
+            }
+            // Statements see the variables; what stands before them, or inside one as a function, does not.
+            let line = error.primary_line().unwrap_or_default();
+            let in_item = error.code() == Some("E0434") || line < body;
+            let variable = self.state.variables.get(&name);
+            if in_item && (variable.is_some() || defined.contains(&name)) {
+                let ty = variable.map(Variable::shown_type);
+                error.notes = vec![unseen(&name, ty.as_deref())];
+                // rustc knows of no variable, and proposes names that look alike.
+                error.without_help = true;
             }
         }
         errors
@@ -461,9 +481,12 @@ impl Direct {
                 _ => {}
             }
         }
-        for name in plan.uses.keys() {
+        for (name, how) in &plan.uses {
             state.variables.remove(name);
-            self.remind(consumed(name));
+            self.remind(match how {
+                Use::Borrowed => stopped(name),
+                Use::Renewed | Use::Consumed => consumed(name),
+            });
         }
         let mut unknown = false;
         for line in lines {

@@ -138,3 +138,37 @@ pub(super) fn consumed(name: &str) -> Note {
         text,
     }
 }
+
+/// What to say to a cell that misses a variable which was lost when its cell was stopped by force.
+pub(super) fn stopped(name: &str) -> Note {
+    let text = format!(
+        "`{name}` is gone because its cell was stopped in the middle of what it did with it. Run the cell that makes `{name}` again, \
+         or `:replay`."
+    );
+    Note {
+        name: name.to_owned(),
+        reminder: text.clone(),
+        text,
+    }
+}
+
+/// What to say where a variable of the notebook is named and can't be seen.
+pub(super) fn unseen(name: &str, ty: Option<&str>) -> String {
+    let parameter = match ty {
+        Some(ty) if passed_by_value(ty) => format!("`fn f({name}: {ty})`, called as `f({name})`"),
+        Some(ty) => format!("`fn f({name}: &{ty})`, called as `f(&{name})`"),
+        None => format!("`fn f({name}: …)`"),
+    };
+    format!(
+        "`{name}` is a variable of the notebook; functions, constants and macros see no variables, only what they are given: {parameter}"
+    )
+}
+
+/// Whether a value of this type is a number or reference, which nobody passes by reference.
+fn passed_by_value(ty: &str) -> bool {
+    ty.starts_with('&')
+        || ["bool", "char", "f32", "f64"].contains(&ty)
+        || ty
+            .strip_prefix(['i', 'u'])
+            .is_some_and(|bits| bits == "size" || bits.parse::<u8>().is_ok())
+}

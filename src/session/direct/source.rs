@@ -269,7 +269,7 @@ impl Plan {
         if self.is_empty() {
             return text.finish(None);
         }
-        let function = format!("run_user_code_{number}");
+        let function = format!("{FUNCTION}{number}");
         text.push("#[unsafe(no_mangle)]\n#[allow(improper_ctypes_definitions)]\n");
         text.push(&format!("pub extern \"C\" fn {function}() {{\n"));
         if self.body.iter().any(|statement| statement.contains('?')) {
@@ -371,6 +371,8 @@ impl Plan {
     }
 }
 
+/// What the function around a cell is called, before its number.
+pub(super) const FUNCTION: &str = "run_user_code_";
 const CELL: &str = "::glassbox_prelude::cell::";
 
 /// Writes a source and counts its lines.
