@@ -76,6 +76,30 @@ fn a_person_works_at_the_terminal() {
 }
 
 #[test]
+fn a_sample_takes_a_third_of_the_screen() {
+    let mut terminal = Terminal::start();
+    terminal.run("let shapes = Shapes::new(ShapesConfig::default())?;", 2);
+    for (number, what) in [
+        (3, "shapes.sample(Split::Train, 0)?"),
+        (4, "shapes.sample(Split::Train, 0)?.image"),
+    ] {
+        let screen = terminal.run(what, number);
+        let shown: Vec<&str> = screen.lines().map(str::trim_end).collect();
+        let typed = shown
+            .iter()
+            .rposition(|row| row.ends_with(what))
+            .expect("the cell");
+        let rows = shown[typed + 1..]
+            .iter()
+            .filter(|row| !row.is_empty())
+            .count();
+        // The terminal has 40 rows.
+        assert!((6..=14).contains(&rows), "{rows} rows:\n{screen}");
+        assert!(screen.contains('▄'), "{screen}");
+    }
+}
+
+#[test]
 fn keys_that_come_together_with_ctrl_c_are_not_lost() {
     let mut terminal = Terminal::start();
     terminal.prompt(1);

@@ -9,6 +9,9 @@ use std::io::{IsTerminal as _, Write};
 use super::{layout, picture};
 use crate::session::{CellError, Display, Event, StreamName};
 
+/// Rows that pictures get on any screen.
+const FEWEST: usize = 6;
+
 /// Writes a line to standard output. A reader that has gone away is no error.
 pub fn line(text: &str) {
     drop(writeln!(std::io::stdout(), "{text}"));
@@ -156,9 +159,17 @@ impl Screen {
     fn whole(&self, display: &Display, out: &mut dyn Write) {
         if let Some((columns, rows)) = (self.size)().filter(|_| console::colors_enabled()) {
             drop(out.flush());
-            // Beside the picture its text shall be on the screen, unless that leaves less than half for the picture.
-            let below = plain(display).lines().count() + 2;
-            let rows = rows.saturating_sub(below).max(rows / 2);
+            // A display takes a third of the screen with its text, so that what was typed and shown before stays in sight;
+            // with much text its pictures still get a sixth, and rows enough to be made out.
+            let text: usize = plain(display)
+                .lines()
+                .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
+                .sum();
+            let rows = (rows / 3)
+                .saturating_sub(text)
+                .max(rows / 6)
+                .max(FEWEST)
+                .min(rows);
             picture::print(&picture::pictures(display), columns, rows);
         }
         drop(writeln!(out, "{}", plain(display)).and_then(|()| out.flush()));
