@@ -23,7 +23,7 @@ const MOST: usize = 200;
 const FEWEST: usize = 3;
 
 /// How long code took, many times over.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Benchmark {
     /// Seconds for one run, one figure a batch, in the order measured.
     pub seconds: Vec<f64>,

@@ -20,13 +20,24 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use glassbox_wire::Control;
 
+use crate::data::{CocoCaptions, Sample};
+use crate::display::containers::{self, ADD_QUESTION_MARK};
+use crate::display::{self, MimeBundle, Render, Table, limits};
 use crate::error::Error;
-use crate::session;
+use crate::language::{LlmProcessor, Phi3, Phi3Layer};
+use crate::nn::{Embedding, LayerNorm, Linear, Lora, LoraConfig, Parameter, RmsNorm, Weight};
+use crate::projector::Projector;
 use crate::session::stop::{self, Stop};
+use crate::session::{self, Surroundings};
+use crate::train::{Trainer, TrainerConfig};
+use crate::vision::{Encoder, Image, ImageProcessor, Tower, Vit, VitLayer};
+use crate::vlm::{Vlm, VlmSettings};
+use candle_core::{Tensor, Var};
 
 thread_local! {
     /// The variables between two cells. They are not dropped when the process ends: their destructors may need what is
@@ -37,6 +48,7 @@ thread_local! {
 
 /// Runs a cell, and says how it ended if it did not end well.
 pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
+    CELLS.fetch_add(1, Ordering::Relaxed);
     let (mut cell, mut outcome) = (Some(cell), None);
     let stopped = stop::guarded(&mut || {
         outcome = cell.take().map(|cell| catch_unwind(AssertUnwindSafe(cell)));
@@ -52,6 +64,18 @@ pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
             // A payload's own destructor may panic, outside of any cell.
             std::mem::forget(payload);
         }
+    }
+}
+
+/// How many cells have run.
+static CELLS: AtomicU64 = AtomicU64::new(0);
+
+/// A number for the cell that runs, `None` in a program of its own.
+pub(crate) fn number() -> Option<u64> {
+    match session::surroundings() {
+        Surroundings::Glassbox { .. } => Some(CELLS.load(Ordering::Relaxed)),
+        Surroundings::StockEvcxr => Some(crate::display::libraries_loaded()),
+        Surroundings::Program => None,
     }
 }
 
@@ -195,7 +219,7 @@ pub trait ShowDebug {
 
 impl<T: fmt::Debug + ?Sized> ShowDebug for &T {
     fn evcxr_display(&self) {
-        show_debug(self);
+        show_debug(self, std::any::type_name::<T>(), &Erased::of::<T>(self));
     }
 }
 
@@ -204,11 +228,94 @@ pub fn showing(begins: bool) {
     session::send(&session::Event::Showing { begins });
 }
 
-fn show_debug(value: &dyn fmt::Debug) {
-    let text = format!("{value:?}");
-    if text != "()" {
-        session::send_result(&text);
+/// What a reference leads to as a value that shows itself, for the types that cells borrow most.
+fn known<'a>(value: &Erased<'a>) -> Option<&'a dyn Render> {
+    macro_rules! one_of {
+        ($($type:ty),+) => {
+            $(if let Some(value) = value.get::<$type>() {
+                return Some(value);
+            })+
+        };
     }
+    one_of!(
+        Tensor,
+        Var,
+        Image,
+        Vlm,
+        VlmSettings,
+        Phi3,
+        Phi3Layer,
+        LlmProcessor,
+        ImageProcessor,
+        Encoder,
+        Vit,
+        VitLayer,
+        Tower,
+        Projector,
+        Weight,
+        Parameter,
+        Linear,
+        Lora,
+        LoraConfig,
+        LayerNorm,
+        RmsNorm,
+        Embedding,
+        Trainer,
+        TrainerConfig,
+        CocoCaptions,
+        Sample,
+        MimeBundle,
+        Table,
+        Vec<Tensor>,
+        Vec<Image>,
+        Vec<Parameter>,
+        Vec<Phi3Layer>
+    );
+    None
+}
+
+fn show_debug(value: &dyn fmt::Debug, type_name: &str, erased: &Erased<'_>) {
+    if let Some(value) = known(erased) {
+        return display::show_value(value.render());
+    }
+    let text = limits::debug(value);
+    if text == "()" {
+        return;
+    }
+    if !type_name.starts_with("core::result::Result<") {
+        return session::send_result(&text);
+    }
+    // A `Result` whose value or error shows itself by `{:?}` alone.
+    let inside = |name: &str| text.strip_prefix(name)?.strip_suffix(')');
+    let shown = match (inside("Ok("), inside("Err(")) {
+        (Some(value), _) => containers::with_note(MimeBundle::text(value), ADD_QUESTION_MARK),
+        (_, Some(error)) => containers::error_without_question_mark(error),
+        _ => containers::with_note(MimeBundle::text(text), ADD_QUESTION_MARK),
+    };
+    display::show_result(shown);
+}
+
+/// The message of an error with those of its causes, one a line, as far as its type is known.
+pub(crate) fn error_text<E: fmt::Display>(error: &E) -> String {
+    error_text_of(error, &Erased::of(error))
+}
+
+fn error_text_of(error: &dyn fmt::Display, erased: &Erased<'_>) -> String {
+    let message = error.to_string();
+    let Some(known) = as_error(erased).or_else(|| registered(erased)) else {
+        // `anyhow` and its kind write the whole chain in the alternate form.
+        return format!("{error:#}");
+    };
+    let (mut text, mut cause) = (message, known.source());
+    while let Some(error) = cause {
+        let error_text = error.to_string();
+        // Some messages tell their cause themselves.
+        if !text.ends_with(&error_text) {
+            text += &format!("\n  caused by: {error_text}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Reports the error of a `?` that ended the cell: where, its message, and those of its sources if its type is known.
@@ -342,7 +449,7 @@ struct Erased<'a> {
 }
 
 impl<'a> Erased<'a> {
-    fn of<T>(value: &'a T) -> Erased<'a> {
+    fn of<T: ?Sized>(value: &'a T) -> Erased<'a> {
         Erased {
             identity: identity_of::<T>(),
             value: std::ptr::from_ref(value).cast(),
@@ -359,13 +466,13 @@ impl<'a> Erased<'a> {
 }
 
 /// The identity of a type that may hold references, with every lifetime taken for `'static`.
-fn identity_of<T>() -> TypeId {
+fn identity_of<T: ?Sized>() -> TypeId {
     trait Identity {
         fn identity(&self) -> TypeId
         where
             Self: 'static;
     }
-    impl<T> Identity for PhantomData<T> {
+    impl<T: ?Sized> Identity for PhantomData<T> {
         fn identity(&self) -> TypeId
         where
             Self: 'static,

@@ -18,6 +18,7 @@ pub mod lora;
 pub mod nn;
 mod notes;
 pub mod projector;
+mod read_only;
 pub mod session;
 pub mod train;
 pub mod variables;
@@ -26,6 +27,7 @@ pub mod vlm;
 pub mod widgets;
 
 pub use error::{Error, Result};
+pub use read_only::ReadOnly;
 
 pub use candle_core;
 pub use candle_nn;
@@ -96,7 +98,7 @@ pub mod prelude {
 
     // Display: tables, plots, pictures and progress.
     pub use crate::display::{
-        Cell, DisplayHandle, EvcxrDisplay, Figure, GridItem, ImageGrid, LinePlot, LineStyle,
+        Cell, DisplayHandle, EvcxrDisplay, Facts, Figure, GridItem, ImageGrid, LinePlot, LineStyle,
         LivePlot, MimeBundle, ModelTable, NextTokenTable, Progress, Render, SegmentKind, Table,
         TensorView, TokenStrip, clear_output, display, display_live, progress,
     };

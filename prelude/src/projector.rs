@@ -5,10 +5,11 @@
 
 pub mod perceiver;
 
-use crate::display::{MimeBundle, ModelTable, Render};
-use crate::nn::{Checkpoint, Init, Linear, Network, Part, PartMut, gelu};
+use crate::display::facts::{debug_by_facts, shown_by_fields};
+use crate::display::{Facts, MimeBundle, Render};
+use crate::nn::{Checkpoint, Init, Linear, Network, Part, PartMut, gelu, show};
 use crate::vision::Positions;
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 use candle_core::{DType, Device, Tensor};
 use perceiver::{Perceiver, PerceiverConfig};
 use serde::{Deserialize, Serialize};
@@ -65,17 +66,28 @@ pub struct ProjectorConfig {
     pub output: usize,
 }
 
-/// Maps image features into the language model's embedding space. Cheap to clone; clones share their weights.
-#[derive(Clone, Debug)]
+/// Maps image features into the language model's embedding space. A clone trains on its own: see
+/// [`Weight`](crate::nn::Weight).
 pub struct Projector {
-    /// Form and widths.
-    pub config: ProjectorConfig,
+    /// Form and widths, from which the layers were made.
+    pub config: ReadOnly<ProjectorConfig>,
     /// `[D_image → D_text]`; for [`ProjectorKind::PixelShuffle`] `[factor² · D_image → D_text]`.
     pub fc1: Linear,
     /// `[D_text → D_text]`, for [`ProjectorKind::Mlp2xGelu`].
     pub fc2: Option<Linear>,
     /// In front of `fc1`, for [`ProjectorKind::PerceiverResampler`].
     pub perceiver: Option<Perceiver>,
+}
+
+impl Clone for Projector {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.again(),
+            fc1: self.fc1.clone(),
+            fc2: self.fc2.clone(),
+            perceiver: self.perceiver.clone(),
+        }
+    }
 }
 
 impl Projector {
@@ -110,7 +122,7 @@ impl Projector {
             _ => 1,
         };
         Ok(Self {
-            config,
+            config: ReadOnly::new(config),
             fc1: layer("fc1", squares * input)?,
             fc2: match config.kind {
                 ProjectorKind::Mlp2xGelu => Some(layer("fc2", output)?),
@@ -237,23 +249,29 @@ impl Network for Projector {
     }
 }
 
-impl Render for Projector {
-    fn render(&self) -> MimeBundle {
+impl Projector {
+    fn title(&self) -> String {
         let ProjectorConfig {
             kind,
             input,
             output,
-        } = self.config;
-        // `fc1.weight` and `fc1.bias` are one row.
-        let part = |name: &str| {
-            name.rsplit_once('.')
-                .map_or("", |(part, _)| part)
-                .to_string()
-        };
-        let title = format!("Projector {kind:?}, {input} → {output}");
-        ModelTable::of(title, &self.named_parameters(), &part).render()
+        } = *self.config;
+        format!("Projector {kind:?}, {input} → {output}")
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::new(self.title()).fact("parameters", show::parameters(&self.named_parameters()))
     }
 }
+
+impl Render for Projector {
+    fn render(&self) -> MimeBundle {
+        show::network(self.title(), &self.named_parameters()).render()
+    }
+}
+
+debug_by_facts!(Projector);
+shown_by_fields!(ProjectorKind, ProjectorConfig);
 
 #[cfg(test)]
 mod tests {
@@ -414,7 +432,7 @@ mod tests {
         }
         let shown = projector(ProjectorKind::perceiver_resampler(3))?.render();
         assert!(
-            shown.plain().contains("perceiver.layers.5.0.to_kv"),
+            shown.plain().contains("perceiver.layers.5 "),
             "{}",
             shown.plain()
         );

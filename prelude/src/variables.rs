@@ -249,7 +249,7 @@ impl<T> BySize for Seen<'_, T> {
 }
 
 /// The variables of a session as a table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Variables {
     rows: Vec<(String, String, Summary)>,
 }
@@ -294,7 +294,9 @@ impl Render for Variables {
                 Cell::text(""),
             ])
             .note("values that share memory (clones of tensors and models) count each time")
+            .whole()
             .render()
+            .whole()
     }
 }
 

@@ -52,7 +52,7 @@ impl std::fmt::Display for Split {
 }
 
 /// One picture with its captions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Sample {
     /// The decoded picture.
     pub image: Image,

@@ -1,8 +1,15 @@
 //! How samples and datasets show themselves.
 
-use super::{CocoCaptions, QuestionAnswer, Sample, SceneAttributes};
+use super::shapes::{
+    AttributeScore, CaptionOrder, Colour, Group, Object, PixelBox, Relation, Shape, Size,
+};
+use super::{
+    CocoCaptions, QuestionAnswer, QuestionFormat, Sample, Samples, Scene, SceneAttributes, Shapes,
+    ShapesConfig, Split,
+};
+use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
 use crate::display::html::escape;
-use crate::display::{MimeBundle, Render};
+use crate::display::{Facts, MimeBundle, Render};
 
 impl Render for Sample {
     fn render(&self) -> MimeBundle {
@@ -33,6 +40,52 @@ impl Render for CocoCaptions {
         }
     }
 }
+
+impl Samples {
+    fn facts(&self) -> Facts {
+        Facts::new(format!(
+            "Samples: {} of {} still to come",
+            self.len(),
+            self.all()
+        ))
+        .fact("of", format!("{:?}", self.dataset()))
+        .hint("an iterator: `for sample in samples { let sample = sample?; … }`")
+    }
+}
+
+impl Sample {
+    fn facts(&self) -> Facts {
+        Facts::new(format!("Sample {} (id {})", self.file_name, self.image_id))
+            .fact("image", &self.image)
+            .fact("captions", self.captions.len())
+    }
+}
+
+impl Shapes {
+    fn facts(&self) -> Facts {
+        Facts::fields(self.config())
+            .titled("Shapes: drawn scenes with captions, without end")
+            .hint("`.sample(Split::Train, 0)?` draws one with its captions, `.scene(Split::Train, 0)` tells what is in it")
+    }
+}
+
+shown_by_facts!(Samples, Shapes);
+debug_by_facts!(Sample);
+shown_by_fields!(
+    ShapesConfig,
+    CaptionOrder,
+    Split,
+    QuestionFormat,
+    AttributeScore,
+    Shape,
+    Colour,
+    Size,
+    Relation,
+    Object,
+    PixelBox,
+    Scene,
+    Group<'_>,
+);
 
 impl Render for QuestionAnswer {
     fn render(&self) -> MimeBundle {

@@ -103,9 +103,12 @@ proptest! {
         }
         let small: Vec<f32> = values.iter().map(|value| *value as f32).collect();
         let grid = Grid::new(1, count, small.clone()).expect("it fits");
-        for limit in [heat::limit(&small), 0.0, f32::NAN, f32::from_bits(1), f32::MAX] {
-            let picture = grid.shrunk(7).picture(limit, 3);
-            assert!(count == 0 || picture.width() > 0);
+        for high in [0.0, f32::NAN, f32::from_bits(1), f32::MAX, f32::INFINITY] {
+            let scales = [heat::Scale::of(&small), heat::Scale { low: -high, high }];
+            for scale in scales {
+                let picture = grid.shrunk(7).picture(scale, 3);
+                assert!(count == 0 || picture.width() > 0);
+            }
         }
     }
 

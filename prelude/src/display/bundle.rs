@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 use super::html::{data_uri, escape};
 
 /// A value as MIME type → content. `text/plain` is always present.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct MimeBundle {
     data: Map<String, Value>,
     metadata: Map<String, Value>,
+    /// Its text is shown whole, however long it is.
+    whole: bool,
 }
 
 impl MimeBundle {
@@ -23,6 +25,7 @@ impl MimeBundle {
         Self {
             data,
             metadata: Map::new(),
+            whole: false,
         }
     }
 
@@ -66,6 +69,16 @@ impl MimeBundle {
     /// The content of a format, if it is there and is text (pictures are base64 text).
     pub fn get(&self, mime: &str) -> Option<&str> {
         self.data.get(mime).and_then(Value::as_str)
+    }
+
+    /// The same, of which the text is shown whole where a value shows itself.
+    pub(crate) fn whole(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Both bundles as one, `below` below this one, as text and HTML.

@@ -1,7 +1,8 @@
 //! Numbers as colours: a grid of values becomes a small PNG.
 //!
-//! Colours diverge around zero (blue below, red above, white at zero) and end at a limit; what lies beyond is drawn
-//! darker still, NaN is violet with a dark frame of its cell where cells are large enough, infinities are black.
+//! Where signs mix, colours diverge around zero (blue below, red above, white at zero); values of one sign go from pale to
+//! dark over the range that they have ([`Scale`]). What lies beyond the scale is drawn darker still, NaN is violet, infinities
+//! are black.
 
 use image::{Rgb, RgbImage};
 
@@ -30,33 +31,149 @@ const STOPS: [[u8; 3]; 9] = [
     [178, 24, 43],
 ];
 
+/// From least to most of what is nowhere negative: ColorBrewer's YlOrRd.
+const RISING: [[u8; 3]; 9] = [
+    [255, 255, 204],
+    [255, 237, 160],
+    [254, 217, 118],
+    [254, 178, 76],
+    [253, 141, 60],
+    [252, 78, 42],
+    [227, 26, 28],
+    [189, 0, 38],
+    [128, 0, 38],
+];
+
+/// From most negative to least of what is nowhere positive: ColorBrewer's Blues, reversed.
+const FALLING: [[u8; 3]; 9] = [
+    [8, 48, 107],
+    [8, 81, 156],
+    [33, 113, 181],
+    [66, 146, 198],
+    [107, 174, 214],
+    [158, 202, 225],
+    [198, 219, 239],
+    [222, 235, 247],
+    [247, 251, 255],
+];
+
 /// The colour of `value` on a scale that ends at `-limit` and `limit`.
 pub fn diverging(value: f32, limit: f32) -> [u8; 3] {
-    if value.is_nan() {
-        return NAN_COLOR;
+    let (low, high) = (-limit, limit);
+    Scale { low, high }.of_stops(value, &STOPS)
+}
+
+/// Which colours a heat map's values have: `low` to `high`, around zero where both signs occur.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// Where the colours begin.
+    pub low: f32,
+    /// Where they end.
+    pub high: f32,
+}
+
+impl Scale {
+    /// The scale for these values, of which those that are not finite do not count. If signs mix, it reaches as far to both
+    /// sides of zero; else from the smallest value to the largest. Far outliers lie beyond it: more than three standard
+    /// deviations from zero, or from the mean.
+    pub fn of<'a>(values: impl IntoIterator<Item = &'a f32, IntoIter: Clone>) -> Self {
+        let values = values.into_iter();
+        let finite = || {
+            let finite = values.clone().filter(|value| value.is_finite());
+            finite.map(|value| f64::from(*value))
+        };
+        let (low, high) = finite()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
+        let count = finite().count().max(1) as f64;
+        if low < 0.0 && high > 0.0 {
+            let deviation = (finite().map(|value| value * value).sum::<f64>() / count).sqrt();
+            let limit = (3.0 * deviation).min(high.max(-low)) as f32;
+            return Self {
+                low: -limit,
+                high: limit,
+            };
+        }
+        if low > high {
+            return Self {
+                low: 0.0,
+                high: 0.0,
+            };
+        }
+        let mean = finite().sum::<f64>() / count;
+        let square = |value: f64| (value - mean) * (value - mean);
+        let reach = 3.0 * (finite().map(square).sum::<f64>() / count).sqrt();
+        Self {
+            low: low.max(mean - reach) as f32,
+            high: high.min(mean + reach) as f32,
+        }
     }
-    if value.is_infinite() {
-        return INFINITE_COLOR;
+
+    /// The colour of `value`.
+    pub fn color(&self, value: f32) -> [u8; 3] {
+        let stops = match (self.low < 0.0, self.high > 0.0) {
+            (true, true) => &STOPS,
+            (true, false) => &FALLING,
+            (false, _) => &RISING,
+        };
+        self.of_stops(value, stops)
     }
-    let position = if limit > 0.0 { value / limit } else { 0.0 };
-    // Rounding may put the largest value a hair beyond a limit that was computed from it.
-    if position > 1.0 + 1e-5 {
-        return BEYOND_ABOVE;
+
+    fn of_stops(&self, value: f32, stops: &[[u8; 3]; 9]) -> [u8; 3] {
+        if value.is_nan() {
+            return NAN_COLOR;
+        }
+        if value.is_infinite() {
+            return INFINITE_COLOR;
+        }
+        let (low, high) = (f64::from(self.low), f64::from(self.high));
+        let position = if high > low {
+            (f64::from(value) - low) / (high - low)
+        } else {
+            0.5
+        };
+        // Rounding may put the largest value a hair beyond an end that was computed from it.
+        if position > 1.0 + 1e-5 {
+            return BEYOND_ABOVE;
+        }
+        if position < -1e-5 {
+            return BEYOND_BELOW;
+        }
+        let scaled = position.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
+        let below = (scaled as usize).min(stops.len() - 2);
+        let part = scaled - below as f64;
+        let mix = |channel: usize| {
+            let (low, high) = (
+                f64::from(stops[below][channel]),
+                f64::from(stops[below + 1][channel]),
+            );
+            (low + (high - low) * part).round() as u8
+        };
+        [mix(0), mix(1), mix(2)]
     }
-    if position < -1.0 - 1e-5 {
-        return BEYOND_BELOW;
+
+    /// The strip of colours under a heat map: `low` to `high`, 128 × 10 pixels.
+    pub fn picture(&self) -> RgbImage {
+        // Every scale looks the same in its own units, so it is drawn in units in which nothing can overflow.
+        let unit = match (self.low < 0.0, self.high > 0.0) {
+            (true, true) => Self {
+                low: -1.0,
+                high: 1.0,
+            },
+            (true, false) => Self {
+                low: -1.0,
+                high: 0.0,
+            },
+            (false, _) => Self {
+                low: 0.0,
+                high: 1.0,
+            },
+        };
+        RgbImage::from_fn(128, 10, |x, _| {
+            Rgb(unit.color(unit.low + (unit.high - unit.low) * x as f32 / 127.0))
+        })
     }
-    let scaled = (position.clamp(-1.0, 1.0) + 1.0) / 2.0 * (STOPS.len() - 1) as f32;
-    let below = (scaled as usize).min(STOPS.len() - 2);
-    let part = scaled - below as f32;
-    let mix = |channel: usize| {
-        let (low, high) = (
-            f32::from(STOPS[below][channel]),
-            f32::from(STOPS[below + 1][channel]),
-        );
-        (low + (high - low) * part).round() as u8
-    };
-    [mix(0), mix(1), mix(2)]
 }
 
 /// Black or white, whichever reads on `background`.
@@ -74,22 +191,8 @@ pub fn css([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// The limit at which colours end: three standard deviations around zero, or the largest size if that is smaller.
-pub fn limit(values: &[f32]) -> f32 {
-    let finite = || {
-        values
-            .iter()
-            .filter(|value| value.is_finite())
-            .map(|value| f64::from(*value))
-    };
-    let size = finite().count().max(1) as f64;
-    let deviation = (finite().map(|value| value * value).sum::<f64>() / size).sqrt();
-    let largest = finite().map(f64::abs).fold(0.0, f64::max);
-    (3.0 * deviation).min(largest) as f32
-}
-
 /// A grid of values, row by row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Grid {
     /// Number of rows.
     pub rows: usize,
@@ -159,19 +262,16 @@ impl Grid {
 
     /// The grid as a picture, every cell a square of `cell` pixels; a grid that would be too large for a picture is averaged
     /// down first.
-    pub fn picture(&self, limit: f32, cell: u32) -> RgbImage {
+    pub fn picture(&self, scale: Scale, cell: u32) -> RgbImage {
         let cell = cell.clamp(1, MOST_PIXELS);
         let side = (MOST_PIXELS / cell) as usize;
         if self.rows.max(self.columns) > side {
-            return self.shrunk(side).picture(limit, cell);
+            return self.shrunk(side).picture(scale, cell);
         }
         let (width, height) = (self.columns as u32 * cell, self.rows as u32 * cell);
         RgbImage::from_fn(width, height, |x, y| {
             let index = (y / cell) as usize * self.columns + (x / cell) as usize;
-            Rgb(diverging(
-                self.values.get(index).copied().unwrap_or(f32::NAN),
-                limit,
-            ))
+            Rgb(scale.color(self.values.get(index).copied().unwrap_or(f32::NAN)))
         })
     }
 }
@@ -182,11 +282,6 @@ pub fn png(picture: &RgbImage) -> Vec<u8> {
     // Writing to memory fails only for a picture without pixels, which then has no bytes.
     let _ = picture.write_to(&mut bytes, image::ImageFormat::Png);
     bytes.into_inner()
-}
-
-/// The scale under a heat map: `−limit` to `limit`, 128 × 10 pixels.
-pub fn scale_picture() -> RgbImage {
-    RgbImage::from_fn(128, 10, |x, _| Rgb(diverging(x as f32 / 63.5 - 1.0, 1.0)))
 }
 
 #[cfg(test)]
@@ -205,14 +300,48 @@ mod tests {
         assert_eq!(diverging(0.0, 0.0), [250, 250, 250]);
     }
 
+    fn scale(values: &[f32]) -> (f32, f32) {
+        let Scale { low, high } = Scale::of(values);
+        (low, high)
+    }
+
     #[test]
-    fn the_limit_is_three_deviations_or_the_largest_value() {
-        assert_eq!(limit(&[5.0, 5.0]), 5.0);
+    fn values_of_one_sign_have_a_scale_of_one_sign() {
+        let counted: Vec<f32> = (0..30).map(|value| value as f32).collect();
+        assert_eq!(scale(&counted), (0.0, 29.0));
+        let negative: Vec<f32> = counted.iter().map(|value| -value).collect();
+        assert_eq!(scale(&negative), (-29.0, 0.0));
+        assert_eq!(scale(&[-1.0, 0.0, 4.0]), (-4.0, 4.0));
+        assert_eq!(scale(&[5.0, 5.0]), (5.0, 5.0));
+        assert_eq!(scale(&[]), (0.0, 0.0));
+        assert_eq!(scale(&[0.0, f32::NAN]), (0.0, 0.0));
+        let end = f32::MAX;
+        assert_eq!(scale(&[-end, end]), (-end, end));
+        let up = Scale::of(&counted);
+        assert_eq!((up.color(0.0), up.color(29.0)), (RISING[0], RISING[8]));
+        let down = Scale::of(&negative);
+        assert_eq!(
+            (down.color(-29.0), down.color(0.0)),
+            (FALLING[0], FALLING[8])
+        );
+        let all = [-end, end];
+        assert_eq!(Scale::of(&all).color(0.0), STOPS[4]);
+    }
+
+    #[test]
+    fn outliers_lie_beyond_the_scale() {
         let mut values = vec![0.1_f32; 999];
         values.push(100.0);
         values.push(f32::NAN);
-        assert!((limit(&values) - 9.49).abs() < 0.01, "{}", limit(&values));
-        assert_eq!(limit(&[]), 0.0);
+        let rising = Scale::of(&values);
+        assert!((rising.high - 9.68).abs() < 0.02, "{rising:?}");
+        assert_eq!(rising.color(100.0), BEYOND_ABOVE);
+        values.push(-0.1);
+        let both = Scale::of(&values);
+        assert!(
+            (both.high - 9.48).abs() < 0.02 && both.low == -both.high,
+            "{both:?}"
+        );
     }
 
     #[test]

@@ -11,11 +11,12 @@ use crate::vision::Image;
 /// Pixels that the longer side of a picture has in the grid: small ones are enlarged without blur.
 const SMALLEST: u32 = 160;
 const LARGEST: u32 = 256;
-/// Pictures that a grid shows.
+/// Pictures that a grid shows, and those that it tells of in text.
 const MAX_ITEMS: usize = 64;
+const MAX_TEXTS: usize = 12;
 
 /// One picture of an [`ImageGrid`] and the text beneath it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct GridItem {
     picture: Image,
     title: String,
@@ -141,7 +142,7 @@ fn mark_html(name: &str, right: bool) -> String {
 }
 
 /// Pictures with text beneath them, as many in a row as the page is wide.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ImageGrid {
     title: String,
     items: Vec<GridItem>,
@@ -192,25 +193,19 @@ impl Render for ImageGrid {
         );
         let mut plain: Vec<String> = Vec::new();
         plain.extend((!self.title.is_empty()).then(|| self.title.clone()));
-        plain.extend(shown.iter().map(GridItem::plain));
-        plain.extend((hidden > 0).then_some(more));
+        plain.extend(shown.iter().take(MAX_TEXTS).map(GridItem::plain));
+        let hidden = self.items.len().saturating_sub(MAX_TEXTS);
+        plain.extend((hidden > 0).then(|| format!("… and {hidden} more pictures")));
         MimeBundle::text(plain.join("\n")).with_html(markup)
     }
 }
 
-impl Render for [Image] {
-    fn render(&self) -> MimeBundle {
-        let items = self
-            .iter()
-            .map(|picture| GridItem::new(picture).title(picture.to_string()));
-        ImageGrid::new(items.collect()).render()
-    }
-}
-
-impl Render for Vec<Image> {
-    fn render(&self) -> MimeBundle {
-        self.as_slice().render()
-    }
+/// Pictures side by side, each above its size.
+pub(crate) fn pictures(pictures: &[&Image]) -> MimeBundle {
+    let items = pictures
+        .iter()
+        .map(|picture| GridItem::new(picture).title(picture.to_string()));
+    ImageGrid::new(items.collect()).render()
 }
 
 /// The picture with its longer side between [`SMALLEST`] and [`LARGEST`] pixels, except for extreme shapes.
@@ -282,7 +277,13 @@ mod tests {
     #[test]
     fn a_grid_is_capped() -> crate::Result<()> {
         let pictures = vec![Image::filled(4, 4, [0, 0, 0])?; 70];
-        assert!(pictures.render().plain().ends_with("… and 6 more pictures"));
+        let bundle = pictures.render();
+        assert!(bundle.plain().ends_with("… and 58 more pictures"));
+        assert!(
+            bundle
+                .html()
+                .is_some_and(|html| html.contains("… and 6 more pictures"))
+        );
         assert!(ImageGrid::default().render().html().is_some());
         Ok(())
     }

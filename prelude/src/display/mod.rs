@@ -11,6 +11,8 @@
 //! - [`live`]: displays that change: throttling, and what is left when they end
 //! - [`table`], [`plot`], [`progress`](mod@progress), [`live_plot`], [`image_grid`]: general displays; `axis`: what any doubles
 //!   need to be drawn
+//! - [`facts`]: names and values, for what has no form of its own; `containers`: values inside of others; `limits`: how much
+//!   a value shows unasked
 //! - [`tensor`], [`heat`]: any tensor as summary line and heat map
 //! - [`tokens`], [`next_token`], [`model_table`]: what the stages of a vision-language model look like
 
@@ -18,9 +20,12 @@
 mod any_doubles;
 pub(crate) mod axis;
 pub mod bundle;
+pub(crate) mod containers;
+pub mod facts;
 pub mod heat;
 pub mod html;
 pub mod image_grid;
+pub(crate) mod limits;
 pub mod live;
 pub mod live_plot;
 pub mod model_table;
@@ -28,6 +33,7 @@ pub mod next_token;
 pub mod number;
 pub mod plot;
 pub mod progress;
+mod show;
 mod stock;
 pub mod table;
 pub mod tensor;
@@ -35,6 +41,7 @@ mod text_plot;
 pub mod tokens;
 
 pub use bundle::MimeBundle;
+pub use facts::Facts;
 pub use image_grid::{GridItem, ImageGrid};
 pub use live::{DisplayHandle, display_live};
 pub use live_plot::LivePlot;
@@ -42,6 +49,7 @@ pub use model_table::{ModelPart, ModelTable};
 pub use next_token::{NextToken, NextTokenTable};
 pub use plot::{Figure, LinePlot, LineStyle};
 pub use progress::{Progress, progress};
+pub(crate) use stock::libraries_loaded;
 pub use table::{Cell, Table};
 pub use tensor::TensorView;
 pub use tokens::{SegmentKind, TokenStrip};
@@ -52,6 +60,21 @@ use crate::session::{self, Event, Surroundings};
 pub trait Render {
     /// The value as plain text and, where it helps, as HTML or a picture.
     fn render(&self) -> MimeBundle;
+
+    /// How several values of this type look together: below each other, with the number of those that are left out.
+    fn render_all(values: &[&Self]) -> MimeBundle
+    where
+        Self: Sized,
+    {
+        let values: Vec<&dyn Render> = values.iter().map(|value| *value as &dyn Render).collect();
+        containers::list(&values)
+    }
+
+    /// Of plain values, numbers and text, what `{:?}` writes: a list of them is no display of its own.
+    #[doc(hidden)]
+    fn debug_text(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Render for MimeBundle {
@@ -68,7 +91,14 @@ pub trait EvcxrDisplay {
 
 impl<T: Render + ?Sized> EvcxrDisplay for T {
     fn evcxr_display(&self) {
-        show_result(self.render());
+        show_value(self.render());
+    }
+}
+
+/// Shows what a value says of itself unasked: a screen at most, and nothing of `()`.
+pub(crate) fn show_value(bundle: MimeBundle) {
+    if bundle.data().len() > 1 || bundle.plain() != "()" {
+        show_result(bundle.on_a_screen());
     }
 }
 

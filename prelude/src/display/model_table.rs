@@ -67,7 +67,7 @@ fn join(list: &mut String, word: &str) {
 /// projector.add(1_000, DType::F32, &Device::Cpu, true);
 /// assert!(ModelTable::new("Vlm", vec![projector]).render().plain().contains("1,000"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ModelTable {
     title: String,
     parts: Vec<ModelPart>,

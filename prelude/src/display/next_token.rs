@@ -23,7 +23,7 @@ pub struct NextToken {
 }
 
 /// The top candidates for one position, and where the right one is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct NextTokenTable {
     title: String,
     top: Vec<NextToken>,

@@ -28,7 +28,7 @@ const LEGEND_GAP: i32 = 40;
 const MAX_POINTS: usize = 600;
 
 /// A finished drawing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Figure {
     svg: String,
     width: u32,
@@ -122,7 +122,7 @@ pub enum LineStyle {
 /// let plot = LinePlot::new("loss").axes("step", "cross-entropy").line("train", vec![(0.0, 3.2), (1.0, 2.1)]);
 /// assert!(plot.render().html().is_some_and(|html| html.contains("image/svg+xml")));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LinePlot {
     title: String,
     x_label: String,

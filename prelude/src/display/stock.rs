@@ -47,7 +47,7 @@ fn content_lines(bundle: &MimeBundle) -> String {
 }
 
 /// How many shared libraries this process has ever loaded.
-fn libraries_loaded() -> u64 {
+pub(crate) fn libraries_loaded() -> u64 {
     extern "C" fn first(
         info: *mut libc::dl_phdr_info,
         _: libc::size_t,

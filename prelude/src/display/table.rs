@@ -7,6 +7,11 @@ use super::{MimeBundle, Render, number};
 const OPEN_ROWS: usize = 60;
 /// Rows that are rendered at all.
 const MAX_ROWS: usize = 2000;
+/// Rows of the text form: it has no fold, and shall not fill more than a screen.
+const PLAIN_ROWS: usize = 40;
+/// Pixels of a character of a table's font on a page, on the safe side, and beside the text of a cell.
+const CHARACTER: u32 = 8;
+const PADDING: u32 = 10;
 
 /// One cell of a [`Table`]: text for terminals, HTML for notebooks.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +83,11 @@ impl Cell {
         }
     }
 
+    /// The HTML.
+    pub(crate) fn markup(&self) -> &str {
+        &self.html
+    }
+
     /// The plain text.
     pub fn plain(&self) -> &str {
         &self.plain
@@ -139,7 +149,7 @@ impl From<bool> for Cell {
 /// let table = Table::new(["part", "parameters"]).row(["projector".into(), 20_224_usize.into()]);
 /// assert!(table.render().plain().contains("20,224"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Table {
     title: String,
     note: String,
@@ -148,6 +158,10 @@ pub struct Table {
     totals: Vec<Vec<Cell>>,
     /// Rows before the fold; `None`: [`OPEN_ROWS`].
     open_rows: Option<usize>,
+    /// Rows of the text form; `None`: [`PLAIN_ROWS`].
+    plain_rows: Option<usize>,
+    /// Widths of the columns on a page, in pixels; none: as the page sees fit.
+    widths: Vec<u32>,
 }
 
 impl Table {
@@ -205,6 +219,41 @@ impl Table {
         self
     }
 
+    /// The text form with all its rows, where they are what was asked for.
+    pub(crate) fn whole(mut self) -> Self {
+        self.plain_rows = Some(MAX_ROWS);
+        self
+    }
+
+    /// Gives the columns these widths on a page, in pixels, so that several tables stand in one layout.
+    pub(crate) fn widths(mut self, widths: Vec<u32>) -> Self {
+        self.widths = widths;
+        self
+    }
+
+    /// Pixels that each column needs for its texts, none of them broken.
+    pub(crate) fn needed_widths(&self) -> Vec<u32> {
+        let texts = |column: usize| {
+            let cells = self.rows.iter().filter_map(move |row| row.get(column));
+            cells.map(|cell| width(&cell.plain))
+        };
+        let headings = self.headings.iter().enumerate();
+        let longest = headings
+            .map(|(column, heading)| texts(column).chain([width(heading)]).max().unwrap_or(0));
+        longest
+            .map(|characters| characters as u32 * CHARACTER + 2 * PADDING + 1)
+            .collect()
+    }
+
+    /// The table without a column.
+    pub(crate) fn without(mut self, column: usize) -> Self {
+        for row in self.rows.iter_mut().chain(&mut self.totals) {
+            row.remove(column);
+        }
+        self.headings.remove(column);
+        self
+    }
+
     /// Number of rows, totals not counted.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -226,9 +275,9 @@ impl Table {
             .rows
             .iter()
             .chain(&self.totals)
-            .filter_map(|row| row.get(column))
-            .peekable();
-        filled.peek().is_some() && filled.all(|cell| cell.right || cell.plain.is_empty())
+            .filter_map(|row| row.get(column));
+        filled.clone().any(|cell| cell.right)
+            && filled.all(|cell| cell.right || cell.plain.is_empty())
     }
 
     fn html(&self) -> String {
@@ -269,9 +318,17 @@ impl Table {
         totals: bool,
     ) -> String {
         let mut out = format!(
-            "<table style=\"border-collapse:collapse;table-layout:auto;margin:4px 0;font-size:13px;font-family:{}\">",
+            "<table style=\"border-collapse:collapse;margin:4px 0;{};font-size:13px;font-family:{}\">",
+            self.layout(),
             html::SANS
         );
+        if !self.widths.is_empty() {
+            let columns = self.widths.iter();
+            let columns: String = columns
+                .map(|width| format!("<col style=\"width:{width}px\">"))
+                .collect();
+            out.push_str(&format!("<colgroup>{columns}</colgroup>"));
+        }
         if headings {
             out.push_str(&format!(
                 "<thead><tr style=\"background-color:{}\">",
@@ -309,13 +366,22 @@ impl Table {
         out
     }
 
+    fn layout(&self) -> String {
+        if self.widths.is_empty() {
+            return "table-layout:auto".into();
+        }
+        let all: u32 = self.widths.iter().sum();
+        format!("table-layout:fixed;width:{all}px;max-width:none;margin-left:0")
+    }
+
     fn left_out(&self) -> Option<String> {
         let hidden = self.rows.len().saturating_sub(MAX_ROWS);
         (hidden > 0).then(|| format!("{} rows are not shown", number::count(hidden as u64)))
     }
 
     fn plain(&self) -> String {
-        let shown = || self.rows.iter().take(MAX_ROWS).chain(&self.totals);
+        let rows = self.plain_rows.unwrap_or(PLAIN_ROWS);
+        let shown = || self.rows.iter().take(rows).chain(&self.totals);
         let widths: Vec<usize> = (0..self.headings.len())
             .map(|column| {
                 let cells = shown()
@@ -350,13 +416,18 @@ impl Table {
         ));
         let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
         lines.push(rule.join("  "));
-        for row in self.rows.iter().take(MAX_ROWS) {
+        for row in self.rows.iter().take(rows) {
             lines.push(line(
                 row.iter()
                     .map(|cell| (cell.plain.as_str(), cell.right))
                     .collect(),
             ));
         }
+        let hidden = self.rows.len().saturating_sub(rows);
+        lines.extend((hidden > 0).then(|| {
+            let s = if hidden == 1 { "" } else { "s" };
+            format!("… {} more row{s}", number::count(hidden as u64))
+        }));
         if !self.totals.is_empty() {
             lines.push(rule.join("  "));
         }
@@ -367,7 +438,6 @@ impl Table {
                     .collect(),
             ));
         }
-        lines.extend(self.left_out());
         if !self.note.is_empty() {
             lines.push(self.note.clone());
         }
@@ -434,7 +504,21 @@ mod tests {
         }
         let bundle = table.render();
         assert!(!bundle.plain().contains("cut"));
-        assert!(bundle.plain().ends_with("6 rows are not shown"));
+        assert!(bundle.plain().ends_with("… 1,966 more rows"));
+        assert!(
+            table
+                .clone()
+                .whole()
+                .render()
+                .plain()
+                .ends_with("… 6 more rows")
+        );
+        assert!(
+            bundle
+                .html()
+                .unwrap_or_default()
+                .contains("6 rows are not shown")
+        );
         assert!(
             bundle
                 .html()

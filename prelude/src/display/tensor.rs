@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::heat::{self, Grid};
+use super::heat::{self, Grid, Scale};
 use super::html::{self, escape};
 use super::{MimeBundle, Render, number};
 use crate::error::Result;
@@ -179,7 +179,7 @@ pub fn device_name(device: &Device) -> String {
 /// assert!(view.render().plain().starts_with("attention: Tensor [query 2, key 2] f32 cpu"));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TensorView {
     tensor: Tensor,
     title: String,
@@ -298,16 +298,13 @@ impl TensorView {
         let grids = (0..shown)
             .map(|index| Grid::new(rows, columns, values_f32(&flat.get(index)?)?))
             .collect::<Result<Vec<Grid>>>()?;
-        let limit = grids
-            .iter()
-            .map(|grid| heat::limit(&grid.values))
-            .fold(0.0, f32::max);
+        let scale = Scale::of(grids.iter().flat_map(|grid| &grid.values));
         let mut out = String::new();
         if facets == 1 && rows <= FIGURES_UP_TO.0 && columns <= FIGURES_UP_TO.1 {
-            out.push_str(&self.figures_html(&grids[0], limit));
+            out.push_str(&self.figures_html(&grids[0], scale));
         } else {
             for (index, grid) in grids.iter().enumerate() {
-                out.push_str(&self.facet_html(index, grid, limit, shown));
+                out.push_str(&self.facet_html(index, grid, scale, shown));
             }
         }
         if facets > shown {
@@ -316,22 +313,29 @@ impl TensorView {
                 "<div style=\"font-size:12px\">… {hidden} more like these</div>"
             ));
         }
-        out.push_str(&scale_html(limit));
+        out.push_str(&scale_html(scale));
         Ok(out)
     }
 
     /// A long vector, broken into rows like text.
     fn wrapped_html(&self) -> Result<String> {
         let mut values = values_f32(&self.tensor)?;
-        let limit = heat::limit(&values);
+        let scale = Scale::of(&values);
         let shown = values.len().min(VECTOR_ROW * heat::MAX_SIDE);
         let hidden = values.len() - shown;
         values.truncate(shown);
         let last = shown % VECTOR_ROW;
         let rows = shown.div_ceil(VECTOR_ROW);
         values.resize(rows * VECTOR_ROW, 0.0);
-        let picture = Grid::new(rows, VECTOR_ROW, values)?.picture(limit, 4);
+        const CELL: u32 = 4;
+        let mut picture = Grid::new(rows, VECTOR_ROW, values)?.picture(scale, CELL);
         let last = if last == 0 { VECTOR_ROW } else { last };
+        // What fills the last row up is no value, and has no colour.
+        for x in last as u32 * CELL..picture.width() {
+            for y in (rows as u32 - 1) * CELL..picture.height() {
+                picture.put_pixel(x, y, image::Rgb([255, 255, 255]));
+            }
+        }
         let mut note = format!("{rows} rows of {VECTOR_ROW} values, {last} in the last");
         if hidden > 0 {
             note.push_str(&format!(
@@ -347,12 +351,12 @@ impl TensorView {
         );
         Ok(format!(
             "{image}<div style=\"font-size:11px\">{note}</div>{}",
-            scale_html(limit)
+            scale_html(scale)
         ))
     }
 
     /// One heat map with its place above and the size of a block below, if it was averaged.
-    fn facet_html(&self, index: usize, grid: &Grid, limit: f32, facets: usize) -> String {
+    fn facet_html(&self, index: usize, grid: &Grid, scale: Scale, facets: usize) -> String {
         // A vector is a wide strip: it may use the width of the page.
         let side = if facets == 1 {
             heat::MAX_SIDE * 3
@@ -371,7 +375,7 @@ impl TensorView {
             small.values = small.values.repeat(high);
             small.rows = high;
         }
-        let picture = small.picture(limit, cell);
+        let picture = small.picture(scale, cell);
         let name = self.facet_name(index);
         let alternative = format!("heat map {name}");
         let image = html::image(
@@ -391,7 +395,7 @@ impl TensorView {
     }
 
     /// A small matrix as a table of coloured figures.
-    fn figures_html(&self, grid: &Grid, limit: f32) -> String {
+    fn figures_html(&self, grid: &Grid, scale: Scale) -> String {
         let rank = self.tensor.rank();
         let (row_axis, column_axis) = (rank.checked_sub(2), rank - 1);
         let head = |text: &str| {
@@ -412,7 +416,7 @@ impl TensorView {
                 &row_axis.map_or(String::new(), |axis| self.label(axis, row)),
             ));
             for (column, value) in values.iter().enumerate() {
-                let color = heat::diverging(*value, limit);
+                let color = scale.color(*value);
                 out.push_str(&format!(
                     "<td title=\"{}\" style=\"background-color:{};color:{};padding:2px 6px;text-align:right\">{}</td>",
                     escape(&self.place(row_axis, row, column_axis, column, *value)),
@@ -449,19 +453,23 @@ impl TensorView {
 }
 
 /// What the colours mean.
-fn scale_html(limit: f32) -> String {
-    let image = heat::png(&heat::scale_picture());
+fn scale_html(scale: Scale) -> String {
+    let Scale { low, high } = scale;
+    let colors = if low == high {
+        format!("all {}", number::float(low.into()))
+    } else {
+        format!(
+            "{} <img src=\"{}\" alt=\"colour scale\" width=\"128\" height=\"10\" \
+             style=\"display:inline;vertical-align:middle;margin:0\"> {} · darker: beyond",
+            number::float(low.into()),
+            super::html::data_uri("image/png", &heat::png(&scale.picture())),
+            number::float(high.into()),
+        )
+    };
     format!(
-        "<div style=\"font-size:11px;opacity:0.85\">{} <img src=\"{}\" alt=\"colour scale\" width=\"128\" height=\"10\" \
-         style=\"display:inline;vertical-align:middle;margin:0\"> {} \
-         · darker: beyond · {} NaN</div>",
-        number::float((-limit).into()),
-        super::html::data_uri("image/png", &image),
-        number::float(limit.into()),
-        format_args!(
-            "<span style=\"display:inline-block;width:9px;height:9px;background-color:{}\"></span>",
-            heat::css(heat::NAN_COLOR)
-        ),
+        "<div style=\"font-size:11px;opacity:0.85\">{colors} · \
+         <span style=\"display:inline-block;width:9px;height:9px;background-color:{}\"></span> NaN</div>",
+        heat::css(heat::NAN_COLOR)
     )
 }
 

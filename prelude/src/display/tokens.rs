@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::heat::{self, Grid};
+use super::heat::{self, Grid, Scale};
 use super::html::{self, escape};
 use super::{MimeBundle, Render, number};
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ const MAX_CHIPS: usize = 48;
 /// assert_eq!(strip.len(), 20);
 /// assert!(strip.render().plain().starts_with("20 tokens: start 1 | image 17 | prefix 2"));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct TokenStrip {
     title: String,
     segments: Vec<Segment>,
@@ -246,16 +246,16 @@ impl Segment {
             (low.min(*norm), high.max(*norm))
         });
         // Norms lie close together: the palest colour is the smallest of them, not zero.
-        let mut values: Vec<f32> = values.iter().map(|norm| norm - low).collect();
+        let mut values = values.to_vec();
         let rows = values.len().div_ceil(columns.max(1));
-        values.resize(rows * columns, 0.0);
+        values.resize(rows * columns, low);
         let cell = (112 / columns.max(1)).clamp(3, 12) as u32;
         let picture = Grid {
             rows,
             columns,
             values,
         }
-        .picture(high - low, cell);
+        .picture(Scale { low, high }, cell);
         let class = if class && side.is_some() {
             format!("CLS {} · ", number::float(self.norms[0].into()))
         } else {

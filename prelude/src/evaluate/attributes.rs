@@ -4,6 +4,7 @@
 
 use crate::data::shapes::{AttributeScore, SceneAttributes};
 use crate::data::{CocoCaptions, Sample};
+use crate::display::facts::debug_by_first_line;
 use crate::display::{Cell, GridItem, ImageGrid, MimeBundle, Progress, Render, Table, number};
 use crate::train::unreadable::{self, LeftOut, Unreadable};
 use crate::vision::Image;
@@ -16,7 +17,7 @@ const MAX_NEW_TOKENS: usize = 40;
 const BATCH: usize = 25;
 
 /// What the model said about one picture.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Prediction {
     /// The picture.
     pub image: Image,
@@ -29,7 +30,7 @@ pub struct Prediction {
 }
 
 /// Predictions and their scores. Renders as a table; [`AttributeReport::grid`] shows the pictures.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AttributeReport {
     /// One for each picture, in the order of the dataset.
     pub predictions: Vec<Prediction>,
@@ -142,18 +143,41 @@ impl AttributeReport {
 
     /// The first `pictures` with prediction, reference, and what is right.
     pub fn grid(&self, pictures: usize) -> ImageGrid {
-        let item = |prediction: &Prediction| {
-            GridItem::new(&prediction.image)
-                .prediction(prediction.prediction.clone())
-                .reference(prediction.reference.clone())
-                .mark("colour", prediction.score.colour)
-                .mark("shape", prediction.score.shape)
-                .mark("count", prediction.score.count)
-                .mark("all", prediction.score.all)
-        };
-        ImageGrid::new(self.predictions.iter().take(pictures).map(item).collect())
+        let shown = self.predictions.iter().take(pictures);
+        ImageGrid::new(shown.map(Prediction::item).collect())
     }
 }
+
+impl Prediction {
+    fn item(&self) -> GridItem {
+        GridItem::new(&self.image)
+            .prediction(self.prediction.clone())
+            .reference(self.reference.clone())
+            .mark("colour", self.score.colour)
+            .mark("shape", self.score.shape)
+            .mark("count", self.score.count)
+            .mark("all", self.score.all)
+    }
+}
+
+impl Render for Prediction {
+    fn render(&self) -> MimeBundle {
+        Self::render_all(&[self])
+    }
+
+    /// The pictures side by side.
+    fn render_all(predictions: &[&Self]) -> MimeBundle {
+        ImageGrid::new(
+            predictions
+                .iter()
+                .map(|prediction| prediction.item())
+                .collect(),
+        )
+        .render()
+    }
+}
+
+debug_by_first_line!(Prediction, AttributeReport);
 
 impl Render for AttributeReport {
     fn render(&self) -> MimeBundle {

@@ -86,7 +86,7 @@ pub struct LedgerEntry {
 /// assert_eq!(ledger.errors().len(), 1);
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct GradientLedger {
     entries: Vec<LedgerEntry>,
 }

@@ -21,7 +21,7 @@ struct Guess {
 }
 
 /// The best next token after every layer, for several positions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LogitLens {
     /// What stands at each position: the token that was read there.
     positions: Vec<String>,

@@ -13,6 +13,24 @@ use crate::vision::{Image, Positions};
 /// Pixels of the longer side of each picture.
 const SIDE: u32 = 192;
 
+/// What lies over patches with small numbers.
+const VEIL: [u8; 3] = [112, 112, 112];
+/// The part of a picture's own colour that is left under the veil.
+const VEILED: f32 = 0.25;
+/// The part of the largest number from which on a patch has a frame.
+const FRAMED: f32 = 0.25;
+/// The frame of a number above zero, and of one below.
+const ABOVE: [u8; 3] = [214, 39, 40];
+const BELOW: [u8; 3] = [31, 119, 180];
+
+/// `part` of the second colour over the first.
+fn blend(under: [u8; 3], over: [u8; 3], part: f32) -> [u8; 3] {
+    let mix = |at: usize| {
+        (f32::from(under[at]) * (1.0 - part) + f32::from(over[at]) * part).round() as u8
+    };
+    [mix(0), mix(1), mix(2)]
+}
+
 /// Attention rollout (Abnar and Zuidema, 2020): how much of every input token is in every output token, when each
 /// layer's attention (mean over heads) is mixed half and half with the residual and the layers are multiplied.
 ///
@@ -57,7 +75,7 @@ pub fn mean_over_heads(attention: &Tensor) -> Result<Tensor> {
 }
 
 /// A number for each patch of a picture, and one for the class token if the encoder has one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct PatchHeat {
     title: String,
     picture: Image,
@@ -197,7 +215,8 @@ impl PatchHeat {
             .fold(0.0, f32::max)
     }
 
-    /// The picture, dimmed, with each patch tinted by its number.
+    /// The picture under a grey veil, which the larger numbers lift: what matters has its own colours. A frame in red, or in
+    /// blue for a number below zero, says how much where the picture itself is grey.
     fn overlay(&self) -> RgbImage {
         let (width, height) = self.shown_size();
         let base = image::imageops::resize(
@@ -207,20 +226,37 @@ impl PatchHeat {
             image::imageops::FilterType::Triangle,
         );
         let limit = self.limit();
+        let (rows, columns) = (self.rows, self.columns);
+        // The patch that a pixel lies in, along one side, and whether the pixel is on its border.
+        let place = |at: u32, side: u32, count: usize| {
+            let patch = |at: u32| (at as usize * count / side as usize).min(count - 1);
+            let frame = if side as usize >= 16 * count { 2 } else { 1 };
+            let here = patch(at);
+            let border = at < frame
+                || patch(at - frame) != here
+                || at + frame >= side
+                || patch(at + frame) != here;
+            (here, border)
+        };
         RgbImage::from_fn(width, height, |x, y| {
-            let row = (y as usize * self.rows / height as usize).min(self.rows - 1);
-            let column = (x as usize * self.columns / width as usize).min(self.columns - 1);
-            let value = self.values[row * self.columns + column];
-            let tint = heat::diverging(value, limit);
-            // Small numbers leave the picture, in grey, so that only what matters is coloured.
-            let strength = if limit > 0.0 && value.is_finite() {
-                (value.abs() / limit).sqrt() * 0.75
+            let (row, on_row) = place(y, height, rows);
+            let (column, on_column) = place(x, width, columns);
+            let value = self.values[row * columns + column];
+            let Rgb(own) = *base.get_pixel(x, y);
+            if !value.is_finite() {
+                return Rgb(blend(heat::diverging(value, limit), own, 0.5));
+            }
+            let share = if limit > 0.0 {
+                value.abs() / limit
             } else {
                 0.0
             };
-            let Rgb([r, g, b]) = *base.get_pixel(x, y);
-            let grey = 0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b);
-            Rgb(tint.map(|channel| (grey * (1.0 - strength) + f32::from(channel) * strength) as u8))
+            let seen = blend(VEIL, own, VEILED + (1.0 - VEILED) * share.sqrt());
+            if (on_row || on_column) && share > FRAMED {
+                let frame = if value < 0.0 { BELOW } else { ABOVE };
+                return Rgb(blend(seen, frame, share));
+            }
+            Rgb(seen)
         })
     }
 
@@ -285,14 +321,13 @@ impl PatchHeat {
 
 impl Render for PatchHeat {
     fn render(&self) -> MimeBundle {
-        std::slice::from_ref(self).render()
+        Self::render_all(&[self])
     }
-}
 
-impl Render for [PatchHeat] {
-    fn render(&self) -> MimeBundle {
-        let plain: Vec<String> = self.iter().map(PatchHeat::plain).collect();
-        let first = self.first().map(|heat| {
+    /// The picture, then each overlay beside it.
+    fn render_all(heats: &[&Self]) -> MimeBundle {
+        let plain: Vec<String> = heats.iter().map(|heat| heat.plain()).collect();
+        let first = heats.first().map(|heat| {
             let picture = crate::display::image_grid::fitted(heat.picture.rgb());
             let shown = heat.shown_size().0;
             format!(
@@ -304,15 +339,9 @@ impl Render for [PatchHeat] {
             "<div style=\"font-family:{}\">{}{}</div>",
             html::SANS,
             first.unwrap_or_default(),
-            self.iter().map(PatchHeat::html).collect::<String>()
+            heats.iter().map(|heat| heat.html()).collect::<String>()
         );
         MimeBundle::text(plain.join("\n")).with_html(markup)
-    }
-}
-
-impl Render for Vec<PatchHeat> {
-    fn render(&self) -> MimeBundle {
-        self.as_slice().render()
     }
 }
 
@@ -360,12 +389,39 @@ mod tests {
         assert!(bundle.html().is_some_and(|html| !html.contains("<cls>")));
         let overlay = heat.overlay();
         assert_eq!(overlay.dimensions(), (192, 128));
-        // The patch at row 1, column 2 is red, one without weight grey.
-        let [r, g, _] = overlay.get_pixel(120, 48).0;
-        assert!(r > g);
-        let [r, g, b] = overlay.get_pixel(10, 10).0;
-        assert!(r == g && g == b);
+        // The patch at row 1, column 2 has the picture's colour and a red frame, one without weight is paler.
+        assert_eq!(overlay.get_pixel(120, 48).0, [10, 200, 10]);
+        assert_eq!(overlay.get_pixel(97, 48).0, ABOVE);
+        let [r, g, _] = overlay.get_pixel(10, 10).0;
+        assert!(g > r && g < 200);
         assert!(PatchHeat::new("odd", &picture, &[0.0; 7]).is_err());
+        Ok(())
+    }
+
+    /// Hue in degrees, and how far the colour is from grey.
+    fn hue([r, g, b]: [u8; 3]) -> (f32, u8) {
+        let [red, green, blue] = [r, g, b].map(f32::from);
+        let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+        let hue = (3f32.sqrt() * (green - blue)).atan2(2.0 * red - green - blue);
+        (hue.to_degrees().rem_euclid(360.0), most - least)
+    }
+
+    #[test]
+    fn a_yellow_star_stays_yellow_whatever_its_weight() -> Result<()> {
+        for color in [[240, 200, 30], [30, 80, 220], [200, 30, 40]] {
+            let picture = Image::filled(64, 64, color)?;
+            for weight in [-1.0, -0.3, 0.0, 0.1, 0.5, 1.0] {
+                let mut weights = vec![weight; 16];
+                weights[0] = 1.0; // the largest, against which the others are measured
+                let overlay = PatchHeat::grid("", &picture, 4, 4, weights)?.overlay();
+                let (found, chroma) = hue(overlay.get_pixel(168, 168).0); // inside of the last patch
+                let turned = (found - hue(color).0 + 180.0).rem_euclid(360.0) - 180.0;
+                assert!(
+                    turned.abs() < 5.0 && chroma > 40,
+                    "{color:?} at {weight}: {found}°, {chroma}"
+                );
+            }
+        }
         Ok(())
     }
 

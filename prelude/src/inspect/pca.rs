@@ -16,7 +16,7 @@ const LETTER: i32 = 7;
 const LINE: i32 = 13;
 
 /// Vectors `[N, D]` as N points in a plane, with labels and groups.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct EmbeddingPca {
     points: Vec<(f64, f64)>,
     labels: Vec<String>,

@@ -12,7 +12,7 @@ use crate::session::check_interrupt;
 const MAX_LINES: usize = 8;
 
 /// The update of one layer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LayerSpectrum {
     /// The layer's name.
     pub name: String,
@@ -49,7 +49,7 @@ impl LayerSpectrum {
 }
 
 /// The singular values of every LoRA update of a model.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct LoraSpectrum {
     layers: Vec<LayerSpectrum>,
 }
@@ -131,6 +131,17 @@ fn square(tensor: &Tensor) -> Result<Square> {
         size,
         values: tensor.flatten_all()?.to_vec1()?,
     })
+}
+
+impl Render for LayerSpectrum {
+    fn render(&self) -> MimeBundle {
+        Self::render_all(&[self])
+    }
+
+    fn render_all(layers: &[&Self]) -> MimeBundle {
+        let layers = layers.iter().map(|layer| (*layer).clone()).collect();
+        LoraSpectrum { layers }.render()
+    }
 }
 
 impl Render for LoraSpectrum {

@@ -66,7 +66,7 @@ pub fn token_losses(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
 /// assert!(map.render().plain().contains("black picture"));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct TokenLossMap {
     tokens: Vec<String>,
     rows: Vec<(String, Vec<f32>)>,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::display::heat::{self, Grid};
+use crate::display::heat::{self, Grid, Scale};
 use crate::display::html::{self, escape};
 use crate::display::tensor::{Statistics, device_name};
 use crate::display::{Cell, MimeBundle, Render, Table, number};
@@ -14,6 +14,9 @@ use crate::error::Result;
 const MAX_THUMBNAILS: usize = 160;
 /// Cells of a thumbnail: rows, columns.
 const THUMBNAIL: (usize, usize) = (18, 48);
+/// The heading above thumbnails, and their size on the page: width, height.
+const MAP: &str = "map";
+const MAP_SIZE: (u32, u32) = (96, 36);
 
 /// What values of a stage should look like. What lies outside becomes a warning.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +77,13 @@ struct Entry {
     thumbnail: Option<Vec<u8>>,
 }
 
+impl Entry {
+    /// `f32 cpu`
+    fn kind(&self) -> String {
+        format!("{} {}", self.dtype.as_str(), self.device)
+    }
+}
+
 /// Every named tensor of a forward pass as a foldable table.
 ///
 /// A name like `image_encoder/hidden_states/3` folds under what stands before its last slash.
@@ -88,7 +98,7 @@ struct Entry {
 /// assert!(trace.warnings().is_empty());
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct StageTrace {
     title: String,
     entries: Vec<Entry>,
@@ -200,23 +210,51 @@ impl StageTrace {
             .collect()
     }
 
-    fn table(&self, entries: &[Entry]) -> Table {
-        let mut table = Table::new([
-            "stage",
-            "shape",
-            "dtype, device",
-            "min",
-            "mean",
-            "max",
-            "std",
-            "memory",
-            "ms",
-            "",
-        ]);
+    /// The rows of these entries, whose names lose what stands before `fold`.
+    fn table(&self, entries: &[Entry], fold: Option<&str>) -> Table {
+        let mut table = Table::new(["stage", MAP, "shape"]);
+        if self.common_kind().is_none() {
+            table = table.headings(["dtype, device".into()]);
+        }
+        let figures = ["min", "mean", "max", "std", "memory", "ms"].map(String::from);
+        table = table.headings(figures);
         for entry in entries {
-            table.push(row(entry));
+            let name = fold.and_then(|fold| entry.name.strip_prefix(fold)?.strip_prefix('/'));
+            table.push(row(
+                entry,
+                name.unwrap_or(&entry.name),
+                self.common_kind().is_none(),
+            ));
         }
         table
+    }
+
+    /// dtype and device, where all tensors have the same.
+    fn common_kind(&self) -> Option<String> {
+        let mut kinds = self.entries.iter().map(Entry::kind);
+        let first = kinds.next()?;
+        kinds.all(|kind| kind == first).then_some(first)
+    }
+
+    /// All rows, with their whole names and without maps.
+    fn plain_table(&self) -> Table {
+        self.table(&self.entries, None).without(1)
+    }
+
+    /// One width for each column, wide enough in every fold.
+    fn widths(&self) -> Vec<u32> {
+        let mut widths: Vec<u32> = Vec::new();
+        for (fold, entries) in self.folds() {
+            let needed = self.table(entries, fold).needed_widths();
+            widths.resize(needed.len(), 0);
+            for (width, needed) in widths.iter_mut().zip(needed) {
+                *width = needed.max(*width);
+            }
+        }
+        if let Some(map) = widths.get_mut(1) {
+            *map = MAP_SIZE.0 + 20;
+        }
+        widths
     }
 
     /// Everything odd as a block of its own above the tables, where it is read first and has room.
@@ -236,7 +274,7 @@ impl StageTrace {
     }
 }
 
-fn row(entry: &Entry) -> Vec<Cell> {
+fn row(entry: &Entry, name: &str, with_kind: bool) -> Vec<Cell> {
     let figure = |value: f64| {
         Cell::figure(if value.is_nan() {
             "–".into()
@@ -244,35 +282,38 @@ fn row(entry: &Entry) -> Vec<Cell> {
             number::short(value)
         })
     };
-    let picture = entry.thumbnail.as_ref().map(|png| {
-        let height = 36;
+    let map = entry.thumbnail.as_ref().map(|png| {
+        let (width, height) = MAP_SIZE;
         format!(
-            "<img src=\"{}\" alt=\"heat map of {}\" width=\"96\" height=\"{height}\" style=\"display:block;margin:0\">",
+            "<img src=\"{}\" alt=\"heat map of {}\" width=\"{width}\" height=\"{height}\" \
+             style=\"display:block;margin:0;max-width:none;width:{width}px;height:{height}px;image-rendering:pixelated\">",
             crate::display::html::data_uri("image/png", png),
             escape(&entry.name)
         )
     });
-    let odd = !entry.warnings.is_empty();
-    let name = if odd {
-        warned(&entry.name)
+    let name = if entry.warnings.is_empty() {
+        Cell::code(name)
     } else {
-        Cell::code(entry.name.clone())
+        warned(name)
     };
     let milliseconds = entry
         .took
         .map(|took| number::float((took.as_secs_f64() * 1e5).round() / 100.0));
-    vec![
+    let mut cells = vec![
         name,
+        Cell::with_html("", map.unwrap_or_default()),
         Cell::code(entry.shape.clone()),
-        Cell::text(format!("{} {}", entry.dtype.as_str(), entry.device)),
+    ];
+    cells.extend(with_kind.then(|| Cell::text(entry.kind())));
+    cells.extend([
         figure(entry.statistics.min),
         figure(entry.statistics.mean),
         figure(entry.statistics.max),
         figure(entry.statistics.std),
         Cell::figure(number::bytes(entry.bytes)),
         Cell::figure(milliseconds.unwrap_or_default()),
-        Cell::with_html("", picture.unwrap_or_default()),
-    ]
+    ]);
+    cells
 }
 
 /// The name of a stage that has a warning.
@@ -319,10 +360,10 @@ fn thumbnail(tensor: &Tensor) -> Result<Vec<u8>> {
         .to_dtype(dtype)?
         .to_dtype(DType::F32)?
         .to_vec1::<f32>()?;
-    let limit = heat::limit(&values);
+    let scale = Scale::of(&values);
     let grid = Grid::new(rows, columns, values)?.shrunk_to(THUMBNAIL.0, THUMBNAIL.1);
     // A row of pixels per cell is enough: the page scales the picture, and small cells need no sharp edges.
-    Ok(heat::png(&grid.picture(limit, 2)))
+    Ok(heat::png(&grid.picture(scale, 2)))
 }
 
 impl Render for StageTrace {
@@ -337,6 +378,9 @@ impl Render for StageTrace {
         if self.entries.iter().any(|entry| entry.took.is_some()) {
             summary.push_str(&format!(" · {}", number::duration(self.total_time())));
         }
+        if let Some(kind) = self.common_kind() {
+            summary.push_str(&format!(" · all {kind}"));
+        }
         if warnings > 0 {
             summary.push_str(&format!(" · {warnings} ⚠"));
         }
@@ -347,8 +391,9 @@ impl Render for StageTrace {
             escape(&summary)
         );
         markup.push_str(&self.warnings_html());
+        let widths = self.widths();
         for (fold, entries) in self.folds() {
-            let table = self.table(entries).render();
+            let table = self.table(entries, fold).widths(widths.clone()).render();
             let table = table.html().unwrap_or_default();
             match fold {
                 None => markup.push_str(table),
@@ -373,7 +418,7 @@ impl Render for StageTrace {
             warnings
                 .map(|warning| format!("⚠ {warning}\n"))
                 .collect::<String>(),
-            self.table(&self.entries).render().plain()
+            self.plain_table().render().plain()
         );
         MimeBundle::text(plain).with_html(markup)
     }
@@ -456,6 +501,29 @@ mod tests {
                 && !html.contains("<t>")
         );
         assert_eq!(trace.warnings(), ["llm/<x>: 1 NaN", "empty: empty"]);
+        Ok(())
+    }
+
+    #[test]
+    fn all_folds_have_one_layout_and_room_for_the_thumbnail() -> Result<()> {
+        let mut trace = StageTrace::new("t");
+        for name in ["a", "one/b", "one/c", "another/a_long_name_of_a_stage", "z"] {
+            let shape = name.len();
+            let tensor = Tensor::rand(-1e-7f32, 1e5, (shape, 3), &CPU)?;
+            trace.record(name, &["B", "D"], &tensor, None, None)?;
+        }
+        let bundle = trace.render();
+        let html = bundle.html().unwrap_or_default();
+        let layouts: Vec<&str> = html
+            .split("<colgroup>")
+            .skip(1)
+            .filter_map(|rest| rest.split("</colgroup>").next())
+            .collect();
+        assert_eq!(layouts.len(), 4, "{html}");
+        assert!(layouts.iter().all(|layout| *layout == layouts[0]));
+        assert!(layouts[0].contains("width:116px") && html.contains("max-width:none;width:96px"));
+        assert!(html.contains(">c</code>") && bundle.plain().contains("one/c"));
+        assert!(bundle.plain().starts_with("t · 5 tensors"));
         Ok(())
     }
 }

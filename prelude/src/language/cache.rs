@@ -5,14 +5,14 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The cache of one batch of sequences. Clones share the contents; [`KvCache::reset`] empties it for the next picture.
-#[derive(Clone, Debug)]
+/// The cache of one batch of sequences. A clone has contents of its own, to go on in two ways from one place;
+/// [`KvCache::reset`] empties it for the next picture.
 pub struct KvCache {
     state: Arc<Mutex<State>>,
     capacity: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct State {
     /// Per layer, `[B, capacity, K·d]`, keys already turned.
     pub keys: Vec<Tensor>,
@@ -27,7 +27,50 @@ pub(crate) struct State {
     pub inputs: Vec<Tensor>,
 }
 
+impl Clone for KvCache {
+    /// # Panics
+    /// When there is no memory for the copy: [`KvCache::copy`] gives the error instead.
+    fn clone(&self) -> Self {
+        self.copy()
+            .unwrap_or_else(|error| panic!("no memory for a copy of the cache: {error}"))
+    }
+}
+
 impl KvCache {
+    /// A cache with the same contents, which grows on its own.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn copy(&self) -> Result<Self> {
+        let mut state = self.lock().clone();
+        // Keys and values are written in place; the inputs are not.
+        for tensor in state.keys.iter_mut().chain(&mut state.values) {
+            *tensor = tensor.copy()?;
+        }
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
+            capacity: self.capacity,
+        })
+    }
+
+    /// Another handle to the same contents.
+    pub(super) fn handle(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            capacity: self.capacity,
+        }
+    }
+
+    /// Number of layers that it holds keys and values of.
+    pub fn layers(&self) -> usize {
+        self.lock().keys.len()
+    }
+
+    /// Number of sequences.
+    pub fn batch(&self) -> usize {
+        self.lock().keys.first().map_or(0, |keys| keys.dims()[0])
+    }
+
     /// An empty cache for `batch` sequences of up to `capacity` tokens.
     ///
     /// # Errors

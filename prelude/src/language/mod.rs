@@ -12,10 +12,11 @@ pub mod chat;
 pub mod config;
 pub mod phi3;
 pub mod processor;
+mod show;
 mod special_tokens;
 
 pub use cache::KvCache;
 pub use chat::{ChatMessage, ChatOptions};
-pub use config::Phi3Config;
+pub use config::{Phi3Config, RopeScaling};
 pub use phi3::{LogitsAt, Phi3, Phi3Input, Phi3Layer, Phi3Output};
 pub use processor::{LlmProcessor, NewToken};

@@ -12,20 +12,20 @@ use super::config::Phi3Config;
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{
     Attention, Checkpoint, Embedding, Init, Linear, Network, Part, PartMut, RmsNorm, Rotary,
-    TokenRows, attention, attention_probabilities, rotary_attention, swiglu,
+    TokenRows, attention, attention_probabilities, rotary_attention, shared, swiglu,
 };
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Ends the names of new tokens' rows.
 const ROWS: &str = ".rows";
 
-/// A Phi-3 language model. Cheap to clone; clones share their weights.
-#[derive(Clone, Debug)]
+/// A Phi-3 language model. A clone trains on its own: see [`Weight`](crate::nn::Weight).
 pub struct Phi3 {
-    /// Sizes and settings.
-    pub config: Phi3Config,
+    /// Sizes and settings, from which the layers were made.
+    pub config: ReadOnly<Phi3Config>,
     /// `[V, D]`.
     pub embed_tokens: Embedding,
     /// The transformer layers.
@@ -39,7 +39,7 @@ pub struct Phi3 {
 }
 
 /// One transformer layer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Phi3Layer {
     /// Before attention.
     pub input_layernorm: RmsNorm,
@@ -70,19 +70,20 @@ pub enum LogitsAt {
 }
 
 /// What goes into a forward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Phi3Input {
-    tokens: Tokens,
-    attention_mask: Option<Tensor>,
+    pub(super) tokens: Tokens,
+    pub(super) attention_mask: Option<Tensor>,
     position_ids: Option<Vec<Vec<u32>>>,
-    cache: Option<KvCache>,
-    logits_at: LogitsAt,
+    /// The cache itself, not a copy.
+    cache: Option<Arc<KvCache>>,
+    pub(super) logits_at: LogitsAt,
     hidden_states: bool,
     attentions: bool,
 }
 
-#[derive(Clone, Debug)]
-enum Tokens {
+#[derive(Clone)]
+pub(super) enum Tokens {
     Ids(Tensor),
     Embeds(Tensor),
 }
@@ -124,7 +125,7 @@ impl Phi3Input {
 
     /// Goes on behind the tokens in `cache` and adds these to it.
     pub fn cache(mut self, cache: &KvCache) -> Self {
-        self.cache = Some(cache.clone());
+        self.cache = Some(Arc::new(cache.handle()));
         self
     }
 
@@ -148,7 +149,7 @@ impl Phi3Input {
 }
 
 /// What comes out of a forward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Phi3Output {
     /// Shape by [`LogitsAt`]; `None` for [`LogitsAt::Nowhere`]. f32.
     pub logits: Option<Tensor>,
@@ -169,6 +170,19 @@ impl Phi3Output {
         self.logits
             .as_ref()
             .ok_or_else(|| Error::Input("no logits were asked for (LogitsAt::Nowhere)".into()))
+    }
+}
+
+impl Clone for Phi3 {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.again(),
+            embed_tokens: self.embed_tokens.clone(),
+            layers: self.layers.clone(),
+            norm: self.norm.clone(),
+            head: self.head.clone(),
+            head_rows: self.head_rows.clone(),
+        }
     }
 }
 
@@ -255,7 +269,7 @@ impl Phi3 {
                 .then(|| linear("lm_head".into(), (d, config.vocab_size)))
                 .transpose()?,
             head_rows: None,
-            config: config.clone(),
+            config: ReadOnly::new(config.clone()),
         })
     }
 
@@ -292,7 +306,7 @@ impl Phi3 {
             path: path.clone(),
             source,
         };
-        let text = serde_json::to_string_pretty(&self.config).map_err(json)?;
+        let text = serde_json::to_string_pretty(&*self.config).map_err(json)?;
         std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
     }
 
@@ -333,7 +347,7 @@ impl Phi3 {
             .map(|head| rows("lm_head", head.weight.tensor()));
         let embed_rows = rows("model.embed_tokens", self.embed_tokens.weight.tensor())?;
         self.head_rows = head_rows.transpose()?;
-        self.config.vocab_size = embed_rows.vocabulary(vocabulary);
+        self.config.change().vocab_size = embed_rows.vocabulary(vocabulary);
         self.embed_tokens.rows = Some(embed_rows);
         Ok(())
     }
@@ -403,7 +417,7 @@ impl Phi3 {
             Some(head) => (head.forward(hidden)?, &self.head_rows),
             None => {
                 let table = &self.embed_tokens;
-                let head = Linear::new("lm_head", table.weight.clone(), None);
+                let head = Linear::new("lm_head", shared(&table.weight), None);
                 (head.forward(hidden)?, &table.rows)
             }
         };

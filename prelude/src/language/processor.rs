@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokenizers::{AddedToken, Tokenizer};
 
 /// Tokenizer and chat template of a language model. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LlmProcessor(Arc<Inner>);
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,9 @@ mod bytes;
 
 use self::bytes::Bytes;
 use super::parameter::Weight;
+use crate::display::Facts;
+use crate::display::facts::shown_by_facts;
+use crate::display::tensor::device_name;
 use crate::hub::header::{Header, some};
 use crate::hub::weight_files;
 use crate::{Error, Result, notes};
@@ -31,7 +34,7 @@ pub enum Init {
 }
 
 /// The weights of one model, by name. Cheap to clone; files stay open as long as a clone lives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Checkpoint {
     source: Arc<Source>,
     /// Full names of the tensors that were asked for, by any clone.
@@ -41,7 +44,6 @@ pub struct Checkpoint {
     device: Device,
 }
 
-#[derive(Debug)]
 enum Source {
     Files {
         path: PathBuf,
@@ -54,8 +56,9 @@ enum Source {
     },
 }
 
+shown_by_facts!(Checkpoint);
+
 /// Where a tensor lies.
-#[derive(Debug)]
 struct Entry {
     file: usize,
     dtype: String,
@@ -65,6 +68,23 @@ struct Entry {
 }
 
 impl Checkpoint {
+    fn facts(&self) -> Facts {
+        let (from, count) = match &*self.source {
+            Source::Files { path, .. } => (path.display().to_string(), Some(self.names().len())),
+            Source::Tensors(_) => ("tensors in memory".to_owned(), Some(self.names().len())),
+            Source::Random { seed } => (format!("drawn at random from seed {seed}"), None),
+        };
+        Facts::new("Checkpoint: weights by name")
+            .fact("from", from)
+            .fact_if("below", (!self.prefix.is_empty()).then_some(&self.prefix))
+            .fact_if("tensors", count)
+            .fact(
+                "given as",
+                format!("{} {}", self.dtype.as_str(), device_name(&self.device)),
+            )
+            .hint("`.names()` lists them, `.shape(name)` tells one's shape")
+    }
+
     /// Opens the weights that [`weight_files`] finds at `path`: a `.safetensors` file, or a folder with `model.safetensors`,
     /// with `adapter_model.safetensors`, or with `model.safetensors.index.json` and its shards. Tensors come as `dtype` on
     /// `device`.

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 /// A table `[V, D]`; the gradient reaches only the rows that were looked up, when trainable.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Embedding {
     /// The table, `[V, D]`.
     pub weight: Weight,

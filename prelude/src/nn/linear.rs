@@ -15,7 +15,7 @@ use candle_core::{
 };
 
 /// `y = x Wᵀ + b`, plus `s · B A x` when it carries LoRA.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Linear {
     name: String,
     /// `[out, in]`.
@@ -152,11 +152,22 @@ impl Linear {
         Ok((y + update)?)
     }
 
-    /// Makes weight and bias trainable or frozen; LoRA keeps its own state.
+    /// Makes weight, bias and LoRA trainable or frozen.
     ///
     /// # Errors
     /// When a weight cannot be copied into a variable.
     pub fn set_trainable(&mut self, trainable: bool) -> Result<()> {
+        self.set_base_trainable(trainable)?;
+        self.lora
+            .as_mut()
+            .map_or(Ok(()), |lora| lora.set_trainable(trainable))
+    }
+
+    /// Makes weight and bias trainable or frozen; LoRA keeps its own state.
+    ///
+    /// # Errors
+    /// When a weight cannot be copied into a variable.
+    pub fn set_base_trainable(&mut self, trainable: bool) -> Result<()> {
         self.weight.set_trainable(trainable)?;
         self.bias
             .as_mut()

@@ -4,7 +4,7 @@
 //! [`super::Linear`]. Which layers a config means is said in [`targets`](super::targets).
 
 use super::checkpoint::{Checkpoint, Init};
-use super::parameter::Weight;
+use super::parameter::{self, Weight};
 use super::targets::{self, LoraPatterns, LoraTargets, one_or_many};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -171,7 +171,6 @@ impl LoraConfig {
 }
 
 /// The low-rank update of one linear layer.
-#[derive(Clone, Debug)]
 pub struct Lora {
     /// `[r, in]`.
     pub a: Weight,
@@ -182,6 +181,30 @@ pub struct Lora {
     config: Arc<LoraConfig>,
     training: Arc<AtomicBool>,
     draws: Arc<Mutex<Draws>>,
+}
+
+impl Clone for Lora {
+    /// As with [`Weight`], a clone trains on its own, dropout included.
+    fn clone(&self) -> Self {
+        let (training, draws) = if parameter::sharing() {
+            (self.training.clone(), self.draws.clone())
+        } else {
+            let draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+            let training = self.training.load(Ordering::Relaxed);
+            (
+                Arc::new(AtomicBool::new(training)),
+                Arc::new(Mutex::new(draws.clone())),
+            )
+        };
+        Self {
+            a: self.a.clone(),
+            b: self.b.clone(),
+            scale: self.scale,
+            config: self.config.clone(),
+            training,
+            draws,
+        }
+    }
 }
 
 impl Lora {
@@ -275,7 +298,7 @@ impl Lora {
         &self.config
     }
 
-    /// Switches dropout on or off, for clones too.
+    /// Switches dropout on or off.
     pub fn set_training(&self, training: bool) {
         self.training.store(training, Ordering::Relaxed);
         if training {
@@ -288,6 +311,11 @@ impl Lora {
     pub(crate) fn take_back_draws(&self) {
         let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
         draws.now = draws.before.clone();
+    }
+
+    /// Whether both factors train.
+    pub fn is_trainable(&self) -> bool {
+        self.a.is_trainable() && self.b.is_trainable()
     }
 
     /// Whether inputs are dropped at the moment.
@@ -328,7 +356,7 @@ impl Lora {
 }
 
 /// What dropout draws from, and from where on it did so in this training step.
-#[derive(Debug)]
+#[derive(Clone)]
 struct Draws {
     now: ChaCha8Rng,
     before: ChaCha8Rng,

@@ -12,6 +12,7 @@
 //! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`] on the layers that [`targets`] names
 //! - [`norm`], [`activation`], [`softmax`](mod@softmax), [`loss`], [`embedding`]: the rest of a transformer layer
 //! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
+//! - `show`: how all of this shows itself in a cell
 //! - [`attention`](mod@attention), [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
 
 pub mod activation;
@@ -27,6 +28,7 @@ pub mod norm;
 pub mod parameter;
 pub mod rotary;
 pub mod rows;
+pub(crate) mod show;
 pub mod softmax;
 pub mod targets;
 #[cfg(test)]
@@ -41,7 +43,7 @@ pub use linear::Linear;
 pub use lora::{Lora, LoraConfig};
 pub use loss::{cross_entropy, cross_entropy_rows};
 pub use norm::{LayerNorm, RmsNorm};
-pub use parameter::{Network, Parameter, Part, PartMut, Weight};
+pub use parameter::{Network, Parameter, Part, PartMut, Weight, copied, shared};
 pub use rotary::Rotary;
 pub use rows::TokenRows;
 pub use softmax::softmax;

@@ -7,7 +7,7 @@ use crate::Result;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Layout, Shape, Tensor};
 
 /// `x / √(mean(x²) + eps) · weight`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RmsNorm {
     /// Scale, `[D]`.
     pub weight: Weight,
@@ -51,7 +51,7 @@ impl RmsNorm {
 }
 
 /// `(x − mean) / √(variance + eps) · weight + bias`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LayerNorm {
     /// Scale, `[D]`.
     pub weight: Weight,

@@ -8,13 +8,87 @@ use super::linear::Linear;
 use super::lora::LoraConfig;
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
+use std::cell::{Cell, RefCell};
 
-/// A named weight: frozen, or trainable through a `Var`. Clones share the values.
-#[derive(Clone, Debug)]
+/// A named weight: frozen, or trainable through a `Var`.
+///
+/// A clone of a trainable weight has values of its own: training one does not change the other. Frozen values never change in
+/// place, so clones share their memory. [`shared`] makes clones that stay one: in a forward pass use that, or
+/// [`Weight::tensor`], as the gradient of a clone is the clone's.
 pub struct Weight {
     name: String,
     tensor: Tensor,
     var: Option<Var>,
+}
+
+/// How the clones of trainable weights that this thread makes come by their values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cloning {
+    /// They get a copy.
+    Copy,
+    /// They share them.
+    Share,
+}
+
+thread_local! {
+    static CLONING: Cell<Cloning> = const { Cell::new(Cloning::Copy) };
+    /// Why a copy could not be made, while [`copied`] runs.
+    static FAILED: RefCell<Option<Option<Error>>> = const { RefCell::new(None) };
+}
+
+/// A clone of a model, or of anything made of weights, that shares all its values: training one trains the other.
+pub fn shared<T: Clone>(model: &T) -> T {
+    /// Also when a `clone` of the user's panics.
+    struct Restore(Cloning);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CLONING.set(self.0);
+        }
+    }
+    let _restore = Restore(CLONING.replace(Cloning::Share));
+    model.clone()
+}
+
+/// A clone of a model, or of anything made of weights, whose trainable values are its own.
+///
+/// # Errors
+/// When there is no memory for them, where `clone` would panic.
+pub fn copied<T: Clone>(model: &T) -> Result<T> {
+    FAILED.set(Some(None));
+    let clone = model.clone();
+    match FAILED.take().flatten() {
+        Some(error) => Err(error),
+        None => Ok(clone),
+    }
+}
+
+/// Whether clones that are being made share what can change.
+pub(super) fn sharing() -> bool {
+    CLONING.get() == Cloning::Share
+}
+
+impl Clone for Weight {
+    /// # Panics
+    /// When there is no memory for the values of a trainable weight: [`copied`] gives the error instead.
+    fn clone(&self) -> Self {
+        let share = || Self {
+            name: self.name.clone(),
+            tensor: self.tensor.clone(),
+            var: self.var.clone(),
+        };
+        if self.var.is_none() || sharing() {
+            return share();
+        }
+        Self::trainable(self.name.clone(), &self.tensor.detach()).unwrap_or_else(|error| {
+            FAILED.with_borrow_mut(|failed| match failed {
+                Some(first) => {
+                    first.get_or_insert(error);
+                }
+                None => panic!("{}: no memory for a copy: {error}", self.name),
+            });
+            share()
+        })
+    }
 }
 
 impl Weight {
@@ -57,7 +131,8 @@ impl Weight {
         self.var.is_some()
     }
 
-    /// Makes the weight trainable or frozen; the values stay. Frozen clones made earlier keep the old values.
+    /// Makes the weight trainable or frozen; the values stay. A weight that becomes trainable takes values of its own, so
+    /// clones that were made before do not follow it.
     ///
     /// # Errors
     /// When the tensor cannot be copied into a variable.
@@ -67,12 +142,13 @@ impl Weight {
             self.tensor = var.as_tensor().clone();
             self.var = Some(var);
         } else if !trainable && self.var.take().is_some() {
-            self.tensor = self.tensor.detach();
+            // A copy: whoever still holds the variable can go on changing it.
+            self.tensor = self.tensor.detach().copy()?;
         }
         Ok(())
     }
 
-    /// Replaces the values: in place for a trainable weight (clones and optimizers see it), else only here.
+    /// Replaces the values: in place for a trainable weight (an optimizer sees it, and what [`shared`] made), else only here.
     ///
     /// # Errors
     /// When the shape or dtype differs.
@@ -105,8 +181,8 @@ impl Weight {
     }
 }
 
-/// One entry of a model's parameter list.
-#[derive(Clone, Debug)]
+/// One entry of a model's parameter list. A view, not a copy: setting its variable changes the model.
+#[derive(Clone)]
 pub struct Parameter {
     /// Full Hugging Face or PEFT name.
     pub name: String,
@@ -135,7 +211,7 @@ impl Parameter {
 }
 
 /// A piece of a model, as a visitor sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Part<'a> {
     /// A linear layer, which may carry LoRA.
     Linear(&'a Linear),
@@ -144,7 +220,6 @@ pub enum Part<'a> {
 }
 
 /// A piece of a model, to be changed.
-#[derive(Debug)]
 pub enum PartMut<'a> {
     /// A linear layer, which may carry LoRA.
     Linear(&'a mut Linear),
@@ -180,13 +255,22 @@ pub trait Network {
         parameters
     }
 
-    /// Freezes or unfreezes every weight of the base model; LoRA keeps its own state.
+    /// Freezes or unfreezes every weight, LoRA included.
     ///
     /// # Errors
     /// When a weight cannot be copied into a variable.
     fn set_trainable(&mut self, trainable: bool) -> Result<()> {
+        self.set_base_trainable(trainable)?;
+        self.set_lora_trainable(trainable)
+    }
+
+    /// Freezes or unfreezes every weight of the base model; LoRA keeps its own state.
+    ///
+    /// # Errors
+    /// When a weight cannot be copied into a variable.
+    fn set_base_trainable(&mut self, trainable: bool) -> Result<()> {
         self.visit_mut(&mut |part| match part {
-            PartMut::Linear(linear) => linear.set_trainable(trainable),
+            PartMut::Linear(linear) => linear.set_base_trainable(trainable),
             PartMut::Weight(weight) => weight.set_trainable(trainable),
         })
     }
@@ -206,7 +290,7 @@ pub trait Network {
     }
 
     /// Adds a fresh LoRA (A random, B zero, so that nothing changes yet) to every linear layer that `config` names.
-    /// The base weights are not touched: freeze them with [`Network::set_trainable`]. Returns the number of layers.
+    /// The base weights are not touched: freeze them with [`Network::set_base_trainable`]. Returns the number of layers.
     ///
     /// # Errors
     /// When no layer matches, naming the layers there are; when a layer has LoRA already.

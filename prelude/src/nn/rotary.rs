@@ -2,15 +2,16 @@
 //! with the token's position (Hugging Face's "rotate half" layout). Angles and positions stay in f32 whatever the model.
 
 use super::kernels::{self, for_row_blocks};
+use crate::display::Facts;
+use crate::display::facts::shown_by_facts;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use std::sync::Arc;
 
 /// Cosines and sines for the positions of one forward pass. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Rotary(Arc<Table>);
 
-#[derive(Debug)]
 struct Table {
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -19,7 +20,22 @@ struct Table {
     half: usize,
 }
 
+shown_by_facts!(Rotary);
+
 impl Rotary {
+    fn facts(&self) -> Facts {
+        let Table {
+            batch,
+            tokens,
+            half,
+            ..
+        } = *self.0;
+        Facts::new("Rotary: angles of positions")
+            .fact("tokens", tokens)
+            .fact("lists of positions", batch)
+            .fact("values turned per head", 2 * half)
+    }
+
     /// Angles `position · inverse_frequency` for `positions`, one list of equal length per sequence (or one list for
     /// all); `scaling` multiplies cosine and sine (LongRoPE's attention factor, else 1).
     ///

@@ -4,12 +4,12 @@
 //! its end. Either way these rows are kept apart, in f32, and take the place of the table's.
 
 use super::linear::Linear;
-use super::parameter::Weight;
+use super::parameter::{Weight, shared};
 use crate::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 
 /// Rows that stand in for some of a table's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TokenRows {
     /// The token ids, ascending.
     ids: Vec<u32>,
@@ -112,7 +112,7 @@ impl TokenRows {
     /// # Errors
     /// When a tensor operation fails.
     pub fn logits(&self, hidden: &Tensor, logits: &Tensor) -> Result<Tensor> {
-        let head = Linear::new(self.weight.name(), self.weight.clone(), None);
+        let head = Linear::new(self.weight.name(), shared(&self.weight), None);
         let own = head.forward(&hidden.to_dtype(DType::F32)?)?; // [.., n]
         let vocabulary = logits.dim(D::Minus1)?;
         let last = logits.rank() - 1;

@@ -6,6 +6,9 @@
 //! Each branch begins with a LayerNorm, image tokens and latents with one of their own. Form and weight names are those of
 //! <https://github.com/mlfoundations/open_flamingo/blob/main/open_flamingo/src/helpers.py>.
 
+use crate::display::Facts;
+use crate::display::facts::{shown_by_facts, shown_by_fields};
+use crate::nn::show;
 use crate::nn::{
     Attention, Checkpoint, Init, LayerNorm, Linear, Network, Part, PartMut, Weight, attention, gelu,
 };
@@ -32,8 +35,8 @@ pub struct PerceiverConfig {
     pub head_dim: usize,
 }
 
-/// The resampler. Cheap to clone; clones share their weights.
-#[derive(Clone, Debug)]
+/// The resampler. A clone trains on its own.
+#[derive(Clone)]
 pub struct Perceiver {
     /// Sizes.
     pub config: PerceiverConfig,
@@ -46,7 +49,7 @@ pub struct Perceiver {
 }
 
 /// One round of questions.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PerceiverLayer {
     /// On the image tokens.
     pub norm_media: LayerNorm,
@@ -66,7 +69,32 @@ pub struct PerceiverLayer {
     pub down: Linear,
 }
 
+shown_by_facts!(Perceiver, PerceiverLayer);
+shown_by_fields!(PerceiverConfig);
+
+impl PerceiverLayer {
+    fn facts(&self) -> Facts {
+        Facts::new("PerceiverLayer")
+            .fact("to_q", format!("{:?}", self.to_q))
+            .fact("to_kv", format!("{:?}", self.to_kv))
+            .fact("to_out", format!("{:?}", self.to_out))
+            .fact("up", format!("{:?}", self.up))
+            .fact("down", format!("{:?}", self.down))
+    }
+}
+
 impl Perceiver {
+    fn facts(&self) -> Facts {
+        let mut all = Vec::new();
+        self.visit(&mut |part| match part {
+            Part::Linear(linear) => all.extend(linear.parameters()),
+            Part::Weight(weight) => all.push(weight.parameter()),
+        });
+        Facts::fields(&self.config)
+            .titled("Perceiver resampler")
+            .fact("parameters", show::parameters(&all))
+    }
+
     /// A resampler from named weights, `perceiver.latents`, `perceiver.layers.…` and `perceiver.norm`. A random checkpoint draws them as torch does.
     ///
     /// # Errors

@@ -235,7 +235,6 @@ impl InplaceOp3 for Change {
 }
 
 /// The optimizer and its state. Not `Clone`: a step changes the moments in place.
-#[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
     moments: BTreeMap<String, Moments>,
@@ -257,6 +256,11 @@ impl AdamW {
     /// The settings.
     pub fn config(&self) -> AdamWConfig {
         self.config
+    }
+
+    /// Parameters that it keeps moments of: those that it has moved.
+    pub fn tracked(&self) -> usize {
+        self.moments.len()
     }
 
     /// One step with the configured learning rate.

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::nn::Parameter;
 
 /// The gradients of one backward pass. Nothing of the forward graph is kept alive.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Gradients {
     by_name: BTreeMap<String, Tensor>,
 }
@@ -27,6 +27,11 @@ impl Gradients {
             }
         }
         Ok(Self { by_name })
+    }
+
+    /// Names and gradients, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.by_name.iter()
     }
 
     /// The gradient of the parameter of this name, in the parameter's shape.

@@ -27,6 +27,7 @@ mod order;
 pub mod report;
 pub mod schedule;
 pub mod set;
+mod show;
 pub mod trainer;
 pub mod unreadable;
 

@@ -7,7 +7,7 @@ use super::unreadable::{self, Unreadable};
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 
 /// The outcome of a finished run. Renders as a small table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct TrainReport {
     /// Optimizer steps, all sittings together.
     pub steps: usize,

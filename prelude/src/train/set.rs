@@ -32,7 +32,7 @@ pub trait TrainingSet {
 }
 
 /// One input with its captions.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Example {
     /// As the encoder takes it, `[1, ..]`; pixel values `[1, 3, H, W]` for pictures.
     pub input: Tensor,

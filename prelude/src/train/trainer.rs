@@ -132,7 +132,6 @@ impl TrainerConfig {
 
 /// Trains a model in one or several sittings: a value that a cell keeps. It holds the optimizer's state, how far the
 /// run has come and the record of every step; the weights are the model's.
-#[derive(Debug)]
 pub struct Trainer {
     config: TrainerConfig,
     optimizer: AdamW,

@@ -7,12 +7,11 @@ use std::path::Path;
 use candle_core::{DType, Device};
 
 use super::{Modality, Tower, Vit};
-use crate::display::{MimeBundle, ModelTable, Render};
 use crate::nn::{Network, Part, PartMut};
 use crate::{Error, Result, hub};
 
 /// A [`Modality`] of whatever type: a [`Vit`], a [`Tower`], an encoder of your own. Its methods are those of [`Modality`] and
-/// [`Network`]. Cheap to clone; clones share their weights.
+/// [`Network`]. A clone trains on its own: see [`Weight`](crate::nn::Weight).
 ///
 /// ```
 /// use glassbox_prelude::prelude::*;
@@ -24,7 +23,6 @@ use crate::{Error, Result, hub};
 /// assert!(vlm.image_encoder.get::<Tower>().is_none());
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
 pub struct Encoder {
     modality: Box<dyn Modality>,
     source: Option<String>,
@@ -144,25 +142,5 @@ impl Network for Encoder {
     // An encoder with dropout of its own may have its own switch.
     fn set_training(&self, training: bool) {
         self.modality.set_training(training);
-    }
-}
-
-impl Render for Encoder {
-    fn render(&self) -> MimeBundle {
-        let positions = self.positions();
-        let title = format!(
-            "{}: {} positions of {} values",
-            self.kind(),
-            positions.count(),
-            self.dim()
-        );
-        // `encoder.layers.0.self_attn.q_proj.weight` counts to `encoder.layers.0`.
-        let part = |name: &str| {
-            let mut words = name.split('.').collect::<Vec<_>>();
-            let number = words.iter().position(|word| word.parse::<usize>().is_ok());
-            words.truncate(number.map_or(1, |at| at + 1));
-            words.join(".")
-        };
-        ModelTable::of(title, &self.named_parameters(), &part).render()
     }
 }

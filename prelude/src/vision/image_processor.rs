@@ -177,7 +177,7 @@ const MOST_PIXELS_A_SIDE: u32 = 8192;
 const MOST_PIXELS: u64 = 1 << 26;
 
 /// Turns pictures into pixel values. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ImageProcessor {
     config: ImageProcessorConfig,
     /// Value of each level, for each channel.
@@ -187,6 +187,13 @@ pub struct ImageProcessor {
 }
 
 impl ImageProcessor {
+    /// The encoder that takes no pictures, and what it takes, if that is so.
+    pub(super) fn refused(&self) -> Option<(&str, &str)> {
+        self.refuses
+            .as_ref()
+            .map(|(kind, takes)| (&**kind, &**takes))
+    }
+
     /// Checks the settings.
     ///
     /// # Errors

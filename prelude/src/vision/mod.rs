@@ -18,6 +18,7 @@ pub mod modality;
 mod patches;
 mod render;
 mod resize;
+mod show;
 pub mod towers;
 pub mod vit;
 pub mod vit_config;

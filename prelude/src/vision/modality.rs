@@ -20,8 +20,8 @@ use crate::{Error, Result};
 /// An encoder whose output positions become tokens of the language model: the `image_encoder` of a
 /// [`Vlm`](crate::vlm::Vlm), behind an [`Encoder`](super::Encoder).
 ///
-/// An encoder of your own is a `Clone` type (clones share their weights, as [`Weight`](crate::nn::Weight) and
-/// [`Linear`](crate::nn::Linear) do) that lists its weights as a [`Network`] and implements this trait:
+/// An encoder of your own is a `Clone` type (clones share what is frozen and copy what trains, as
+/// [`Weight`](crate::nn::Weight) and [`Linear`](crate::nn::Linear) do) that lists its weights as a [`Network`] and implements this trait:
 ///
 /// ```
 /// use glassbox_prelude::prelude::*;
@@ -157,10 +157,10 @@ pub trait Modality: Network + CloneEncoder + Any + Debug + Send + Sync {
 /// How an encoder behind a trait object is cloned: every `Clone` type has it.
 #[diagnostic::on_unimplemented(
     message = "an encoder must be `Clone`, and `{Self}` is not",
-    note = "put `#[derive(Clone, Debug)]` above it: weights and layers share their values with their clones"
+    note = "put `#[derive(Clone, Debug)]` above it: clones of weights and layers share what is frozen and copy what trains"
 )]
 pub trait CloneEncoder {
-    /// A clone that shares the weights.
+    /// A clone, as [`Weight`](crate::nn::Weight) is cloned.
     fn clone_encoder(&self) -> Box<dyn Modality>;
 }
 
@@ -171,7 +171,7 @@ impl<M: Modality + Clone> CloneEncoder for M {
 }
 
 /// What an encoder computes on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Stages {
     /// Names, such as `hidden_states[0]`, and tensors, in the order of the forward pass.
     pub named: Vec<(String, Tensor)>,

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::nn::{Linear, Weight};
+use crate::nn::{Linear, Weight, shared};
 use crate::{Error, Result};
 
 /// `[B, C, S, S] → [B, (S/p)², D]` with a convolution weight `[D, C, p, p]` and an optional bias `[D]`. Pixel values move
@@ -34,5 +34,10 @@ pub(super) fn embed_patches(
         .name()
         .strip_suffix(".weight")
         .unwrap_or(weight.name());
-    Linear::new(name, Weight::frozen(weight.name(), matrix), bias.cloned()).forward(&patches) // [B, P, D]
+    Linear::new(
+        name,
+        Weight::frozen(weight.name(), matrix),
+        bias.map(shared),
+    )
+    .forward(&patches) // [B, P, D]
 }

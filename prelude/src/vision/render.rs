@@ -41,4 +41,8 @@ impl Render for Image {
             Err(_) => bundle,
         }
     }
+
+    fn render_all(pictures: &[&Self]) -> MimeBundle {
+        crate::display::image_grid::pictures(pictures)
+    }
 }

@@ -24,13 +24,12 @@ use crate::nn::{
     Attention, Checkpoint, Init, LayerNorm, Linear, Network, Part, PartMut, Weight, attention,
     attention_probabilities, gelu,
 };
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 
-/// A Vision Transformer. Cheap to clone; clones share their weights.
-#[derive(Clone, Debug)]
+/// A Vision Transformer. A clone trains on its own: see [`Weight`].
 pub struct Vit {
     /// Sizes and settings.
-    pub config: ViTConfig,
+    pub config: ReadOnly<ViTConfig>,
     /// What [`Modality::encode`] gives.
     pub feature: VisionFeature,
     /// Stands in front of the patches, `[1, 1, D]`.
@@ -51,8 +50,25 @@ pub struct Vit {
     pub classifier: Option<Linear>,
 }
 
+impl Clone for Vit {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.again(),
+            feature: self.feature,
+            cls_token: self.cls_token.clone(),
+            position_embeddings: self.position_embeddings.clone(),
+            patch_weight: self.patch_weight.clone(),
+            patch_bias: self.patch_bias.clone(),
+            layers: self.layers.clone(),
+            layernorm: self.layernorm.clone(),
+            pooler: self.pooler.clone(),
+            classifier: self.classifier.clone(),
+        }
+    }
+}
+
 /// One transformer layer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VitLayer {
     /// Before attention.
     pub layernorm_before: LayerNorm,
@@ -73,7 +89,7 @@ pub struct VitLayer {
 }
 
 /// What comes out of a forward pass.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VitOutput {
     /// Patches through the patch embedding, `[B, P − 1, D]`.
     pub patch_embeddings: Tensor,
@@ -195,7 +211,7 @@ impl Vit {
             layernorm: LayerNorm::load(weights, "layernorm", d, eps)?,
             pooler,
             classifier,
-            config: config.clone(),
+            config: ReadOnly::new(config.clone()),
         })
     }
 

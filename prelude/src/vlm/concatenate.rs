@@ -35,7 +35,7 @@ impl Query {
 }
 
 /// A batch of sequences, ready for the language model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sequence {
     /// `[B, T, D]`, padded with zeros on the right.
     pub inputs_embeds: Tensor,

@@ -15,7 +15,7 @@ use std::path::Path;
 impl Vlm {
     /// The same language model under another encoder, such as a [`Tower`] or one of your own: it becomes the model's
     /// `image_encoder` with the image processor that it asks for, frozen unless `settings.train_encoder`, and gets a fresh
-    /// projector of its width, drawn from `seed`. Prompt vectors and LoRA of the language model are shared with this model.
+    /// projector of its width, drawn from `seed`. Prompt vectors and LoRA of the language model are copies of this model's.
     ///
     /// # Errors
     /// When the projector's form does not fit the encoder's positions.
@@ -26,11 +26,12 @@ impl Vlm {
     fn with_encoder(&self, mut encoder: Encoder, seed: u64) -> Result<Self> {
         encoder.remove_lora()?;
         let mut vlm = self.clone();
-        vlm.settings.vit_lora = None;
+        let settings = vlm.settings.change();
+        settings.vit_lora = None;
         if let Some(feature) = encoder.feature() {
-            vlm.settings.vision_feature = feature;
+            settings.vision_feature = feature;
         }
-        if let Some(base) = &mut vlm.settings.base {
+        if let Some(base) = &mut settings.base {
             base.image_encoder = encoder
                 .source()
                 .map_or_else(|| BaseModels::IN_CODE.to_string(), ToString::to_string);

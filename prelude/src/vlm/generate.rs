@@ -10,6 +10,7 @@ use super::concatenate::Query;
 use super::input::VlmInput;
 use super::sampling::Sampling;
 use super::steps::Steps;
+use crate::cell;
 use crate::display::{MimeBundle, Render, Table};
 use crate::session::check_interrupt;
 use crate::vision::Image;
@@ -18,6 +19,7 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Why a text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Stopped {
 }
 
 /// What was made for one picture.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Generation {
     /// The new token ids.
     pub ids: Vec<u32>,
@@ -41,6 +43,8 @@ pub struct Generation {
     pub logits: Option<Tensor>,
     /// Of a beam search: the finished texts with their scores, best (this one) first. Else empty.
     pub beams: Vec<Beam>,
+    /// The cell that has printed the text while it was made.
+    streamed_in: Option<u64>,
 }
 
 /// One of the texts that a beam search found.
@@ -57,7 +61,12 @@ pub struct Beam {
 impl Render for Generation {
     fn render(&self) -> MimeBundle {
         if self.beams.is_empty() {
-            return MimeBundle::text(self.text.clone());
+            let printed = self.streamed_in.is_some() && self.streamed_in == cell::number();
+            return MimeBundle::text(if printed {
+                self.ending()
+            } else {
+                self.text.clone()
+            });
         }
         let mut table = Table::new(["score", "tokens", "text"]).title(format!(
             "The best {} texts of a beam search",
@@ -71,17 +80,30 @@ impl Render for Generation {
     }
 }
 
+impl Generation {
+    /// How long the text is and why it ends: all that is left to say where the text itself has just been printed.
+    fn ending(&self) -> String {
+        let count = self.ids.len();
+        let tokens = if count == 1 { "token" } else { "tokens" };
+        match self.stopped {
+            Stopped::Eos => format!("({count} {tokens}, the last ends the text)"),
+            Stopped::Length => format!("({count} {tokens}, cut at max_new_tokens)"),
+        }
+    }
+}
+
 /// A generation to be set up and run. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Generate {
-    pub(super) vlm: Vlm,
-    pixel_values: Tensor,
-    query: Query,
+    /// The model itself, not a copy: weights that change before it runs count.
+    pub(super) vlm: Arc<Vlm>,
+    pub(super) pixel_values: Tensor,
+    pub(super) query: Query,
     pub(super) max_new_tokens: usize,
     pub(super) sampling: Sampling,
     pub(super) beams: BeamSearch,
-    seed: u64,
-    cache: bool,
+    pub(super) seed: u64,
+    pub(super) cache: bool,
     pub(super) stop_ids: Vec<u32>,
     pub(super) keep_logits: bool,
 }
@@ -111,7 +133,7 @@ impl Vlm {
             stop_ids.extend(self.llm.config.eos_ids());
         }
         Generate {
-            vlm: self.clone(),
+            vlm: Arc::new(self.share()),
             pixel_values: pixel_values.clone(),
             query: Query::Vector,
             max_new_tokens: 32,
@@ -264,9 +286,11 @@ impl Generate {
             Ok(())
         });
         writeln!(std::io::stdout()).map_err(io)?;
-        result?
+        let mut made = result?
             .pop()
-            .ok_or_else(|| Error::Input("a batch of no pictures: give at least one".into()))
+            .ok_or_else(|| Error::Input("a batch of no pictures: give at least one".into()))?;
+        made.streamed_in = cell::number();
+        Ok(made)
     }
 
     /// Makes the texts for all pictures, calling `on_token(picture, id)` for each token as it is made (with beams: once it
@@ -374,6 +398,7 @@ impl Generate {
             },
             ids,
             beams: Vec::new(),
+            streamed_in: None,
         })
     }
 }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
 
 /// Pictures with the token ids of one caption each, and what is asked about them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CaptionBatch {
     /// `[B, 3, H, W]`, or a batch of what another encoder takes.
     pub pixel_values: Tensor,
@@ -27,7 +27,7 @@ pub struct CaptionBatch {
 }
 
 /// A loss with what it was computed from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LossOutput {
     /// Mean cross-entropy in nats, a scalar with gradient.
     pub loss: Tensor,

@@ -17,10 +17,12 @@
 //!   [`beam`], `search`: several texts side by side
 //! - [`save`]: a folder with everything that training changed; `fingerprint`: which base it belongs to
 //! - [`pretrained`]: from the names of two models, or a saved fine-tune, to a whole model
+//! - `show`: how all of this shows itself; `change`: settings that are changed afterwards
 //! - [`tiny`]: the small pretrained model that is part of the program
 
 pub mod base_models;
 mod beam;
+mod change;
 pub mod concatenate;
 pub mod encoder;
 mod fingerprint;
@@ -35,6 +37,7 @@ pub mod sampling;
 pub mod save;
 mod search;
 pub mod settings;
+mod show;
 mod steps;
 mod target_strip;
 #[cfg(test)]
@@ -58,12 +61,12 @@ use crate::language::{LlmProcessor, Phi3};
 use crate::nn::{Network, Parameter, Weight};
 use crate::projector::Projector;
 use crate::vision::{Encoder, ImageProcessor};
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 use candle_core::{DType, Device};
 use std::path::Path;
 
-/// The blog's model. Cheap to clone; clones share their weights, so training one trains all.
-#[derive(Clone, Debug)]
+/// The blog's model. A clone is a copy ([`Vlm::copy`]) that trains on its own; [`Vlm::share`] gives another handle to the same
+/// weights.
 pub struct Vlm {
     /// Pixel values, or whatever it takes, → hidden states: a ViT ([`Encoder::vit`]) or any other [`Modality`](crate::vision::Modality).
     pub image_encoder: Encoder,
@@ -81,12 +84,12 @@ pub struct Vlm {
     pub end_vec: Weight,
     /// The question or instruction, `[1, Lq, D]`.
     pub query_vec: Weight,
-    /// The switches.
-    pub settings: VlmSettings,
+    /// The switches. They can be read like any field; [`Vlm::set_settings`] and its kind change them.
+    pub settings: ReadOnly<VlmSettings>,
 }
 
 /// The members of a [`Vlm`] that exist before it is put together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VlmParts {
     /// Pixel values, or whatever it takes, → hidden states.
     pub image_encoder: Encoder,
@@ -170,14 +173,14 @@ impl Vlm {
             llm,
             llm_processor,
             projector,
-            settings,
+            settings: ReadOnly::new(settings),
         };
         vlm.freeze_by_settings()?;
         Ok(vlm)
     }
 
     /// The same pretrained parts under other settings, put together as by [`Vlm::new`]: LoRA is taken off and added as
-    /// the settings say, projector and prompt vectors begin again. The base weights are shared, not copied.
+    /// the settings say, projector and prompt vectors begin again. Frozen base weights are shared, not copied.
     ///
     /// ```
     /// use glassbox_prelude::prelude::*;
@@ -212,8 +215,8 @@ impl Vlm {
     /// The base models frozen; projector, LoRA and prompt vectors trainable as the settings say.
     fn freeze_by_settings(&mut self) -> Result<()> {
         self.image_encoder
-            .set_trainable(self.settings.train_encoder)?;
-        self.llm.set_trainable(false)?;
+            .set_base_trainable(self.settings.train_encoder)?;
+        self.llm.set_base_trainable(false)?;
         let adapters = self.settings.adapters == AdapterTraining::Trained;
         self.image_encoder.set_lora_trainable(adapters)?;
         self.llm.set_lora_trainable(adapters)?;

@@ -25,7 +25,7 @@ const LLM_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 const LLM_KINDS: [&str; 1] = ["phi3"];
 
 /// Everything that [`Vlm::from_pretrained`] needs to know. Shows where each part is, before anything is loaded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Preset {
     /// The models underneath.
     pub base: BaseModels,

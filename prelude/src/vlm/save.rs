@@ -18,9 +18,9 @@ use super::settings::{PromptVectors, VlmSettings};
 use super::{Vlm, with_new_tokens};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::checkpoint::save_safetensors;
-use crate::nn::{Checkpoint, Init, Network, PartMut, Weight};
+use crate::nn::{Checkpoint, Init, Network, Parameter, PartMut, Weight};
 use crate::projector::Projector;
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -74,9 +74,22 @@ impl Vlm {
     /// Writes the fine-tune; see the module's head for the layout.
     ///
     /// # Errors
-    /// When the folder cannot be written.
+    /// When the folder cannot be written, or when the language model's own weights train, which have no place there.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
+        let settings = self.true_settings();
+        let own = |parameter: &Parameter| {
+            parameter.is_trainable()
+                && !parameter.name.contains(".lora_")
+                && !parameter.name.ends_with(".rows")
+        };
+        if let Some(parameter) = self.llm.named_parameters().iter().find(|p| own(p)) {
+            return Err(Error::Input(format!(
+                "the language model's own weights train ({}, …) and are no part of a fine-tune: save them with \
+                 `vlm.llm.save(folder)?` and freeze them with `vlm.llm.set_base_trainable(false)?`",
+                parameter.name
+            )));
+        }
         std::fs::create_dir_all(dir).map_err(|source| Error::Io {
             path: dir.into(),
             source,
@@ -96,7 +109,7 @@ impl Vlm {
             let name = format!("llm.{}", rows.weight.name());
             tensors.push((name, rows.weight.tensor().clone()));
         }
-        if self.settings.train_encoder {
+        if settings.train_encoder {
             let parameters = self.image_encoder.named_parameters().into_iter();
             tensors.extend(
                 parameters
@@ -120,7 +133,7 @@ impl Vlm {
         }
         let path = dir.join(SETTINGS);
         let saved = Saved {
-            settings: self.settings.clone(),
+            settings,
             encoder: Some(self.image_encoder.kind()),
             base_fingerprints: Some(Fingerprints::of(self)?),
         };
@@ -157,9 +170,9 @@ impl Vlm {
         // What this model really stands on counts, not where it was when the fine-tune was saved.
         settings.base = self.settings.base.clone().or(settings.base);
         let mut new = self.clone();
-        new.projector.config.kind = settings.projector;
+        new.projector.config.change().kind = settings.projector;
         new.projector.positions(new.image_encoder.positions())?;
-        new.settings.train_encoder = settings.train_encoder;
+        new.settings.change().train_encoder = settings.train_encoder;
         if new.settings.new_tokens.is_empty() {
             (new.llm_processor, new.llm) =
                 with_new_tokens(new.llm_processor, new.llm, &settings.new_tokens)?;
@@ -171,7 +184,7 @@ impl Vlm {
                 new.settings.new_tokens
             )));
         }
-        new.settings.prompt_vectors = settings.prompt_vectors;
+        new.settings.change().prompt_vectors = settings.prompt_vectors;
         new.load_weights(dir.join(WEIGHTS))?;
         if dir.join(LLM_ADAPTER).is_dir() {
             load_adapter(&mut new.llm, dir.join(LLM_ADAPTER))?;
@@ -185,7 +198,7 @@ impl Vlm {
         }
         new.image_processor = new.image_processor.with_rescaling(settings.rescaling)?;
         set_feature(&mut new.image_encoder, &settings)?;
-        new.settings = settings;
+        new.settings = ReadOnly::new(settings);
         new.freeze_by_settings()?;
         *self = new;
         Ok(())
@@ -200,7 +213,7 @@ impl Vlm {
     pub fn load_weights(&mut self, file: impl AsRef<Path>) -> Result<()> {
         let weights = Checkpoint::open(file, DType::F32, self.device())?;
         let mut projector =
-            Projector::from_checkpoint(self.projector.config, &weights.below("projector."))?;
+            Projector::from_checkpoint(*self.projector.config, &weights.below("projector."))?;
         projector.set_trainable(true)?;
         let width = self.llm.config.hidden_size;
         let vector = |name: &str, old: &Weight| -> Result<Weight> {

@@ -175,11 +175,32 @@ impl std::fmt::Debug for CocoCaptions {
 }
 
 /// One pass over a dataset. Owns what it needs, so a cell can keep it half-way.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Samples {
     dataset: CocoCaptions,
     order: Vec<usize>,
     next: usize,
+}
+
+impl Samples {
+    /// Samples that are still to come.
+    pub fn len(&self) -> usize {
+        self.order.len().saturating_sub(self.next)
+    }
+
+    /// Whether none is to come.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Samples of the whole pass.
+    pub(super) fn all(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn dataset(&self) -> &CocoCaptions {
+        &self.dataset
+    }
 }
 
 impl Iterator for Samples {

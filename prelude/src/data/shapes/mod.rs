@@ -88,7 +88,7 @@ impl ShapesConfig {
 }
 
 /// The generator. Every method is a pure function of the config and its arguments.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Shapes {
     config: ShapesConfig,
 }

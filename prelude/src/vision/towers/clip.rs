@@ -69,6 +69,6 @@ pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> 
         layers,
         norm_after: None,
         processor,
-        config: config.clone(),
+        config: crate::ReadOnly::new(config.clone()),
     })
 }

@@ -26,14 +26,13 @@ use super::patches::embed_patches;
 use super::{ImageProcessorConfig, VisionFeature};
 use crate::display::MimeBundle;
 use crate::nn::{Checkpoint, LayerNorm, Network, Part, PartMut, Weight};
-use crate::{Error, Result};
+use crate::{Error, ReadOnly, Result};
 use layer::TowerLayer;
 
-/// An image encoder of the CLIP, SigLIP or DINOv2 kind. Cheap to clone; clones share their weights.
-#[derive(Clone, Debug)]
+/// An image encoder of the CLIP, SigLIP or DINOv2 kind. A clone trains on its own: see [`Weight`].
 pub struct Tower {
     /// Sizes and settings.
-    pub config: TowerConfig,
+    pub config: ReadOnly<TowerConfig>,
     /// What [`Modality::encode`] gives.
     pub feature: VisionFeature,
     /// The patch embedding as a convolution, `[D, C, p, p]`.
@@ -49,6 +48,23 @@ pub struct Tower {
     norm_after: Option<LayerNorm>,
     /// How a picture becomes pixel values of the config's size.
     processor: fn(&TowerConfig) -> ImageProcessorConfig,
+}
+
+impl Clone for Tower {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.again(),
+            feature: self.feature,
+            patch_weight: self.patch_weight.clone(),
+            patch_bias: self.patch_bias.clone(),
+            class: self.class.clone(),
+            positions: self.positions.clone(),
+            norm_before: self.norm_before.clone(),
+            layers: self.layers.clone(),
+            norm_after: self.norm_after.clone(),
+            processor: self.processor,
+        }
+    }
 }
 
 /// Sizes of a tower, read from the `vision_config` of a `config.json` or from the file itself.
@@ -287,7 +303,7 @@ impl Tower {
             )?;
             self.positions = Weight::frozen(self.positions.name(), tensor);
         }
-        self.config.image_size = image_size;
+        self.config.change().image_size = image_size;
         Ok(self)
     }
 

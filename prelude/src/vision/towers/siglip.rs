@@ -43,6 +43,6 @@ pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> 
             config.layer_norm_eps,
         )?),
         processor,
-        config: config.clone(),
+        config: crate::ReadOnly::new(config.clone()),
     })
 }
