@@ -103,6 +103,10 @@ const VALUES: &[(&str, &str)] = &[
     ("ChatOptions", "gp::language::ChatOptions::default()"),
     ("Checkpoint", "Checkpoint::random(0, DType::F32, &device)"),
     ("CocoCaptions", "coco"),
+    (
+        "CocoFinding",
+        "CocoFinding { kind: \"missing pictures\".into(), count: 1, example: \"a.jpg\".into() }",
+    ),
     ("CocoReport", "coco.report()"),
     ("Colour", "Colour::Red"),
     ("DecodeOptions", "gp::vision::DecodeOptions::default()"),
@@ -295,6 +299,10 @@ const VALUES: &[(&str, &str)] = &[
     ),
     ("Trainer", "trainer"),
     ("TrainerConfig", "TrainerConfig::tour()"),
+    (
+        "Unreadable",
+        "Unreadable { held_out: false, position: 3, why: \"cut off\".into() }",
+    ),
     ("Variables", "gp::variables::Variables::new()"),
     ("ViTConfig", "vit.config.clone()"),
     ("VisionFeature", "VisionFeature::default()"),

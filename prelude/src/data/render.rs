@@ -74,6 +74,7 @@ debug_by_facts!(Sample);
 shown_by_fields!(
     ShapesConfig,
     CaptionOrder,
+    super::CocoFinding,
     Split,
     QuestionFormat,
     AttributeScore,

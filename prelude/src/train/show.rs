@@ -72,7 +72,13 @@ impl Example {
 
 shown_by_facts!(Trainer, AdamW, Gradients, Example);
 debug_by_first_line!(TrainReport);
-shown_by_fields!(TrainerConfig, AdamWConfig, LossKind, Schedule);
+shown_by_fields!(
+    TrainerConfig,
+    AdamWConfig,
+    LossKind,
+    Schedule,
+    super::Unreadable
+);
 
 impl Render for StepRecord {
     fn render(&self) -> MimeBundle {
