@@ -157,8 +157,12 @@ fn a_logger_s_level_is_seen_by_later_cells_and_by_the_prelude() {
     assert_eq!(session.result_of("log::max_level()"), "Info");
     ok(
         &mut session,
-        "fn cell() -> &'static once_cell::sync::OnceCell<u8> { static C: once_cell::sync::OnceCell<u8> = once_cell::sync::OnceCell::new(); &C }\n\
-         let lazy = once_cell::sync::Lazy::new(|| 3u8 as u8);",
+        "let cell: once_cell::sync::OnceCell<u8> = once_cell::sync::OnceCell::new();\n\
+         cell.set(3).unwrap();",
+    );
+    assert_eq!(
+        session.result_of("(cell.get(), log::max_level())"),
+        "(Some(3), Info)"
     );
 }
 
