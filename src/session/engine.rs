@@ -18,6 +18,7 @@ use super::frames::Incoming;
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
 use super::last_words::LastWords;
+use super::namespaces::Spaces;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 use super::panics::{ABORTING, Panics};
 use super::prelude_cache::{self, CachedPrelude};
@@ -195,6 +196,11 @@ impl Session {
         }
         self.log.found(self.variable_types().into_keys());
         outcome
+    }
+
+    /// The statements of a cell that are calls of macros that make items, and the names that they make.
+    pub(crate) fn item_calls(&mut self, code: &str) -> BTreeMap<usize, BTreeMap<String, Spaces>> {
+        self.engine.item_calls(syntax::skip_commands(code))
     }
 
     /// The cells that ran.

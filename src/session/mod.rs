@@ -37,6 +37,7 @@ pub mod input;
 pub mod interrupt;
 mod last_words;
 mod metadata;
+mod namespaces;
 pub mod outcome;
 mod pages;
 mod panics;

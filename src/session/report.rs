@@ -1,5 +1,6 @@
 //! Reports of failed cells: rustc's messages, panics and errors, shown on the cell's own lines.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Patch, Renderer, Snippet};
@@ -19,6 +20,39 @@ pub(crate) const GENERATED: &str = "glassbox/lib.rs";
 const SHOWN: usize = 5;
 /// How wide reports may be.
 const WIDTH: usize = 110;
+
+/// Where traits are that everybody knows: of the standard library, of the prelude, of the session.
+const OWN_MODULES: [&str; 11] = [
+    "alloc", "core", "crate", "data", "display", "evaluate", "nn", "prelude", "std", "train",
+    "vision",
+];
+/// Traits of the standard library that people implement, by the names that rustc writes without a path.
+const STANDARD_TRAITS: [&str; 24] = [
+    "Add",
+    "AsMut",
+    "AsRef",
+    "Borrow",
+    "BufRead",
+    "BuildHasher",
+    "DoubleEndedIterator",
+    "Drop",
+    "ExactSizeIterator",
+    "Extend",
+    "FromIterator",
+    "FromStr",
+    "Hasher",
+    "IntoIterator",
+    "Iterator",
+    "Mul",
+    "Neg",
+    "Not",
+    "Ord",
+    "PartialOrd",
+    "Seek",
+    "Sub",
+    "ToOwned",
+    "ToString",
+];
 
 /// An error of the compiler.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +117,85 @@ impl Diagnostic {
             .filter_map(|span| span["line_start"].as_u64()?.try_into().ok())
     }
 
+    /// The lines of the generated source that it and its notes point to, and whether it is about them; what a macro made lies
+    /// where the macro is called.
+    pub(crate) fn places(&self) -> Vec<(usize, bool)> {
+        let notes = self.json["children"].as_array().into_iter().flatten();
+        let notes = notes.filter(|child| child["level"] == "note");
+        let spans = |message: &Value, own: bool| {
+            let spans = message["spans"].as_array().into_iter().flatten();
+            let lines = spans.filter_map(|span| {
+                let primary = own && span["is_primary"].as_bool() == Some(true);
+                Some((outermost_line(span)?, primary))
+            });
+            lines.collect::<Vec<_>>()
+        };
+        let mut found = spans(&self.json, true);
+        found.extend(notes.flat_map(|note| spans(note, false)));
+        found
+    }
+
+    /// Whether it is about one use of something generic, wherever it lies.
+    pub(crate) fn of_instance(&self) -> bool {
+        let spans = self.json["spans"].as_array().into_iter().flatten();
+        let mut labels = spans.filter_map(|span| span["label"].as_str());
+        self.message.contains("instantiating")
+            || labels.any(|label| label.starts_with("evaluation of") && label.contains("::<"))
+    }
+
+    /// The words of its message and of the places that it is about.
+    pub(crate) fn words(&self) -> BTreeSet<String> {
+        let spans = self.json["spans"].as_array().into_iter().flatten();
+        let lines = spans.flat_map(|span| span["text"].as_array().into_iter().flatten());
+        let lines = lines.filter_map(|line| line["text"].as_str());
+        let texts = lines.chain([self.message.as_str()]);
+        texts.flat_map(words).map(str::to_owned).collect()
+    }
+
+    /// Takes out of what rustc proposes the traits of crates that the source never names: it has read all crates below the prelude.
+    pub(crate) fn without_strangers(&mut self, source: &str) {
+        let words: BTreeSet<&str> = words(source).collect();
+        let Some(children) = self.json["children"].as_array_mut() else {
+            return;
+        };
+        let mut none_left = false;
+        for child in children.iter_mut() {
+            let text = child["message"].as_str().unwrap_or_default();
+            let Some((head, list)) = text.split_once(":\ncandidate #1: ") else {
+                continue;
+            };
+            if !head.contains("perhaps you need to implement") {
+                continue;
+            }
+            let candidates = list.lines().map(|line| {
+                let trait_ = line.rsplit(": ").next().unwrap_or(line);
+                trait_.trim_matches('`')
+            });
+            let known: Vec<&str> = candidates.filter(|path| names(&words, path)).collect();
+            none_left |= known.is_empty();
+            child["message"] = match known.as_slice() {
+                [] => Value::Null,
+                [one] => {
+                    let item = head.rsplit('`').nth(1).unwrap_or_default();
+                    format!("`{one}` defines an item `{item}`, perhaps you need to implement it")
+                        .into()
+                }
+                some => {
+                    let lines = some.iter().enumerate();
+                    let lines =
+                        lines.map(|(at, path)| format!("\ncandidate #{}: `{path}`", at + 1));
+                    format!("{head}:{}", lines.collect::<String>()).into()
+                }
+            };
+        }
+        if none_left {
+            children.retain(|child| {
+                let text = child["message"].as_str().unwrap_or_default();
+                !text.is_empty() && !text.starts_with("items from traits can only be used if")
+            });
+        }
+    }
+
     /// The line of the generated source that it is about.
     pub(crate) fn primary_line(&self) -> Option<usize> {
         let mut spans = self.json["spans"].as_array()?.iter();
@@ -91,6 +204,33 @@ impl Diagnostic {
             return None;
         }
         primary["line_start"].as_u64()?.try_into().ok()
+    }
+}
+
+/// The identifiers in a text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+}
+
+/// Whether a source with these words names a trait, or the crate that it is of. rustc writes no path where the name alone is clear.
+fn names(words: &BTreeSet<&str>, path: &str) -> bool {
+    let path = path.strip_prefix("glassbox_prelude::").unwrap_or(path);
+    match path.split_once("::") {
+        // The crates that the prelude hands on are not its own.
+        Some((first, _)) => OWN_MODULES.contains(&first) || words.contains(first),
+        None => words.contains(path) || STANDARD_TRAITS.contains(&path),
+    }
+}
+
+/// The line of the generated source on which a span begins, or on which the macro is called that it comes from.
+fn outermost_line(span: &Value) -> Option<usize> {
+    match &span["expansion"]["span"] {
+        Value::Null if span["file_name"].as_str() == Some(GENERATED) => {
+            span["line_start"].as_u64()?.try_into().ok()
+        }
+        Value::Null => None,
+        caller => outermost_line(caller),
     }
 }
 
@@ -140,6 +280,11 @@ impl<'a> CellSource<'a> {
 
 /// The report of a cell that did not compile.
 pub(crate) fn compile_errors(source: &CellSource<'_>, errors: &[Diagnostic]) -> CellError {
+    if let Some(at) = syntax::lone_attribute(source.code) {
+        let message =
+            "nothing follows this attribute; write what it is for below it, in the same cell";
+        return unfinished(source, at, message);
+    }
     if !errors
         .iter()
         .any(|error| !labelled_spans(source, error).is_empty())

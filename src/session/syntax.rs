@@ -165,6 +165,28 @@ fn word_length(text: &str) -> usize {
     1 + end.unwrap_or(name.len())
 }
 
+/// Where the attribute begins, in bytes, that is the last in `code` and so stands before nothing.
+pub(crate) fn lone_attribute(code: &str) -> Option<usize> {
+    let rust = skip_commands(code);
+    let tokens = LexedStr::new(EDITION, rust);
+    let mut kinds = (0..tokens.len())
+        .filter(|&index| !tokens.kind(index).is_trivia())
+        .rev();
+    if tokens.kind(kinds.next()?) != T![']'] {
+        return None;
+    }
+    let mut open = 1;
+    while open > 0 {
+        match tokens.kind(kinds.next()?) {
+            kind if kind == T![']'] => open += 1,
+            kind if kind == T!['['] => open -= 1,
+            _ => {}
+        }
+    }
+    let hash = kinds.next().filter(|&index| tokens.kind(index) == T![#])?;
+    Some(code.len() - rust.len() + tokens.text_start(hash))
+}
+
 /// The Rust code after the lines of commands (`:dep`, `!ls`) at the top of a cell.
 pub(crate) fn skip_commands(code: &str) -> &str {
     let mut rest = code;
@@ -361,6 +383,24 @@ mod tests {
         assert_eq!(first_error("let a = 1;\na + 1"), None);
         let (at, _) = first_error(":dep x\nlet a = 1;\na.").expect("it is not finished");
         assert_eq!(at, 20);
+    }
+
+    #[test]
+    fn an_attribute_before_nothing_is_found() {
+        assert_eq!(lone_attribute("#[derive(Debug)]"), Some(0));
+        assert_eq!(
+            lone_attribute("let a = 1;\n#[allow(unused)] // why\n"),
+            Some(11)
+        );
+        for code in [
+            "#![allow(unused)]",
+            "a[0]",
+            "#[derive(Debug)]\nstruct A;",
+            "vec![1]",
+            "",
+        ] {
+            assert_eq!(lone_attribute(code), None, "{code}");
+        }
     }
 
     #[test]

@@ -18,11 +18,23 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
     if name.is_empty() {
         return call.refuse("there is no folder to write to; write `:export DIR`");
     }
-    let logged = call.session.log().cells().iter();
+    let codes: Vec<String> = call
+        .session
+        .log()
+        .cells()
+        .iter()
+        .map(|cell| cell.code.clone())
+        .collect();
+    let calls: Vec<_> = codes
+        .iter()
+        .map(|code| call.session.item_calls(code))
+        .collect();
+    let logged = call.session.log().cells().iter().zip(&calls);
     let cells: Vec<Cell<'_>> = logged
-        .map(|cell| Cell {
+        .map(|(cell, calls)| Cell {
             code: &cell.code,
             gone: &cell.gone,
+            calls,
         })
         .collect();
     if cells.is_empty() {

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ra_ap_syntax::AstNode;
-use ra_ap_syntax::ast::{self, HasName};
+use ra_ap_syntax::ast;
 
 use super::parse;
 use crate::session::cell_log::definitions;
+use crate::session::namespaces::{Spaces, defined};
 use crate::session::syntax;
 
 /// A cell that ran.
@@ -20,6 +21,8 @@ pub(super) struct Cell<'a> {
     pub code: &'a str,
     /// Variables of it that were not there any more when it had ended.
     pub gone: &'a BTreeSet<String>,
+    /// Which of its statements are calls of macros that make items, and the names of those with their namespaces.
+    pub calls: &'a BTreeMap<usize, BTreeMap<String, Spaces>>,
 }
 
 /// A program and what it needs.
@@ -64,12 +67,15 @@ impl std::fmt::Debug for Failed_ {
 }
 ";
 
+/// What makes two items the same: a word for a namespace and the name, or no word and a text.
+type Key = (&'static str, String);
+
 #[derive(Default)]
 struct Items {
     /// Text of each item in the order of the first definition.
     texts: Vec<String>,
-    /// Where the item of a name stands in `texts`.
-    places: BTreeMap<String, usize>,
+    /// Where what a key stands for is in `texts`.
+    places: BTreeMap<Key, usize>,
     redefined: Vec<String>,
 }
 
@@ -99,7 +105,16 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
         for (place, statement) in statements.iter().enumerate() {
             let text = statement.code;
             match ast::Item::cast(statement.node.clone()) {
-                Some(item) if !matches!(item, ast::Item::MacroCall(_)) => items.add(&item, text)?,
+                _ if cell.calls.contains_key(&place) => {
+                    let names = &cell.calls[&place];
+                    let end = if text.trim_end().ends_with([';', '}']) {
+                        ""
+                    } else {
+                        "\n;"
+                    };
+                    items.put(keys(names), &format!("{}{end}", text.trim_end()));
+                }
+                Some(item) if !matches!(item, ast::Item::MacroCall(_)) => items.add(&item, text),
                 _ if place == last && ast::Expr::can_cast(statement.node.kind()) => {
                     body += &shown(text);
                 }
@@ -111,7 +126,7 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
             main += &format!("// cell {}\n{body}\n\n", number + 1);
         }
     }
-    if items.places.contains_key("main") {
+    if items.places.contains_key(&("value", "main".to_owned())) {
         return Err(
             "a cell defines `main`, and the program needs that name for itself; rename it"
                 .to_owned(),
@@ -128,7 +143,7 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
         ));
     }
     let mut source = HEAD.to_owned();
-    for item in &items.texts {
+    for item in items.texts.iter().filter(|text| !text.is_empty()) {
         source += &format!("\n{}\n", item.trim());
     }
     source += MAIN;
@@ -169,47 +184,53 @@ fn handing_on(cell: &Cell<'_>, body: &str) -> String {
 }
 
 impl Items {
-    fn add(&mut self, item: &ast::Item, text: &str) -> Result<(), String> {
-        let name = match item {
-            ast::Item::Fn(item) => item.name(),
-            ast::Item::Struct(item) => item.name(),
-            ast::Item::Enum(item) => item.name(),
-            ast::Item::Union(item) => item.name(),
-            ast::Item::Trait(item) => item.name(),
-            ast::Item::TypeAlias(item) => item.name(),
-            ast::Item::Const(item) => item.name(),
-            ast::Item::Static(item) => item.name(),
-            ast::Item::Module(item) => item.name(),
-            ast::Item::MacroRules(item) => item.name(),
-            _ => None,
-        };
+    fn add(&mut self, item: &ast::Item, text: &str) {
         // Imports and implementations have no name: what makes them the same is their head or their text.
-        let key = match (item, name) {
-            (_, Some(name)) => name.text().to_string(),
+        let keys = match (item, defined(item)) {
+            (_, Some((name, spaces))) => keys(&BTreeMap::from([(name, spaces)])),
             (ast::Item::Impl(item), _) => {
                 let head = item.syntax().text().to_string();
-                head.split('{').next().unwrap_or_default().trim().to_owned()
-                    + inherent_mark(item, &head)
+                let key = head.split('{').next().unwrap_or_default().trim().to_owned()
+                    + inherent_mark(item, &head);
+                vec![("", key)]
             }
-            _ => item.syntax().text().to_string(),
+            _ => vec![("", item.syntax().text().to_string())],
         };
-        match self
-            .places
-            .get(&key)
-            .and_then(|&place| self.texts.get_mut(place))
-        {
-            Some(before) if before.trim() == text.trim() => {}
-            Some(before) => {
-                *before = text.to_owned();
-                self.redefined.push(key);
-            }
-            None => {
-                self.places.insert(key, self.texts.len());
-                self.texts.push(text.to_owned());
-            }
-        }
-        Ok(())
+        self.put(keys, text);
     }
+
+    /// Puts an item in the place of the first that has one of its keys; others that have one go.
+    fn put(&mut self, keys: Vec<Key>, text: &str) {
+        let mut before: Vec<usize> = keys
+            .iter()
+            .filter_map(|key| self.places.get(key).copied())
+            .collect();
+        before.sort_unstable();
+        before.dedup();
+        let place = before.first().copied().unwrap_or(self.texts.len());
+        self.texts
+            .resize(self.texts.len().max(place + 1), String::new());
+        let again = self.texts[place].trim() == text.trim();
+        if !before.is_empty() && !again {
+            let names = keys.iter().filter(|key| self.places.contains_key(*key));
+            self.redefined
+                .extend(names.map(|(_, name)| name.clone()).take(1));
+        }
+        for gone in before {
+            self.texts[gone].clear();
+            self.places.retain(|_, place| *place != gone);
+        }
+        self.texts[place] = text.to_owned();
+        self.places.extend(keys.into_iter().map(|key| (key, place)));
+    }
+}
+
+/// What names are kept by: each once for each of its namespaces.
+fn keys(names: &BTreeMap<String, Spaces>) -> Vec<Key> {
+    let names = names.iter();
+    names
+        .flat_map(|(name, spaces)| spaces.each().map(move |word| (word, name.clone())))
+        .collect()
 }
 
 /// Two inherent implementations of a type may stand side by side: their text tells them apart.
@@ -243,15 +264,24 @@ mod tests {
 
     /// The program of cells whose variables all outlived them.
     fn program_of(cells: &[&str]) -> Result<Program, String> {
-        let gone = BTreeSet::new();
-        let cells = cells.iter().map(|&code| Cell { code, gone: &gone });
+        let (gone, calls) = (BTreeSet::new(), BTreeMap::new());
+        let cells = cells.iter().map(|&code| Cell {
+            code,
+            gone: &gone,
+            calls: &calls,
+        });
         program(&cells.collect::<Vec<_>>())
     }
 
     #[test]
     fn variables_that_end_with_their_cell_end_with_a_block() {
         let gone = BTreeSet::from(["guard".to_owned()]);
-        let cell = |code| Cell { code, gone: &gone };
+        let calls = BTreeMap::new();
+        let cell = |code| Cell {
+            code,
+            gone: &gone,
+            calls: &calls,
+        };
         let cells = [
             cell("let guard = lock.lock()?; // held\nlet mut a = *guard;\nlet b = 1;"),
             cell("let guard = lock.lock()?;\n*guard"),
@@ -299,6 +329,27 @@ mod tests {
         assert!(!found.source.contains("{ 1 }") && found.source.contains("{ 2 }"));
         assert_eq!(found.source.matches("use std::fmt;").count(), 1);
         assert!(found.source.contains("fn a()") && found.source.contains("fn b()"));
+        assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+    }
+
+    #[test]
+    fn one_name_in_two_namespaces_is_two_items_and_calls_that_make_items_are_items() {
+        let found = program_of(&["mod area {}\nfn area() {}", "fn area() -> u8 { 1 }"]).unwrap();
+        assert!(found.source.contains("mod area {}") && found.source.contains("-> u8"));
+        assert!(!found.source.contains("fn area() {}"), "{}", found.source);
+        let gone = BTreeSet::new();
+        let names = BTreeMap::from([("A".to_owned(), Spaces::TYPES.and(Spaces::VALUES))]);
+        let calls = BTreeMap::from([(0, names)]);
+        let cells = ["unit!(A)", "unit!(A, 2);\nlet a = A;"];
+        let cells = cells.map(|code| Cell {
+            code,
+            gone: &gone,
+            calls: &calls,
+        });
+        let found = program(&cells).unwrap();
+        let main = found.source.find("fn main()").unwrap();
+        assert!(found.source.find("unit!(A, 2);").unwrap() < main);
+        assert!(!found.source.contains("unit!(A)"), "{}", found.source);
         assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
     }
 

@@ -187,6 +187,32 @@ impl Compiler {
         Ok(rustc)
     }
 
+    /// The source with all macros expanded, each name marked with where it comes from; empty where rustc cannot make anything of it.
+    pub(super) fn expand(&self, source: &str) -> Result<String, String> {
+        let file = Path::new(SOURCE).with_file_name("calls.rs");
+        let broken =
+            |error: std::io::Error| format!("cannot run {}: {error}", self.rustc.display());
+        let linkage = Linkage::of(source, &self.crates, &self.prelude);
+        let text = format!("{source}{}", linkage.source);
+        fs::write(self.folder.join(&file), text).map_err(broken)?;
+        let mut rustc = self.base(&file);
+        // Without it the stable compiler does not print what it expanded.
+        rustc
+            .env("RUSTC_BOOTSTRAP", "1")
+            .args(&linkage.arguments)
+            .arg("-Zunpretty=expanded,hygiene")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let process = rustc.spawn().map_err(broken)?;
+        // Without the note an interrupt waits for the compiler.
+        let _ = fs::write(&self.process_file, process.id().to_string());
+        let output = process.wait_with_output().map_err(broken)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // Behind the source rustc lists every expansion of every crate.
+        let end = text.find("\n/*\nExpansions:").unwrap_or(text.len());
+        Ok(text[..end].to_owned())
+    }
+
     /// What rustc has to say of error codes.
     pub(crate) fn explain(&self, codes: &[&str]) -> Result<String, String> {
         let mut text = String::new();

@@ -1,55 +1,96 @@
-//! The items of all cells: functions, types, imports and macros, which every later cell is compiled with.
+//! The items of all cells: functions, types, imports, macros and calls of macros that make such, which every later cell is
+//! compiled with.
 //!
-//! A new item takes the place of the one that had its name; an `impl` takes the place of one that would contradict it,
-//! so that a cell can be run again.
+//! A new item takes the place of those that Rust would call its duplicates: same name in the same namespace, or an `impl` that
+//! cannot stand beside it. Where only the compiler knows (imports, overlapping `impl`s), both stay until it objects (see
+//! [`super::aside`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ra_ap_syntax::ast::{self, HasName};
 use ra_ap_syntax::{AstNode, NodeOrToken};
 
+use super::super::namespaces::{Spaces, defined, imports};
+use super::aside::Aside;
+use super::calls::{Call, Made};
 use super::needs::{Reach, Touched};
 
 /// Items in the order in which they came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Items {
     pub(super) items: Vec<Arc<Item>>,
+    /// Items that do not compile with the others now.
+    pub(super) aside: Vec<Aside>,
     /// `#![…]` of all cells.
     pub(super) attributes: Vec<String>,
     /// What the present cell did to them.
     pub(super) touched: Touched,
+    /// How many cells there were, the present one among them.
+    pub(super) cell: u64,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Item {
-    pub key: Key,
+    pub kind: Kind,
+    pub defines: Defines,
     /// The user's text, whole lines.
     pub code: String,
     /// Who needs it, and what it needs.
     pub reach: Reach,
+    /// The cell that it came with, as [`Items::cell`] counts them.
+    pub cell: u64,
 }
 
-/// What an item is known by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    /// Functions, types, named imports.
-    Name(String),
-    Macro(String),
-    /// Its header, whether it is of a trait, and the names in it.
-    Impl {
-        header: String,
-        of_trait: bool,
-        names: BTreeSet<String>,
-    },
-    /// Known by its text: glob imports and whatever has no name.
-    Text,
+/// What sort of item it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A single import.
+    Import,
+    /// `macro_rules!`.
+    Macro,
+    Impl,
+    Function,
+    Constant,
+    Static,
+    /// A struct, enum, union or alias.
+    Type,
+    Trait,
+    Module,
+    /// A call of a macro that makes items.
+    Call,
+    /// A call of a macro that makes macros too, which have to stand before their use.
+    MacroCall,
+    /// Whatever else: `extern` blocks and crates, `const _`.
+    Other,
 }
+
+/// What an item defines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Defines {
+    /// Names, each with its namespaces.
+    pub names: BTreeMap<String, Spaces>,
+    pub implementations: Vec<Implementation>,
+}
+
+/// What an `impl` is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Implementation {
+    pub header: String,
+    pub of_trait: bool,
+    /// The names in it.
+    pub names: BTreeSet<String>,
+}
+
+/// The lines of a source, from 1, that an item stands on.
+pub(super) type Placed = (Range<usize>, Arc<Item>);
 
 impl Items {
     /// A new cell begins: what earlier ones did to the items is settled.
     pub(crate) fn settle(&mut self) {
         self.touched = Touched::default();
+        self.cell += 1;
     }
 
     /// Takes an attribute of the whole crate.
@@ -61,143 +102,208 @@ impl Items {
         }
     }
 
-    /// Takes an item that stands in a cell as `code`; returns the names of types whose definition changed by it.
+    /// Takes an item that stands in a cell as `code`; returns the names whose definition changed so that types made of them did too.
     pub(crate) fn add(&mut self, item: &ast::Item, code: &str) -> Vec<String> {
-        match item {
-            ast::Item::Use(import) => match import.use_tree() {
-                Some(tree) => {
-                    let attributes = import
-                        .syntax()
-                        .children()
-                        .filter_map(ast::Attr::cast)
-                        .map(|attribute| attribute.syntax().text().to_string())
-                        .collect::<String>();
-                    let mut found = Vec::new();
-                    imports(&tree, "", &mut found);
-                    for (name, path) in found {
-                        let key = name.map_or(Key::Text, Key::Name);
-                        self.put(key, format!("{attributes}use {path};\n"), item);
-                    }
-                }
-                None => self.put(Key::Text, lines(code), item),
-            },
-            ast::Item::MacroRules(rules) => {
-                let key = rules
-                    .name()
-                    .map_or(Key::Text, |name| Key::Macro(name.text().to_string()));
-                self.put(key, lines(code), item);
+        if let ast::Item::Use(import) = item
+            && let Some(tree) = import.use_tree()
+        {
+            let attributes = import
+                .syntax()
+                .children()
+                .filter_map(ast::Attr::cast)
+                .map(|attribute| attribute.syntax().text().to_string())
+                .collect::<String>();
+            let mut found = Vec::new();
+            imports(&tree, "", &mut found);
+            for (name, path) in found {
+                let code = format!("{attributes}use {path};\n");
+                let defines = Defines::import(name);
+                let reach = Reach::of(item, &defines, &code);
+                self.put(Kind::Import, defines, reach, code);
             }
-            ast::Item::Impl(block) => self.put(impl_key(block), lines(code), item),
-            other => {
-                let name = name_of(other);
-                let defines = matches!(
-                    other,
-                    ast::Item::Struct(_)
-                        | ast::Item::Enum(_)
-                        | ast::Item::Union(_)
-                        | ast::Item::TypeAlias(_)
-                        | ast::Item::Module(_)
-                        | ast::Item::Trait(_)
-                );
-                let code = lines(code);
-                let key = name.clone().map_or(Key::Text, Key::Name);
-                let changed = self
-                    .items
-                    .iter()
-                    .any(|item| item.key == key && item.code.trim() != code.trim());
-                self.put(key, code, item);
-                if let (true, true, Some(name)) = (defines, changed, name) {
-                    return vec![name];
-                }
-            }
+            return Vec::new();
         }
-        Vec::new()
+        let code = lines(code);
+        let defines = Defines::of(item);
+        let reach = Reach::of(item, &defines, &code);
+        self.put(kind_of(item), defines, reach, code)
     }
 
-    /// Puts an item in the place of the one that it replaces, or behind all others.
-    fn put(&mut self, key: Key, code: String, item: &ast::Item) {
-        let item = Arc::new(Item {
-            reach: Reach::of(item, &key, &code),
-            key,
-            code,
-        });
-        self.touched.note(&item, self.items.contains(&item));
-        if let Key::Impl { .. } = item.key {
-            self.items.retain(|other| !other.key.contradicts(&item.key));
-            self.items.push(item);
-            return;
-        }
-        let same = |other: &&mut Arc<Item>| {
-            other.key == item.key && (item.key != Key::Text || other.code == item.code)
+    /// Takes a call of a macro that makes items; returns the names whose definition changed.
+    pub(super) fn add_call(&mut self, call: &Call, made: &Made, code: &str) -> Vec<String> {
+        let mut spaces = made.defines.names.values();
+        let kind = match spaces.any(|spaces| spaces.meet(Spaces::MACROS)) {
+            true => Kind::MacroCall,
+            false => Kind::Call,
         };
-        match self.items.iter_mut().find(same) {
-            Some(place) => *place = item,
-            None => self.items.push(item),
+        let mut code = lines(code);
+        // Between items a call ends with a semicolon or a brace.
+        if !call.ended {
+            code.push_str(";\n");
         }
+        let reach = Reach::of_call(made, &code);
+        self.put(kind, made.defines.clone(), reach, code)
     }
 
-    /// `names` and every type or alias whose definition mentions one of them, directly or not.
+    /// Puts an item in the place of those that it replaces, or behind all others.
+    fn put(&mut self, kind: Kind, defines: Defines, reach: Reach, code: String) -> Vec<String> {
+        let item = Arc::new(Item {
+            kind,
+            defines,
+            code,
+            reach,
+            cell: self.cell,
+        });
+        // What a file says is not in the text that includes it.
+        let whole = !item.code.contains("include!");
+        let known = whole && self.items.iter().any(|other| other.same(&item));
+        self.touched.note(&item, known);
+        let mut changed = Vec::new();
+        let mut place = None;
+        let mut index = 0;
+        self.aside
+            .retain(|aside| !aside.item.same(&item) && !aside.item.yields_to(&item));
+        while let Some(other) = self.items.get(index) {
+            if !other.same(&item) && !other.yields_to(&item) {
+                index += 1;
+                continue;
+            }
+            if !known && item.shapes_types() {
+                let names = other.defines.names.keys();
+                changed.extend(
+                    names
+                        .filter(|name| item.defines.names.contains_key(*name))
+                        .cloned(),
+                );
+            }
+            let other = self.items.remove(index);
+            place = place.or(Some(index));
+            self.aside.extend(Aside::of_replaced(other, &item));
+        }
+        self.items.insert(place.unwrap_or(self.items.len()), item);
+        changed
+    }
+
+    /// `names` and everything that types are made of whose definition mentions one of them, directly or not.
     pub(crate) fn users_of(&self, names: Vec<String>) -> BTreeSet<String> {
         let mut all: BTreeSet<String> = names.into_iter().collect();
+        let aside = self.aside.iter().map(|aside| &aside.item);
+        let items: Vec<&Arc<Item>> = self.items.iter().chain(aside).collect();
         loop {
-            let found: Vec<String> = self
-                .items
-                .iter()
-                .filter_map(|item| match &item.key {
-                    Key::Name(name) if !all.contains(name) => Some((name, &item.code)),
-                    _ => None,
-                })
-                .filter(|(_, code)| {
-                    !code.starts_with("use ") && words(code).any(|word| all.contains(word))
-                })
-                .map(|(name, _)| name.clone())
-                .collect();
-            if found.is_empty() {
+            let before = all.len();
+            let shapes = |item: &&&Arc<Item>| item.shapes_types() || item.kind == Kind::Import;
+            for item in items.iter().filter(shapes) {
+                if words(&item.code).any(|word| all.contains(word)) {
+                    all.extend(item.defines.names.keys().cloned());
+                }
+            }
+            if all.len() == before {
                 return all;
             }
-            all.extend(found);
         }
     }
 
     /// The attributes, then macros (which have to stand before their use), then the other items.
     pub(crate) fn code(&self) -> String {
+        self.placed().0
+    }
+
+    /// The same, and which item stands where in it.
+    pub(super) fn placed(&self) -> (String, Vec<Placed>) {
         let mut code = String::new();
         for attribute in &self.attributes {
             code.push_str(attribute);
             code.push('\n');
         }
-        let (macros, others): (Vec<&Arc<Item>>, Vec<&Arc<Item>>) = self
-            .items
-            .iter()
-            .partition(|item| matches!(item.key, Key::Macro(_)));
-        for item in macros.into_iter().chain(others) {
+        let mut line = code.matches('\n').count() + 1;
+        let mut places = Vec::new();
+        let first = |item: &&Arc<Item>| match item.kind {
+            Kind::Macro => 0,
+            Kind::MacroCall => 1,
+            _ => 2,
+        };
+        let mut items: Vec<&Arc<Item>> = self.items.iter().collect();
+        items.sort_by_key(first);
+        for item in items {
             code.push_str(&item.code);
+            let end = line + item.code.matches('\n').count();
+            places.push((line..end, item.clone()));
+            line = end;
         }
-        code
+        (code, places)
     }
 }
 
-impl Key {
-    /// Whether both cannot stand in one crate.
-    fn contradicts(&self, other: &Key) -> bool {
-        match (self, other) {
-            (
-                Key::Impl {
-                    header,
-                    of_trait,
-                    names,
-                },
-                Key::Impl {
-                    header: other_header,
-                    names: other_names,
-                    ..
-                },
-            ) => {
-                header == other_header
-                    && (*of_trait || names == other_names || !names.is_disjoint(other_names))
-            }
-            _ => false,
+impl Item {
+    /// Whether it is the same text for the same thing.
+    fn same(&self, other: &Item) -> bool {
+        self.kind == other.kind && self.code == other.code
+    }
+
+    /// Whether a newer item takes its place. Within one cell nothing does, but a macro: there a duplicate is for the compiler to refuse.
+    fn yields_to(&self, newer: &Item) -> bool {
+        let both_macros = self.kind == Kind::Macro && newer.kind == Kind::Macro;
+        (self.cell < newer.cell || both_macros) && self.defines.contradict(&newer.defines)
+    }
+
+    /// Whether types, and so the values of variables, are made of it.
+    fn shapes_types(&self) -> bool {
+        match self.kind {
+            Kind::Type
+            | Kind::Trait
+            | Kind::Module
+            | Kind::Constant
+            | Kind::Macro
+            | Kind::Call
+            | Kind::MacroCall => true,
+            Kind::Function => self.code.contains("const "),
+            Kind::Import | Kind::Impl | Kind::Static | Kind::Other => false,
         }
+    }
+}
+
+impl Defines {
+    /// What an item other than an import defines.
+    pub(super) fn of(item: &ast::Item) -> Defines {
+        let implementations = match item {
+            ast::Item::Impl(block) => vec![implementation(block)],
+            _ => Vec::new(),
+        };
+        Defines {
+            names: defined(item).into_iter().collect(),
+            implementations,
+        }
+    }
+
+    /// What a single import brings in.
+    pub(super) fn import(name: Option<String>) -> Defines {
+        Defines {
+            names: name
+                .into_iter()
+                .map(|name| (name, Spaces::UNKNOWN))
+                .collect(),
+            implementations: Vec::new(),
+        }
+    }
+
+    /// Whether both cannot stand in one crate, as far as the text shows.
+    fn contradict(&self, other: &Defines) -> bool {
+        let names = self.names.iter().any(|(name, spaces)| {
+            let others = other.names.get(name);
+            others.is_some_and(|others| spaces.meet(*others))
+        });
+        let clash = |one: &Implementation| {
+            let mut others = other.implementations.iter();
+            others.any(|other| one.contradicts(other))
+        };
+        names || self.implementations.iter().any(clash)
+    }
+}
+
+impl Implementation {
+    fn contradicts(&self, other: &Implementation) -> bool {
+        self.header == other.header
+            && (self.of_trait || self.names == other.names || !self.names.is_disjoint(&other.names))
     }
 }
 
@@ -216,26 +322,25 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-fn name_of(item: &ast::Item) -> Option<String> {
-    let name = match item {
-        ast::Item::Const(item) => item.name(),
-        ast::Item::Enum(item) => item.name(),
-        ast::Item::Fn(item) => item.name(),
-        ast::Item::MacroDef(item) => item.name(),
-        ast::Item::Module(item) => item.name(),
-        ast::Item::Static(item) => item.name(),
-        ast::Item::Struct(item) => item.name(),
-        ast::Item::Trait(item) => item.name(),
-        ast::Item::TypeAlias(item) => item.name(),
-        ast::Item::Union(item) => item.name(),
-        _ => None,
-    };
-    // `const _: () = …;` may stand any number of times.
-    name.map(|name| name.text().to_string())
-        .filter(|name| name != "_")
+fn kind_of(item: &ast::Item) -> Kind {
+    match item {
+        ast::Item::Const(item) if item.name().is_some() => Kind::Constant,
+        ast::Item::Enum(_)
+        | ast::Item::Struct(_)
+        | ast::Item::TypeAlias(_)
+        | ast::Item::Union(_) => Kind::Type,
+        ast::Item::Fn(_) => Kind::Function,
+        ast::Item::Impl(_) => Kind::Impl,
+        ast::Item::MacroRules(_) | ast::Item::MacroDef(_) => Kind::Macro,
+        ast::Item::Module(_) => Kind::Module,
+        ast::Item::Static(_) => Kind::Static,
+        ast::Item::Trait(_) => Kind::Trait,
+        _ => Kind::Other,
+    }
 }
 
-fn impl_key(block: &ast::Impl) -> Key {
+/// What an `impl` is known by: its header without trivia, and what is in it.
+pub(super) fn implementation(block: &ast::Impl) -> Implementation {
     let mut header = String::new();
     for part in block.syntax().children_with_tokens() {
         match part {
@@ -248,9 +353,16 @@ fn impl_key(block: &ast::Impl) -> Key {
             }
         }
     }
-    let list = block.assoc_item_list();
-    let names = list
-        .into_iter()
+    Implementation {
+        header,
+        of_trait: block.trait_().is_some(),
+        names: associated(block.assoc_item_list()),
+    }
+}
+
+/// The names in the body of an `impl` or trait.
+pub(super) fn associated(list: Option<ast::AssocItemList>) -> BTreeSet<String> {
+    list.into_iter()
         .flat_map(|list| list.assoc_items())
         .filter_map(|item| match item {
             ast::AssocItem::Const(item) => item.name(),
@@ -259,43 +371,7 @@ fn impl_key(block: &ast::Impl) -> Key {
             ast::AssocItem::MacroCall(_) => None,
         })
         .map(|name| name.text().to_string())
-        .collect();
-    Key::Impl {
-        header,
-        of_trait: block.trait_().is_some(),
-        names,
-    }
-}
-
-/// The single imports in a tree: the name each brings in (`None` for `*` and `_`), and its path.
-fn imports(tree: &ast::UseTree, prefix: &str, found: &mut Vec<(Option<String>, String)>) {
-    let own = tree.path().map(|path| path.syntax().text().to_string());
-    let absolute = prefix.is_empty() && tree.coloncolon_token().is_some() && own.is_none();
-    let joined = match &own {
-        Some(own) if prefix.is_empty() => own.clone(),
-        Some(own) if own == "self" => prefix.to_owned(),
-        Some(own) => format!("{prefix}::{own}"),
-        None if absolute => String::new(),
-        None => prefix.to_owned(),
-    };
-    if let Some(list) = tree.use_tree_list() {
-        for inner in list.use_trees() {
-            imports(&inner, &joined, found);
-        }
-    } else if tree.star_token().is_some() {
-        found.push((None, format!("{joined}::*")));
-    } else if let Some(rename) = tree.rename() {
-        match rename.name() {
-            Some(name) => {
-                let name = name.text().to_string();
-                found.push((Some(name.clone()), format!("{joined} as {name}")));
-            }
-            None => found.push((None, format!("{joined} as _"))),
-        }
-    } else if !joined.is_empty() {
-        let last = joined.rsplit("::").next().unwrap_or(&joined).to_owned();
-        found.push((Some(last), joined));
-    }
+        .collect()
 }
 
 #[cfg(test)]
@@ -307,6 +383,7 @@ mod tests {
         let mut items = Items::default();
         let mut changed = Vec::new();
         for cell in cells {
+            items.settle();
             for statement in syntax::statements(cell) {
                 let item = ast::Item::cast(statement.node.clone()).expect("an item");
                 changed.extend(items.add(&item, statement.code));
@@ -323,7 +400,7 @@ mod tests {
         ]);
         assert_eq!(
             items.code(),
-            "use std::collections;\nuse other::HashMap;\nuse std::collections::HashSet as Set;\nuse std::fmt::Write as _;\nuse std::fmt::*;\n"
+            "use std::collections::{self};\nuse std::collections::hash_map::HashMap;\nuse std::collections::HashSet as Set;\nuse std::fmt::Write as _;\nuse other::HashMap;\nuse std::fmt::*;\n"
         );
     }
 

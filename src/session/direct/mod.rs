@@ -11,7 +11,8 @@
 //! # Layout
 //! - [`crates`]: adding crates of `:dep`
 //! - [`operations`]: what commands ask of it
-//! - [`items`], [`needs`], [`source`]: from a cell to a crate
+//! - [`items`], [`calls`], [`needs`], [`source`]: from a cell to a crate
+//! - [`aside`]: items of earlier cells that no longer fit
 //! - [`compiler`], [`linkage`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`error_types`]: which types of the cells are errors
 //! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written; [`notes`]: what is said of variables that are not kept
@@ -19,6 +20,8 @@
 //! - [`analyst`]: rust-analyzer, for completion and inspection
 
 mod analyst;
+mod aside;
+mod calls;
 mod clock;
 mod compiler;
 mod crates;
@@ -45,6 +48,7 @@ use glassbox_wire::names::INTERRUPT_FILE;
 use glassbox_wire::{Comm, Control};
 
 use analyst::{Analysis, Analyst, Known};
+use calls::{Calls, Found};
 use clock::Clock;
 use compiler::Compiler;
 use items::Items;
@@ -57,6 +61,7 @@ use types::{Names, Type};
 
 use super::dependencies::{Added, Workshop};
 use super::event::Display;
+use super::namespaces::Spaces;
 use super::prelude_cache::CachedPrelude;
 use super::prelude_crates::{self, PreludeCrate};
 use super::prelude_source::PreludeSource;
@@ -75,6 +80,7 @@ pub(crate) struct Direct {
     compiler: Compiler,
     analyst: Analyst,
     names: Names,
+    calls: Calls,
     state: State,
     /// The imports that every session begins with.
     base: Items,
@@ -185,6 +191,7 @@ impl Direct {
             compiler,
             analyst,
             names: Names::open(setting.prelude.learnt.clone()),
+            calls: Calls::default(),
             state: State::default(),
             base: Items::default(),
             stale: Vec::new(),
@@ -231,8 +238,8 @@ impl Direct {
 
     /// Brings an import into all later cells without compiling it now.
     pub(crate) fn import(&mut self, rust: &str) {
-        Plan::take(rust, &mut self.state.items);
-        Plan::take(rust, &mut self.base);
+        Plan::take(rust, &mut self.state.items, &Found::default());
+        Plan::take(rust, &mut self.base, &Found::default());
     }
 
     /// Runs a cell. `commands` does what stands above its Rust, of which it returns the rest of the cell.
@@ -306,7 +313,22 @@ impl Direct {
             clock.lap("parse");
             self.analyst.know(self.known());
             clock.lap("types");
-            self.run_rust(rust, &mut clock, &mut done)?;
+            if syntax::lone_attribute(rust).is_some() {
+                // It would be taken for one of what is generated behind it.
+                return Err(Trouble::Errors(Vec::new()));
+            }
+            let calls = self.calls_in(rust, true, &mut clock)?;
+            let said = done.notes.len();
+            let mut result = self.run_rust(rust, &calls, &mut clock, &mut done);
+            if let Err(Trouble::Errors(_)) = result {
+                // What was taken for a value may be none.
+                let all = self.calls_in(rust, false, &mut clock)?;
+                if all.taken() > calls.taken() {
+                    done.notes.truncate(said);
+                    result = self.run_rust(rust, &all, &mut clock, &mut done);
+                }
+            }
+            result?;
             done.notes.splice(0..0, self.unsaid.drain(..));
         }
         if self.timing && !clock.laps.is_empty() {
@@ -316,12 +338,48 @@ impl Direct {
         Ok(done)
     }
 
-    fn run_rust(&mut self, rust: &str, clock: &mut Clock, done: &mut Done) -> Result<(), Trouble> {
+    /// The statements of a cell that are calls of macros that make items, and the names that they make.
+    pub(crate) fn item_calls(&mut self, rust: &str) -> BTreeMap<usize, BTreeMap<String, Spaces>> {
+        let found = self.calls_in(rust, false, &mut Clock::start());
+        found.map(|found| found.items()).unwrap_or_default()
+    }
+
+    /// What the calls of macros make that stand where items may stand. `guess` leaves out those that most likely are values.
+    fn calls_in(&mut self, rust: &str, guess: bool, clock: &mut Clock) -> Result<Found, Trouble> {
+        if !Calls::any(rust, &self.state.items) {
+            return Ok(Found::default());
+        }
+        let mut items = self.state.items.clone();
+        items.settle();
+        Plan::take(rust, &mut items, &Found::default());
+        let calls = Calls::candidates(rust, &items, guess);
+        let mut expanded = None;
+        if let Some(source) = self.calls.question(&calls, &items) {
+            clock.lap("parse");
+            let text = self.compiler.expand(&source).map_err(Trouble::Refused)?;
+            clock.lap("rustc");
+            if self.session.join(INTERRUPT_FILE).exists() {
+                return Err(Trouble::Interrupted);
+            }
+            expanded = Some(text);
+        }
+        Ok(self.calls.answer(calls, &items, expanded.as_deref()))
+    }
+
+    fn run_rust(
+        &mut self,
+        rust: &str,
+        calls: &Found,
+        clock: &mut Clock,
+        done: &mut Done,
+    ) -> Result<(), Trouble> {
         // What the cell changes of the items counts only if it compiles.
         let mut state = self.state.clone();
         state.items.settle();
-        let taken = Plan::take(rust, &mut state.items);
+        let taken = Plan::take(rust, &mut state.items, calls);
+        state.items.take_back();
         let mut plan = taken.plan;
+        done.notes.extend(taken.notes);
         for krate in taken.crates {
             let known = [
                 "alloc",
@@ -349,6 +407,8 @@ impl Direct {
             let Some((library, function)) = compiled.1.zip(compiled.0.function.clone()) else {
                 // Nothing to run: what was lost is lost without it.
                 self.forget(&lost, done);
+                done.notes
+                    .extend(state.items.changes_aside(&self.state.items));
                 self.state = state;
                 return Ok(());
             };
@@ -378,6 +438,8 @@ impl Direct {
         };
         self.stale.clear();
         self.forget(&lost, done);
+        done.notes
+            .extend(state.items.changes_aside(&self.state.items));
         self.account(state, &plan, (&source, &library), &lines, clock, done)
     }
 

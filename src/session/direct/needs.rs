@@ -5,14 +5,17 @@
 //! what the cell itself defines, and its users   ┴▶ items called so ─▶ the words in them ─▶ items called so ─▶ …
 //! ```
 //! Names are compared as words, not by what they mean: so too many items are taken rather than too few. An item is taken if it is
-//! called anything that is said, a trait also for a method of it, an `impl` for a type or trait of the session in its head.
+//! called anything that is said, a trait also for a method of it, an `impl` for a type or trait of the session in its head, a call of
+//! a macro for all that it makes.
 //! What words can't show (a name that a macro puts together) the compiler misses; then the cell is compiled with everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use ra_ap_syntax::ast::{self, HasName};
+use ra_ap_syntax::ast;
 
-use super::items::{Item, Items, Key, words};
+use super::calls::Made;
+use super::items::{Defines, Item, Items, associated, words};
 
 /// Leaving out less than this many bytes of code is not worth a second compilation of a cell that is wrong.
 const WORTH: usize = 2048;
@@ -23,6 +26,8 @@ pub(super) struct Reach {
     needed: Needed,
     /// The words in it.
     words: BTreeSet<String>,
+    /// It may change what any other item means.
+    sweeping: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +35,13 @@ enum Needed {
     /// By every cell: imports, and what has no name.
     #[default]
     Always,
-    /// By whoever says one of these.
-    ByName(BTreeSet<String>),
-    /// By whoever needs one of those items of the session that are named so.
-    With(BTreeSet<String>),
+    /// By some.
+    By {
+        /// Whoever says one of these.
+        names: BTreeSet<String>,
+        /// Whoever needs one of those items of the session that are named so.
+        heads: BTreeSet<String>,
+    },
 }
 
 /// What a cell did to the items.
@@ -42,73 +50,100 @@ pub(super) struct Touched {
     /// What it defines.
     defined: BTreeSet<String>,
     /// Those of them that were not there before, or not so.
-    changed: BTreeSet<String>,
+    pub changed: BTreeSet<String>,
     /// It may change what any other item means: a new trait or implementation of one, a glob import, an attribute.
     pub everything: bool,
+    /// Items of earlier cells that were set aside and may fit again: all of them are compiled with this cell.
+    pub back: Vec<Arc<Item>>,
 }
 
 impl Reach {
-    pub(super) fn of(item: &ast::Item, key: &Key, code: &str) -> Reach {
-        let owned = |text: &str| words(text).map(str::to_owned).collect::<BTreeSet<String>>();
-        let needed = match (item, key) {
-            (ast::Item::Use(_), _) | (_, Key::Text) => Needed::Always,
-            (_, Key::Impl { header, .. }) => Needed::With(owned(header)),
+    pub(super) fn of(item: &ast::Item, defines: &Defines, code: &str) -> Reach {
+        let mut names: BTreeSet<String> = defines
+            .names
+            .keys()
+            .map(|name| bare(name).to_owned())
+            .collect();
+        let heads = heads(defines);
+        // A trait's methods are new names too.
+        let sweeping = matches!(item, ast::Item::Trait(_))
+            || defines.implementations.iter().any(|block| block.of_trait)
+            || names.is_empty() && heads.is_empty();
+        if let ast::Item::Trait(item) = item {
+            let methods = associated(item.assoc_item_list());
+            names.extend(methods.iter().map(|name| bare(name).to_owned()));
+        }
+        let always = matches!(item, ast::Item::Use(_) | ast::Item::ExternCrate(_))
+            || names.is_empty() && heads.is_empty()
             // A macro in it may be for the items that follow.
-            (ast::Item::Module(_), _) if code.contains("macro_rules") => Needed::Always,
-            (ast::Item::Trait(item), Key::Name(name)) => {
-                let list = item.assoc_item_list().into_iter();
-                let names = list.flat_map(|list| list.assoc_items()).filter_map(|item| {
-                    let name = match item {
-                        ast::AssocItem::Const(item) => item.name(),
-                        ast::AssocItem::Fn(item) => item.name(),
-                        ast::AssocItem::TypeAlias(item) => item.name(),
-                        ast::AssocItem::MacroCall(_) => None,
-                    };
-                    name.map(|name| name.text().trim_start_matches("r#").to_owned())
-                });
-                Needed::ByName(names.chain([bare(name).to_owned()]).collect())
-            }
-            (_, Key::Name(name) | Key::Macro(name)) => {
-                Needed::ByName(BTreeSet::from([bare(name).to_owned()]))
-            }
+            || matches!(item, ast::Item::Module(_)) && code.contains("macro_rules");
+        let needed = match always {
+            true => Needed::Always,
+            false => Needed::By { names, heads },
         };
         Reach {
             needed,
-            words: owned(code),
+            words: words(code).map(str::to_owned).collect(),
+            sweeping,
         }
     }
+
+    /// Of a call that makes items: what it says is in its text and in that of the macro, which the text names.
+    pub(super) fn of_call(made: &Made, code: &str) -> Reach {
+        let names = made.defines.names.keys().map(|name| bare(name).to_owned());
+        let names: BTreeSet<String> = names.chain(made.methods.iter().cloned()).collect();
+        let heads = heads(&made.defines);
+        let needed = match made.always || names.is_empty() && heads.is_empty() {
+            true => Needed::Always,
+            false => Needed::By { names, heads },
+        };
+        Reach {
+            needed,
+            words: words(code).map(str::to_owned).collect(),
+            sweeping: made.sweeping,
+        }
+    }
+
+    /// Whether one of these names is among the words.
+    pub(super) fn says(&self, names: &BTreeSet<String>) -> bool {
+        self.words.iter().any(|word| names.contains(word))
+    }
+}
+
+/// The words in the heads of the `impl`s that an item is.
+fn heads(defines: &Defines) -> BTreeSet<String> {
+    let heads = defines.implementations.iter();
+    heads
+        .flat_map(|block| words(&block.header))
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Item {
     /// What it is called, for types and traits in the heads of `impl`s.
-    fn name(&self) -> Option<&str> {
-        match (&self.key, &self.reach.needed) {
-            (Key::Name(name) | Key::Macro(name), Needed::ByName(_)) => Some(bare(name)),
-            _ => None,
-        }
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let own = self.reach.needed != Needed::Always;
+        let names = self.defines.names.keys().filter(move |_| own);
+        names.map(|name| bare(name))
     }
 }
 
 impl Touched {
     /// Notes an item of the cell, which may have stood there before, word for word.
     pub(super) fn note(&mut self, item: &Item, known: bool) {
-        let names: BTreeSet<String> = match (&item.key, &item.reach.needed) {
-            (_, Needed::With(head)) => head.clone(),
-            (Key::Name(name) | Key::Macro(name), _) => BTreeSet::from([bare(name).to_owned()]),
-            _ => BTreeSet::new(),
-        };
+        let names = item.defines.names.keys().map(|name| bare(name).to_owned());
+        let names: BTreeSet<String> = names.chain(heads(&item.defines)).collect();
         self.defined.extend(names.iter().cloned());
         if known {
             return;
         }
         self.changed.extend(names);
-        self.everything |= match (&item.key, &item.reach.needed) {
-            (Key::Impl { of_trait, .. }, _) => *of_trait,
-            (Key::Text, _) => true,
-            // A trait's methods are new names too.
-            (_, Needed::ByName(names)) => names.len() > 1 || item.code.contains("trait "),
-            _ => false,
-        };
+        self.everything |= item.reach.sweeping;
+    }
+
+    /// Whether the cell did nothing to them.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && !self.everything
     }
 }
 
@@ -120,26 +155,26 @@ impl Items {
         }
         let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (place, item) in self.items.iter().enumerate() {
-            if let Needed::ByName(names) = &item.reach.needed {
+            if let Needed::By { names, .. } = &item.reach.needed {
                 for name in names {
                     by_name.entry(name).or_default().push(place);
                 }
             }
         }
-        let own: BTreeSet<&str> = self.items.iter().filter_map(|item| item.name()).collect();
+        let own: BTreeSet<&str> = self.items.iter().flat_map(|item| item.names()).collect();
         // The `impl`s of each type and trait of the session, and the items that are always there.
         let mut with: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut found: Vec<usize> = Vec::new();
         for (place, item) in self.items.iter().enumerate() {
-            let heads: Vec<&str> = match &item.reach.needed {
-                Needed::ByName(_) => continue,
-                Needed::Always => Vec::new(),
-                Needed::With(head) => {
-                    let head = head.iter().map(String::as_str);
-                    head.filter(|word| own.contains(word)).collect()
+            let (named, heads): (bool, Vec<&str>) = match &item.reach.needed {
+                Needed::Always => (false, Vec::new()),
+                Needed::By { names, heads } => {
+                    let heads = heads.iter().map(String::as_str);
+                    let heads = heads.filter(|word| own.contains(word)).collect();
+                    (!names.is_empty(), heads)
                 }
             };
-            if heads.is_empty() {
+            if !named && heads.is_empty() {
                 found.push(place);
             }
             for name in heads {
@@ -152,6 +187,8 @@ impl Items {
         let mut said: Vec<&str> = said.into_iter().collect();
         said.extend(self.touched.defined.iter().map(String::as_str));
         found.extend(users);
+        let back = |item: &Arc<Item>| self.touched.back.iter().any(|back| Arc::ptr_eq(back, item));
+        found.extend((0..self.items.len()).filter(|&place| back(&self.items[place])));
         loop {
             while let Some(place) = found.pop() {
                 let Some(item) = self.items.get(place) else {
@@ -161,8 +198,8 @@ impl Items {
                     continue;
                 }
                 said.extend(item.reach.words.iter().map(String::as_str));
-                let with = item.name().and_then(|name| with.get(name));
-                found.extend(with.into_iter().flatten());
+                let with = item.names().filter_map(|name| with.get(name));
+                found.extend(with.flatten());
             }
             let Some(word) = said.pop() else { break };
             if heard.insert(word) {
@@ -178,7 +215,8 @@ impl Items {
         Some(Items {
             items: kept.map(|(item, _)| item.clone()).collect(),
             attributes: self.attributes.clone(),
-            touched: Touched::default(),
+            cell: self.cell,
+            ..Items::default()
         })
     }
 
@@ -198,7 +236,7 @@ impl Items {
                         .any(|word| names.contains(word.as_str()))
                     && users.insert(place)
                 {
-                    names.extend(item.name());
+                    names.extend(item.names());
                 }
             }
             if users.len() == before {

@@ -172,3 +172,15 @@ fn passed_by_value(ty: &str) -> bool {
             .strip_prefix(['i', 'u'])
             .is_some_and(|bits| bits == "size" || bits.parse::<u8>().is_ok())
 }
+
+/// What to say of a call of a macro that makes items among statements.
+pub(super) fn mixed(call: &str) -> Note {
+    let text = format!(
+        "what `{call}` defines ends with this cell: it makes items among statements. A macro that makes nothing but items serves later cells too."
+    );
+    Note {
+        name: call.to_owned(),
+        reminder: text.clone(),
+        text,
+    }
+}

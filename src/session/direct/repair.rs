@@ -37,7 +37,10 @@ impl Direct {
         let written = self.written(state);
         plan.find_uses(&written);
         let mut needed = state.items.needed(plan.words(&written));
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        // What was wrong before anything was set aside.
+        let mut first: Vec<String> = Vec::new();
+        while attempts < ATTEMPTS {
             let items = needed.as_ref().unwrap_or(&state.items);
             let source = plan.source(items, &self.written(state), self.cells + 1);
             self.last_source.clone_from(&source.text);
@@ -64,8 +67,25 @@ impl Direct {
                         needed = None;
                         continue;
                     }
+                    if first.is_empty() {
+                        first = errors.iter().map(|error| error.message.clone()).collect();
+                    }
+                    // Each time there are fewer items, so this ends.
+                    if state.items.give_way(&errors, &source) {
+                        let words = plan.words(&written);
+                        needed = needed.and_then(|_| state.items.needed(words));
+                        continue;
+                    }
+                    attempts += 1;
                     if !self.help(state, plan, &source, &errors, &mut done.notes)? {
-                        return Err(Trouble::Errors(own(errors, &source)));
+                        let mut errors = own(errors, &source);
+                        for error in &mut errors {
+                            error.without_strangers(&source.text);
+                        }
+                        state
+                            .items
+                            .explain_aside(&mut errors, &first, &self.state.items);
+                        return Err(Trouble::Errors(errors));
                     }
                 }
             }
@@ -132,6 +152,13 @@ impl Direct {
                     plan.drop_new(name);
                 }
                 (Some(Line::Take(name)), _) => {
+                    let known = self.state.variables.get(name);
+                    let written = known.and_then(|variable| variable.written.as_ref());
+                    if let Some(why) = written.and_then(|ty| state.items.aside_in(&ty.code)) {
+                        return Err(Trouble::Refused(format!(
+                            "`{name}` cannot be used now: {why}"
+                        )));
+                    }
                     let Some(variable) = self.state.variables.remove(name) else {
                         continue;
                     };

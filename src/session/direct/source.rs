@@ -21,8 +21,10 @@ use ra_ap_syntax::ast::{self, HasName};
 
 use super::super::dependencies::RUNTIME;
 use super::super::syntax;
+use super::calls::Found;
 use super::error_types::{error_types, register};
-use super::items::{Items, words};
+use super::items::{Items, Placed, words};
+use super::notes::{Note, mixed};
 
 /// A variable of earlier cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub(crate) struct Source {
     pub text: String,
     /// Line numbers, from 1.
     pub lines: BTreeMap<usize, Line>,
+    /// Where the items stand.
+    pub(super) items: Vec<Placed>,
     /// The function to call; `None` if there is nothing to run.
     pub function: Option<String>,
 }
@@ -115,18 +119,38 @@ pub(crate) struct Taken {
     pub changed: Vec<String>,
     /// Crates named by `extern crate`.
     pub crates: Vec<String>,
+    /// What is to be said of the cell's own items.
+    pub notes: Vec<Note>,
 }
 
 impl Plan {
-    /// Takes `rust` apart; its items go to `items`.
-    pub(crate) fn take(rust: &str, items: &mut Items) -> Taken {
+    /// Takes `rust` apart; its items, and the calls that make such, go to `items`.
+    pub(super) fn take(rust: &str, items: &mut Items, calls: &Found) -> Taken {
         let mut plan = Plan::default();
         let mut changed = Vec::new();
         let mut crates = Vec::new();
+        let mut notes = Vec::new();
         let statements = syntax::statements(rust);
         let last = statements.len().saturating_sub(1);
         for (index, statement) in statements.iter().enumerate() {
             let node = &statement.node;
+            if let Some((call, made)) = calls.get(index) {
+                if made.is_item() {
+                    changed.extend(items.add_call(call, made, statement.code));
+                    continue;
+                }
+                if made.is_mixed() {
+                    notes.push(mixed(&call.label));
+                }
+                if !made.bindings.is_empty() {
+                    plan.new.extend(made.bindings.iter().cloned());
+                    // It is no value, and what follows needs its end.
+                    let end = if call.ended { "" } else { "\n;" };
+                    plan.body
+                        .push(format!("{}{end}\n", statement.code.trim_end()));
+                    continue;
+                }
+            }
             if let Some(binding) = ast::LetStmt::cast(node.clone()) {
                 if let Some(pattern) = binding.pat() {
                     plan.bind(&pattern, binding.let_else().is_some());
@@ -175,6 +199,7 @@ impl Plan {
             plan,
             changed,
             crates,
+            notes,
         }
     }
 
@@ -264,8 +289,9 @@ impl Plan {
         number: u64,
     ) -> Source {
         let mut text = Writer::default();
-        let code = items.code();
+        let (code, places) = items.placed();
         text.push(&code);
+        text.source.items = places;
         if self.is_empty() {
             return text.finish(None);
         }
@@ -428,6 +454,7 @@ mod tests {
         let taken = Plan::take(
             "fn f() {}\nlet (c, mut d) = (a, 1);\nprintln!(\"{b}\");\nc",
             &mut items,
+            &Found::default(),
         );
         let mut plan = taken.plan;
         plan.find_uses(&variables);
@@ -454,6 +481,7 @@ mod tests {
         let taken = Plan::take(
             "let Some(x) = y else { return };\nlet None = z else { panic!() };\nlet X = 1;",
             &mut Items::default(),
+            &Found::default(),
         );
         assert_eq!(taken.plan.new.keys().collect::<Vec<_>>(), ["X", "x"]);
     }
@@ -461,10 +489,14 @@ mod tests {
     #[test]
     fn nothing_but_comments_is_left_out() {
         let comments = "// only a comment\n/* and another */";
-        assert!(Plan::take(comments, &mut Items::default()).plan.is_empty());
+        assert!(
+            Plan::take(comments, &mut Items::default(), &Found::default())
+                .plan
+                .is_empty()
+        );
         for code in ["fn broken( {", "1 } 2", "let a = 1; } fn g() {"] {
             let mut items = Items::default();
-            let plan = Plan::take(code, &mut items).plan;
+            let plan = Plan::take(code, &mut items, &Found::default()).plan;
             let whole = plan.source(&items, &BTreeMap::new(), 1).text;
             let squeezed = |text: &str| text.split_whitespace().collect::<String>();
             let last = code.split_whitespace().next_back().unwrap_or_default();
@@ -477,6 +509,7 @@ mod tests {
         let plan = Plan::take(
             "model = step(model);\nif tape == other {}\na.model2 = 1;",
             &mut Items::default(),
+            &Found::default(),
         )
         .plan;
         assert!(plan.assigns("model"));
