@@ -31,6 +31,8 @@ use crate::patience;
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
 
+/// Ends the name of what a library with statics for later cells holds besides the function: the function's name stands before it.
+pub(crate) const EXPORTS: &str = "_exports";
 /// The exit code of a process that could not begin.
 pub(crate) const UNUSABLE: i32 = 99;
 
@@ -112,7 +114,7 @@ impl Child {
         }
     }
 
-    fn run(&mut self, path: &Path, function: &str) -> std::io::Result<()> {
+    fn run(&mut self, path: &Path, function_name: &str) -> std::io::Result<()> {
         let begin = Instant::now();
         // All symbols now: one that is missing is an error of this cell, not the death of the process in its middle.
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
@@ -121,8 +123,15 @@ impl Child {
             Err(error) => return self.not_loaded(&error),
         };
         // SAFETY: the host generates every such function with this signature.
-        let function = *unsafe { library.get::<UserFunction>(function.as_bytes()) }
+        let function = *unsafe { library.get::<UserFunction>(function_name.as_bytes()) }
             .map_err(std::io::Error::other)?;
+        let exports = format!("{function_name}{EXPORTS}");
+        // SAFETY: only whether it is there is looked at.
+        if unsafe { library.get::<*const u8>(exports.as_bytes()) }.is_ok() {
+            // SAFETY: the library is loaded already: this only lets later ones find its symbols.
+            let shared = unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
+            std::mem::forget(shared.map_err(std::io::Error::other)?);
+        }
         let loaded = begin.elapsed();
         self.forget_file(path.to_owned());
         let code = self.pages.note(function as *const c_void);

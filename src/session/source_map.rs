@@ -1,5 +1,6 @@
 //! From a place in the generated source back to the cell.
 
+use super::direct::without_additions;
 use super::syntax;
 
 /// A place in a cell: line and column from 1, columns in characters, as rustc counts them.
@@ -13,6 +14,8 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct SourceMap {
     pieces: Vec<Piece>,
+    /// What the engine added to the user's lines: line, column, and how many characters.
+    added: Vec<(usize, usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -28,6 +31,8 @@ impl SourceMap {
     /// Each statement of a cell stands on lines of its own, unchanged, so it is found by its text.
     pub(crate) fn new(cell: &str, generated: &str) -> SourceMap {
         let rust = syntax::skip_commands(cell);
+        let (generated, added) = without_additions(generated);
+        let generated = generated.as_str();
         let mut start = cell.len() - rust.len();
         let mut searched = 0;
         let mut pieces = Vec::new();
@@ -50,7 +55,7 @@ impl SourceMap {
             }
             start += statement.code.len();
         }
-        SourceMap { pieces }
+        SourceMap { pieces, added }
     }
 
     /// The place in the cell, if the generated one came from it.
@@ -58,6 +63,13 @@ impl SourceMap {
         let piece = self.pieces.iter().find(|piece| {
             (piece.generated_line..piece.generated_line + piece.lines).contains(&generated.line)
         })?;
+        let before = self
+            .added
+            .iter()
+            .filter(|(line, column, _)| *line == generated.line && *column < generated.column);
+        let column = before
+            .map(|(_, column, length)| (generated.column - column).min(*length))
+            .fold(generated.column, |left, added| left - added);
         let offset = generated.line - piece.generated_line;
         let shift = if offset == 0 {
             piece.cell.column - 1
@@ -66,7 +78,7 @@ impl SourceMap {
         };
         Some(Place {
             line: piece.cell.line + offset,
-            column: generated.column + shift,
+            column: column + shift,
         })
     }
 }
@@ -135,6 +147,25 @@ mod tests {
         assert_eq!(to_cell(10, 1), Some((6, 1)));
         assert_eq!(to_cell(5, 1), None);
         assert_eq!(to_cell(11, 3), None);
+    }
+
+    #[test]
+    fn what_is_added_to_a_line_moves_nothing() {
+        let cell = "fn g() { static N: u8 = 1; panic!() }\n";
+        let generated = "fn g() { /*{glassbox*/#[a] /*glassbox}*/static N: u8 = 1; panic!() }\n";
+        let map = SourceMap::new(cell, generated);
+        let column = |text: &str| {
+            let at = generated.find(text).map_or(0, |at| at + 1);
+            let place = map.to_cell(Place {
+                line: 1,
+                column: at,
+            });
+            place.map(|place| place.column)
+        };
+        assert_eq!(column("fn"), Some(1));
+        assert_eq!(column("#[a]"), Some(10));
+        assert_eq!(column("static"), Some(10));
+        assert_eq!(column("panic"), cell.find("panic").map(|at| at + 1));
     }
 
     #[test]

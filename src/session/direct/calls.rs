@@ -16,6 +16,7 @@ use ra_ap_syntax::{AstNode, Edition, NodeOrToken, SourceFile, SyntaxKind, Syntax
 use super::super::namespaces::{Spaces, imports};
 use super::super::syntax;
 use super::items::{Defines, Items, Kind, associated, words};
+use super::sites::MadeStatic;
 
 /// Macros that make no items: those of the standard library, and what cells call most of others.
 const STATEMENTS: [&str; 62] = [
@@ -130,6 +131,10 @@ pub(super) struct Made {
     pub sweeping: bool,
     /// Variables that it binds where it stands, and whether they are mutable.
     pub bindings: Vec<(String, bool)>,
+    /// The statics that it makes.
+    statics: Vec<MadeStatic>,
+    /// It makes items that are no statics.
+    others: bool,
     items: bool,
     statements: bool,
 }
@@ -159,6 +164,14 @@ impl Made {
     /// All that it makes is items.
     pub(super) fn is_item(&self) -> bool {
         self.items && !self.statements
+    }
+
+    /// The statics that it makes, if it makes nothing else.
+    pub(super) fn only_statics(&self) -> Vec<MadeStatic> {
+        match self.others || self.statements {
+            true => Vec::new(),
+            false => self.statics.clone(),
+        }
     }
 
     /// It makes items among statements: they end with the cell.
@@ -444,6 +457,10 @@ impl Made {
             return;
         };
         self.items = true;
+        match MadeStatic::of(&item) {
+            Some(made) => self.statics.push(made),
+            None => self.others = true,
+        }
         match &item {
             ast::Item::Impl(block) => {
                 let derived = block.attrs().any(|attribute| {

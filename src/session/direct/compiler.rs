@@ -151,6 +151,7 @@ impl Compiler {
                     Some(_) => rustc.args(["--emit=obj=cell.o", "-Ccodegen-units=1"]),
                     None => rustc
                         .arg(joined("--emit=link=", &path))
+                        .arg("-Clink-arg=-Wl,-Bsymbolic")
                         .args(linkage.run_paths("-Clink-arg=-Wl,-rpath,")),
                 };
                 library = Some(path);
@@ -335,6 +336,8 @@ fn link(linker: &Path, object: &Path, library: &Path, linkage: &Linkage) -> Resu
     let output = Command::new(linker)
         .args([
             "-shared",
+            // What a library defines it uses, whatever an earlier one calls by the same name.
+            "-Bsymbolic",
             "--eh-frame-hdr",
             "--hash-style=gnu",
             "--build-id=none",

@@ -51,6 +51,7 @@ impl Direct {
     /// Tells a state that was copied from the session's of crates that the session has since added.
     pub(super) fn share_crates(&self, state: &mut State) {
         state.crates.clone_from(&self.state.crates);
+        state.statics.agree(&self.state.statics);
         state
             .variables
             .retain(|name, _| self.state.variables.contains_key(name));
@@ -76,6 +77,7 @@ impl Direct {
             "built anew, so their statics begin anew: {}; what earlier cells started on them goes on with the old ones",
             names.join(", ")
         )));
+        notes.extend(self.state.statics.rebuilt(rebuilt, &self.state.items));
         for (name, krate) in lost {
             self.state.variables.remove(&name);
             self.stale.push(name.clone());

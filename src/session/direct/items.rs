@@ -16,6 +16,7 @@ use super::super::namespaces::{Spaces, defined, imports};
 use super::aside::Aside;
 use super::calls::{Call, Made};
 use super::needs::{Reach, Touched};
+use super::sites::MadeStatic;
 
 /// Items in the order in which they came.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,8 @@ pub(super) struct Item {
     pub code: String,
     /// Who needs it, and what it needs.
     pub reach: Reach,
+    /// The statics that it makes, if it is a call that makes nothing else.
+    pub makes: Vec<MadeStatic>,
     /// The cell that it came with, as [`Items::cell`] counts them.
     pub cell: u64,
 }
@@ -119,14 +122,14 @@ impl Items {
                 let code = format!("{attributes}use {path};\n");
                 let defines = Defines::import(name);
                 let reach = Reach::of(item, &defines, &code);
-                self.put(Kind::Import, defines, reach, code);
+                self.put(Kind::Import, defines, reach, code, Vec::new());
             }
             return Vec::new();
         }
         let code = lines(code);
         let defines = Defines::of(item);
         let reach = Reach::of(item, &defines, &code);
-        self.put(kind_of(item), defines, reach, code)
+        self.put(kind_of(item), defines, reach, code, Vec::new())
     }
 
     /// Takes a call of a macro that makes items; returns the names whose definition changed.
@@ -142,16 +145,24 @@ impl Items {
             code.push_str(";\n");
         }
         let reach = Reach::of_call(made, &code);
-        self.put(kind, made.defines.clone(), reach, code)
+        self.put(kind, made.defines.clone(), reach, code, made.only_statics())
     }
 
     /// Puts an item in the place of those that it replaces, or behind all others.
-    fn put(&mut self, kind: Kind, defines: Defines, reach: Reach, code: String) -> Vec<String> {
+    fn put(
+        &mut self,
+        kind: Kind,
+        defines: Defines,
+        reach: Reach,
+        code: String,
+        makes: Vec<MadeStatic>,
+    ) -> Vec<String> {
         let item = Arc::new(Item {
             kind,
             defines,
             code,
             reach,
+            makes,
             cell: self.cell,
         });
         // What a file says is not in the text that includes it.

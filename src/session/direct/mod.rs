@@ -13,6 +13,7 @@
 //! - [`operations`]: what commands ask of it
 //! - [`items`], [`calls`], [`needs`], [`source`]: from a cell to a crate
 //! - [`aside`]: items of earlier cells that no longer fit
+//! - [`statics`], [`sites`], [`hidden`]: statics exist once a session
 //! - [`compiler`], [`linkage`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
 //! - [`error_types`]: which types of the cells are errors
 //! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written; [`notes`]: what is said of variables that are not kept
@@ -26,6 +27,7 @@ mod clock;
 mod compiler;
 mod crates;
 mod error_types;
+mod hidden;
 mod items;
 mod linkage;
 mod needs;
@@ -33,8 +35,10 @@ mod notes;
 mod operations;
 mod process;
 mod repair;
+mod sites;
 mod source;
 mod spelling;
+mod statics;
 mod symbols;
 mod types;
 
@@ -56,6 +60,7 @@ use notes::{Note, consumed, function, not_kept, redefined, stopped, unseen, unwr
 use process::Process;
 use source::{Plan, Source, Stored, Use};
 use spelling::{Spelling, hides_binders};
+use statics::Statics;
 use symbols::Put;
 use types::{Names, Type};
 
@@ -70,6 +75,7 @@ use super::syntax;
 use super::toolchain::Toolchain;
 
 pub(crate) use analyst::Questions;
+pub(crate) use sites::without_additions;
 
 /// In a session's folder: where cargo is asked about crates, for rust-analyzer.
 const ANALYST: &str = "analyst";
@@ -108,6 +114,7 @@ pub(crate) struct Direct {
 #[derive(Clone, Debug, Default)]
 struct State {
     items: Items,
+    statics: Statics,
     variables: BTreeMap<String, Variable>,
     crates: Added,
 }
@@ -399,6 +406,12 @@ impl Direct {
                 self.share_crates(&mut state);
             }
         }
+        let renewed = state.statics.follow(
+            &self.state.items,
+            &state.items,
+            &taken.changed,
+            self.process.restarts(),
+        );
         let mut lost = self.redefined(&mut state, taken.changed);
         plan.stale.clone_from(&self.stale);
         clock.lap("parse");
@@ -409,6 +422,7 @@ impl Direct {
                 self.forget(&lost, done);
                 done.notes
                     .extend(state.items.changes_aside(&self.state.items));
+                done.notes.extend(renewed);
                 self.state = state;
                 return Ok(());
             };
@@ -440,6 +454,11 @@ impl Direct {
         self.forget(&lost, done);
         done.notes
             .extend(state.items.changes_aside(&self.state.items));
+        done.notes.extend(renewed);
+        let written = self.written(&state);
+        state
+            .statics
+            .made(&source.makes, plan.words(&written), &state.items);
         self.account(state, &plan, (&source, &library), &lines, clock, done)
     }
 

@@ -9,8 +9,10 @@ use super::super::dependencies::RUNTIME;
 use super::super::report::Diagnostic;
 use super::clock::Clock;
 use super::compiler::{Failure, Goal};
+use super::hidden;
 use super::notes::{Note, borrows, unwritable};
 use super::source::{Line, Plan, Show, Source, Use};
+use super::statics::{Sharing, Statics};
 use super::{Direct, Done, State, Trouble};
 
 /// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
@@ -40,9 +42,11 @@ impl Direct {
         let mut attempts = 0;
         // What was wrong before anything was set aside.
         let mut first: Vec<String> = Vec::new();
+        let mut sharing = Sharing::default();
         while attempts < ATTEMPTS {
             let items = needed.as_ref().unwrap_or(&state.items);
-            let source = plan.source(items, &self.written(state), self.cells + 1);
+            let mut source = plan.source(items, &self.written(state), self.cells + 1);
+            state.statics.share(&mut source, self.cells + 1, &sharing);
             self.last_source.clone_from(&source.text);
             let goal = match source.function {
                 Some(_) => Goal::Library,
@@ -55,6 +59,15 @@ impl Direct {
                         clock.add("link", compiled.link);
                     }
                     self.cells += 1;
+                    state.statics.keep(&sharing);
+                    done.notes
+                        .extend(sharing.objection(&state.statics, &source));
+                    if let Some(library) = &compiled.library
+                        && Statics::may_hide(&state.items, !state.crates.wanted.is_empty())
+                    {
+                        let found = hidden::statics(library);
+                        done.notes.extend(state.statics.hidden(found));
+                    }
                     return Ok((source, compiled.library));
                 }
                 Err(Failure::Broken(_)) if self.session.join(INTERRUPT_FILE).exists() => {
@@ -67,11 +80,15 @@ impl Direct {
                         needed = None;
                         continue;
                     }
+                    if sharing.learn(&source, &errors) {
+                        continue;
+                    }
                     if first.is_empty() {
                         first = errors.iter().map(|error| error.message.clone()).collect();
                     }
                     // Each time there are fewer items, so this ends.
                     if state.items.give_way(&errors, &source) {
+                        sharing.again();
                         let words = plan.words(&written);
                         needed = needed.and_then(|_| state.items.needed(words));
                         continue;
@@ -87,6 +104,7 @@ impl Direct {
                             .explain_aside(&mut errors, &first, &self.state.items);
                         return Err(Trouble::Errors(errors));
                     }
+                    sharing.again();
                 }
             }
         }

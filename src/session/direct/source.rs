@@ -25,6 +25,7 @@ use super::calls::Found;
 use super::error_types::{error_types, register};
 use super::items::{Items, Placed, words};
 use super::notes::{Note, mixed};
+use super::statics::Makes;
 
 /// A variable of earlier cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub(crate) struct Source {
     pub(super) items: Vec<Placed>,
     /// The function to call; `None` if there is nothing to run.
     pub function: Option<String>,
+    /// The statics that exist once it is loaded.
+    pub(super) makes: Makes,
 }
 
 /// A cell's Rust code with what it did to the items.
