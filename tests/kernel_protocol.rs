@@ -832,6 +832,45 @@ fn a_wrong_signature_or_a_malformed_message_changes_nothing() -> Result<()> {
     })
 }
 
+#[test]
+fn what_threads_say_between_cells_is_shown_under_their_cell() -> Result<()> {
+    block_on(async {
+        let mut kernel = Kernel::start().await?;
+        let code = "std::thread::spawn(|| { let sleep = || std::thread::sleep(std::time::Duration::from_millis(300)); sleep();\n\
+                    for n in 0..2000 { println!(\"line {n}\"); } let mut live = display_live(&MimeBundle::text(\"a\")); sleep();\n\
+                    live.update(&MimeBundle::text(\"b\")); sleep(); sleep(); sleep(); println!(\"end\"); });";
+        let first = kernel
+            .send("execute_request", json!({ "code": code }))
+            .await?;
+        assert!(kernel.finish(&first).await?.outputs.is_empty());
+        // While no cell runs, then while one does.
+        kernel.wait_for_text(&first, "line 1999\n").await?;
+        loop {
+            let (kind, parent, content) = kernel.next_output().await?;
+            if kind == "update_display_data" {
+                assert_eq!((parent.as_str(), plain(&content)), (first.as_str(), "b"));
+                break;
+            }
+        }
+        let second = kernel
+            .send("execute_request", json!({ "code": "println!(\"own\"); std::thread::sleep(std::time::Duration::from_millis(1500));" }))
+            .await?;
+        let (mut own, mut late) = (String::new(), String::new());
+        loop {
+            let (kind, parent, content) = kernel.next_output().await?;
+            let text = content["text"].as_str().unwrap_or("");
+            match kind.as_str() {
+                "stream" if parent == second => own += text,
+                "stream" if parent == first => late += text,
+                "status" if parent == second && content["execution_state"] == "idle" => break,
+                _ => {}
+            }
+        }
+        assert_eq!((own.as_str(), late.as_str()), ("own\n", "end\n"));
+        Ok(())
+    })
+}
+
 /// What is sent, the type of the answer, and words of it.
 type Unreadable = (&'static str, Vec<u8>, &'static str, &'static str);
 

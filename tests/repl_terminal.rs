@@ -226,6 +226,33 @@ fn a_cell_that_does_not_stop_is_ended_by_a_second_ctrl_c() {
 }
 
 #[test]
+fn a_thread_prints_above_the_line_that_is_typed() {
+    let mut terminal = Terminal::start();
+    terminal.prompt(1);
+    terminal.run(
+        "std::thread::spawn(|| { for n in 0..6 { std::thread::sleep(std::time::Duration::from_millis(400)); \
+         println!(\"thre{} {n}\", \"ad\"); } });",
+        2,
+    );
+    terminal.press("let typed = 4");
+    terminal.wait_for("thread 2");
+    terminal.press("2; typed");
+    terminal.wait_for("thread 5");
+    // The line is drawn once more below what was printed.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let screen = terminal.screen();
+    let rows = last_rows(&screen, 3);
+    assert!(
+        rows[0].ends_with("thread 4") && rows[1].ends_with("thread 5"),
+        "{screen}"
+    );
+    assert_eq!(rows[2], "[2] › let typed = 42; typed", "{screen}");
+    terminal.press(ENTER);
+    let screen = terminal.prompt(3);
+    assert_eq!(last_rows(&screen, 1), ["42"], "{screen}");
+}
+
+#[test]
 fn displays_that_change_are_redrawn_in_place() {
     let mut terminal = Terminal::start_with(60, None, &[]);
     terminal.prompt(1);

@@ -420,6 +420,61 @@ fn a_cell_over_its_time_limit_is_stopped() {
     assert_eq!(error(&done, "b").0, "Timeout");
 }
 
+#[test]
+fn what_a_thread_says_while_later_cells_run_is_in_its_own_cell() {
+    let context = Context::new();
+    let first = "std::thread::spawn(|| { let mut live = display_live(&MimeBundle::text(\"0\")); for n in 0..20 { println!(\"thread {n}\"); \
+                 std::thread::sleep(std::time::Duration::from_millis(50)); } live.update(&MimeBundle::text(\"20\")); });";
+    let wait = "println!(\"own\"); std::thread::sleep(std::time::Duration::from_millis(2500));";
+    context.notebook(
+        "threads.ipynb",
+        &[code("a", first), code("b", wait), code("c", "1 + 1")],
+    );
+    context.run(&["threads.ipynb", "--no-html"]).ended(0);
+    let done = context.read("threads.executed.ipynb");
+    let texts = |id: &str| -> String {
+        outputs(&done, id)
+            .iter()
+            .map(|output| joined(&output["text"]))
+            .collect()
+    };
+    let all: String = (0..20).map(|n| format!("thread {n}\n")).collect();
+    assert_eq!(texts("a"), all);
+    let shown = outputs(&done, "a");
+    let shown = shown
+        .iter()
+        .find(|output| output["output_type"] == "display_data");
+    assert_eq!(
+        shown
+            .map(|shown| joined(&shown["data"]["text/plain"]))
+            .as_deref(),
+        Some("20")
+    );
+    assert_eq!(texts("b"), "own\n");
+    assert_eq!(outputs(&done, "c").len(), 1);
+}
+
+#[test]
+fn a_time_limit_gives_a_cell_that_is_busy_elsewhere_time_to_stop() {
+    let context = Context::new();
+    // The call returns eight seconds after the cell was told to stop; it is stopped then, and nothing is lost.
+    let busy = "std::thread::sleep(std::time::Duration::from_secs(28));";
+    context.notebook(
+        "busy.ipynb",
+        &[
+            code("a", "let kept = 1;"),
+            tagged("b", busy, &["raises-exception"]),
+            code("c", "kept + 1"),
+        ],
+    );
+    context
+        .run(&["busy.ipynb", "--timeout", "20", "--no-html"])
+        .ended(0);
+    let done = context.read("busy.executed.ipynb");
+    assert_eq!(error(&done, "b").0, "Timeout");
+    assert_eq!(joined(&outputs(&done, "c")[0]["data"]["text/plain"]), "2");
+}
+
 /// Starts a run and waits until a cell has made the file `started`.
 fn start_and_wait(context: &Context, arguments: &[&str]) -> Child {
     let mut child = context

@@ -26,6 +26,7 @@ fn short(run: &Run) -> Vec<String> {
             Event::Result(display) => format!("result:{}", plain(display)),
             Event::ClearOutput { wait } => format!("clear:{wait}"),
             Event::Comm(comm) => format!("{:?}:{}", comm.kind, comm.id),
+            Event::Background { cell, event } => format!("of {cell}:{event:?}"),
         };
         // How text is cut into pieces is up to the system.
         match (all.last_mut(), text.strip_prefix("out:")) {

@@ -61,6 +61,11 @@ pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
         Some(Ok(Err(Failed { .. }))) => session::control(&Control::Failed),
         Some(Err(payload)) => {
             session::control(&Control::Panicked);
+            // Threads may have panicked as well: this is what unwound the cell.
+            session::send(&session::Event::Error {
+                message: session::panic_message(&*payload),
+                chain: Vec::new(),
+            });
             // A payload's own destructor may panic, outside of any cell.
             std::mem::forget(payload);
         }

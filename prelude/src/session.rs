@@ -218,17 +218,14 @@ fn install_interrupt_handler() {
 
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
-        let message = match (
-            info.payload().downcast_ref::<&str>(),
-            info.payload().downcast_ref::<String>(),
-        ) {
-            (Some(text), _) => (*text).to_owned(),
-            (_, Some(text)) => text.clone(),
-            _ => "a panic with a value that is not text".to_owned(),
-        };
+        let message = panic_message(info.payload());
         let (file, line, column) = info
             .location()
             .map(|place| (place.file().to_owned(), place.line(), place.column()))
+            .unwrap_or_default();
+        let library = info
+            .location()
+            .and_then(|place| library_of(place.file().as_ptr().cast()))
             .unwrap_or_default();
         send(&Event::Panic(PanicReport {
             message,
@@ -239,9 +236,48 @@ fn install_panic_hook() {
                 .name()
                 .unwrap_or("unnamed")
                 .to_owned(),
+            library,
             backtrace: trim_backtrace(&std::backtrace::Backtrace::force_capture().to_string()),
         }));
     }));
+}
+
+/// What a panic says: its text, or the value that it was begun with if that has one.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    macro_rules! shown {
+        ($($ty:ty),+) => {
+            $(if let Some(value) = payload.downcast_ref::<$ty>() {
+                return value.to_string();
+            })+
+        };
+    }
+    type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    shown!(
+        &'static str,
+        String,
+        Box<str>,
+        std::borrow::Cow<'static, str>,
+        char,
+        bool
+    );
+    shown!(
+        i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, f32, f64
+    );
+    shown!(Boxed, Error, candle_core::Error, std::io::Error);
+    "a panic with a value that is not text".to_owned()
+}
+
+/// The file of the library that an address lies in.
+pub(crate) fn library_of(address: *const libc::c_void) -> Option<String> {
+    // SAFETY: zero is valid for every field of this plain structure.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: the call only compares the address, and fills the structure, which is alive.
+    if unsafe { libc::dladdr(address, &raw mut found) } == 0 || found.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the name is a C string that lives as long as the library, which is never unloaded.
+    let name = unsafe { std::ffi::CStr::from_ptr(found.dli_fname) };
+    Some(name.to_string_lossy().into_owned())
 }
 
 /// Longest backtrace that is worth reading in a notebook.
@@ -314,7 +350,7 @@ pub(crate) fn flush_at_cell_end(live: Weak<Mutex<dyn Live>>) {
     all.push(live);
 }
 
-fn flush_live_displays() {
+pub(crate) fn flush_live_displays() {
     let all: Vec<_> = LIVE
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -342,6 +378,18 @@ pub extern "C" fn glassbox_session_start(control_fd: i32) {
     if matches!(surroundings(), Surroundings::Glassbox { .. }) {
         install_panic_hook();
         last_words::start();
+    }
+}
+
+/// Says how many threads of cells there are, in a place that lives as long as the process.
+///
+/// # Safety
+/// `count` points to such a place.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn glassbox_watch_threads(count: *const std::sync::atomic::AtomicUsize) {
+    // SAFETY: the caller promises it.
+    if let Some(count) = unsafe { count.as_ref() } {
+        last_words::watch_threads(count);
     }
 }
 

@@ -223,7 +223,7 @@ pub fn latest(event: &Event) -> Option<String> {
     let text = match event {
         Event::Stream { text, .. } => text.clone(),
         Event::Display(shown) | Event::Update(shown) | Event::Result(shown) => plain(shown)?,
-        Event::ClearOutput { .. } | Event::Comm(_) => return None,
+        Event::ClearOutput { .. } | Event::Comm(_) | Event::Background { .. } => return None,
     };
     let clean = console::strip_ansi_codes(&text);
     let last = clean

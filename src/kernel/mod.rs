@@ -4,7 +4,7 @@
 //! - [`run`] reads the connection file and serves until told to stop;
 //! - `server` owns the sockets and answers what needs no session, `worker` owns the session and runs the cells,
 //!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures, `content` what has to stand in them;
-//! - `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
+//! - `causes` knows which request began which cell, `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
 //!   halves in the browser say, `history`, `cursor`, `failure` and `lifetime` are what their names say;
 //! - [`install`](mod@install) writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
 //!
@@ -12,6 +12,7 @@
 //! and the reply back through the socket that it came from.
 
 mod aids;
+mod causes;
 mod comm;
 mod content;
 mod cursor;

@@ -34,6 +34,17 @@ impl Request {
         &self.parent.header.msg_type
     }
 
+    /// The same without what may be large: enough to say that it caused something.
+    pub fn header_only(&self) -> Request {
+        let silent = self.flag("silent", false);
+        Request {
+            parent: self.parent.clone(),
+            content: json!({ "silent": silent }),
+            flaw: None,
+            socket: self.socket,
+        }
+    }
+
     /// Why its content can't be understood, if it can't be.
     pub fn flaw(&self) -> Option<&str> {
         self.flaw.as_deref()

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::aids::{self, AidsSlot};
+use super::causes::Causes;
 use super::comm::{self, Comms};
 use super::failure::{Failure, error_reply};
 use super::history::History;
@@ -23,8 +24,8 @@ use super::stdin::Stdin;
 use super::wire::Request;
 use crate::figures::time;
 use crate::session::{
-    Aids, Asked, CellErrorKind, Comm, Display, Event, Interrupter, Session, SessionConfig,
-    SessionError, StartEvent, asked,
+    Aids, Asked, BackgroundSink, CellErrorKind, Comm, Display, Event, Interrupter, Session,
+    SessionConfig, SessionError, StartEvent, asked,
 };
 
 /// What the shell and control sockets ask of the session.
@@ -91,6 +92,7 @@ impl Worker {
             waiting: VecDeque::new(),
             count: 0,
             opened: None,
+            causes: Causes::default(),
         };
         let mut state = SessionState::start();
         loop {
@@ -179,6 +181,8 @@ struct CellQueue {
     count: usize,
     /// The cell whose `busy` and `execute_input` are already out.
     opened: Option<Arc<Request>>,
+    /// Who began the session's cells.
+    causes: Causes,
 }
 
 impl CellQueue {
@@ -240,6 +244,8 @@ impl CellQueue {
                     .aids
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = Some(session.aids());
+                self.causes.clear();
+                session.set_background(Some(self.background()));
                 SessionState::Ready(Box::new(session))
             }
             Err(error) => {
@@ -360,6 +366,7 @@ impl CellQueue {
         });
         if !needless {
             let (before, restarts) = (self.worker.comms.ids(), session.restarts());
+            self.causes.note(session.number() + 1, cause);
             *self.running() = Some(Running {
                 cause: cause.clone(),
                 interrupter: session.interrupter(),
@@ -379,6 +386,25 @@ impl CellQueue {
             self.close_lost(session, cause, &before, restarts);
         }
         self.status(cause, "idle");
+    }
+
+    /// Takes what threads say that cells began, and shows it under those cells.
+    fn background(&self) -> BackgroundSink {
+        let (outbox, comms) = (self.worker.outbox.clone(), self.worker.comms.clone());
+        let causes = self.causes.clone();
+        Box::new(move |number, event| {
+            let Some(cause) = causes.of(number) else {
+                return;
+            };
+            // A cell has its result once, when it ends.
+            let event = match event {
+                Event::Result(display) => Event::Display(display),
+                event => event,
+            };
+            if !cause.flag("silent", false) {
+                output(&outbox, &comms, &cause, 0, event, &mut None);
+            }
+        })
     }
 
     /// Closes the comms that were open before the process of the cells was started anew, if it was.
@@ -425,6 +451,7 @@ impl CellQueue {
         });
         session.set_input_reader(Some(reader));
         let (before, restarts) = (comms.ids(), session.restarts());
+        self.causes.note(session.number() + 1, cause);
         let outcome = session.evaluate(code, &mut |event| {
             if !silent {
                 output(outbox, comms, cause, count, event, &mut shown);
@@ -609,6 +636,8 @@ fn output(
             outbox.send(cause.broadcast("execute_result", content));
         }
         Event::Comm(comm) => outbox.send(comms.sent(cause, comm)),
+        // It has a way of its own, see `Desk::background`.
+        Event::Background { .. } => {}
     }
 }
 

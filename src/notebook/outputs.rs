@@ -3,7 +3,7 @@
 //! Text of one stream in a row is one output; a display with an id can be updated from any later cell; `clear_output`
 //! empties the running cell at once or at its next output. `\r` stays in the text: whoever shows it obeys it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -20,11 +20,16 @@ pub struct Recorder {
     shown: HashMap<String, Vec<(usize, usize)>>,
     /// A `clear_output(wait)` is due at the next output.
     clear_due: bool,
+    /// The cells that have begun, in order.
+    begun: Vec<usize>,
+    /// Cells that had ended when threads of theirs said something more.
+    reopened: BTreeSet<usize>,
 }
 
 impl Recorder {
     /// A cell starts: its old outputs go.
     pub fn begin(&mut self, notebook: &mut Notebook, cell: usize, execution_count: u64) {
+        self.begun.push(cell);
         self.cell = cell;
         self.execution_count = execution_count;
         self.clear_due = false;
@@ -49,8 +54,42 @@ impl Recorder {
             Event::Update(display) => self.update(notebook, display),
             Event::ClearOutput { wait: true } => self.clear_due = true,
             Event::ClearOutput { wait: false } => self.clear(notebook),
+            Event::Background { cell, event } => self.background(notebook, *cell, event),
             // A session for a notebook's run is not asked for any.
             Event::Comm(_) => {}
+        }
+    }
+
+    /// Records what a thread said that an earlier cell of the run began, the `number`th.
+    fn background(&mut self, notebook: &mut Notebook, number: u64, event: &Event) {
+        let place = usize::try_from(number)
+            .ok()
+            .and_then(|number| number.checked_sub(1));
+        let Some(&cell) = place.and_then(|place| self.begun.get(place)) else {
+            return;
+        };
+        let (running, due) = (self.cell, self.clear_due);
+        (self.cell, self.clear_due) = (cell, false);
+        if cell != running {
+            self.reopen(notebook);
+        }
+        // A cell has its result once, when it ends.
+        match event {
+            Event::Result(display) => self.event(notebook, &Event::Display(display.clone())),
+            event => self.event(notebook, event),
+        }
+        (self.cell, self.clear_due) = (running, due);
+    }
+
+    /// Text to which more may be added is one piece.
+    fn reopen(&mut self, notebook: &mut Notebook) {
+        self.reopened.insert(self.cell);
+        let outputs = notebook.cells_mut()[self.cell].outputs_mut();
+        if let Some(last) = outputs.and_then(|outputs| outputs.last_mut())
+            && let Some(text) = last.get_mut("text")
+            && let Value::Array(lines) = text
+        {
+            *text = Value::String(lines.iter().filter_map(Value::as_str).collect());
         }
     }
 
@@ -64,15 +103,16 @@ impl Recorder {
 
     /// The cell ended: texts become the lists of lines that a `.ipynb` file holds.
     pub fn end(&mut self, notebook: &mut Notebook) {
-        for output in notebook.cells_mut()[self.cell]
-            .outputs_mut()
-            .into_iter()
-            .flatten()
-        {
-            if let Some(text) = output.get_mut("text")
-                && let Value::String(whole) = text
-            {
-                *text = lines(whole);
+        let mut ended = std::mem::take(&mut self.reopened);
+        ended.insert(self.cell);
+        for cell in ended {
+            let outputs = notebook.cells_mut()[cell].outputs_mut();
+            for output in outputs.into_iter().flatten() {
+                if let Some(text) = output.get_mut("text")
+                    && let Value::String(whole) = text
+                {
+                    *text = lines(whole);
+                }
             }
         }
     }

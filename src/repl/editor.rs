@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use nu_ansi_term::{Color, Style};
 use reedline::{
-    EditCommand, FileBackedHistory, Highlighter, IdeMenu, MenuBuilder, Prompt, PromptEditMode,
-    PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineMenu, Signal, StyledText,
+    EditCommand, ExternalPrinter, FileBackedHistory, Highlighter, IdeMenu, MenuBuilder, Prompt,
+    PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineMenu, Signal,
+    StyledText,
 };
 
 use super::completion::{Names, Waiting};
@@ -32,7 +33,8 @@ pub struct Editor {
 
 impl Editor {
     /// An editor that completes names from `session`.
-    pub fn new(session: &Shared) -> Editor {
+    /// What comes by `printer` stands above the line that is typed.
+    pub fn new(session: &Shared, printer: ExternalPrinter<String>) -> Editor {
         let colours = console::colors_enabled();
         let later = Later::default();
         let waiting = Waiting::default();
@@ -58,6 +60,7 @@ impl Editor {
             .with_highlighter(Box::new(Colours))
             .with_ansi_colors(colours)
             .use_bracketed_paste(true)
+            .with_external_printer(printer)
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_edit_mode(Box::new(Keys::new(later.clone())));
         // Without a home folder, or with one that can't be written, there is no memory beyond this session.

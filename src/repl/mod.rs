@@ -8,9 +8,11 @@
 //! - `simple` typing where the terminal can do nothing but lines
 //! - `pipe` cells from standard input that is not a terminal
 //! - `question` lines that a running cell asks for
+//! - `above` what threads of cells say while a person types
 //! - `screen` what cells show: text, live lines, errors; `picture` pictures of displays
 //! - `help`, `markdown`, `paint` help, documentation and code as text
 
+mod above;
 mod completion;
 mod editor;
 mod help;
@@ -33,6 +35,7 @@ use crate::notebook::watch::{Stop, Watch};
 use crate::patience;
 use crate::session::{Asked, InputReader, Interrupter, Session, SessionError, asked, commands};
 
+use above::Above;
 use editor::Editor;
 use screen::Screen;
 
@@ -80,7 +83,11 @@ pub fn run(mut session: Session, running: &dyn Running) -> Result<Left, ReplErro
             )
         }),
     }));
+    let above = Above::new(&screen);
+    let sink = above.clone();
+    session.set_background(Some(Box::new(move |_, event| sink.event(&event))));
     let mut cells = CellRunner {
+        above,
         session: Arc::new(Mutex::new(session)),
         screen,
         watch: watch.clone(),
@@ -123,7 +130,7 @@ fn typed(cells: &mut CellRunner<'_>) -> Result<Left, ReplError> {
     question::restore_at_exit();
     let mut read: Box<dyn FnMut() -> Result<Read, ReplError>> = match screen::size() {
         Some(_) => {
-            let mut editor = Editor::new(&cells.session);
+            let mut editor = Editor::new(&cells.session, cells.above.printer());
             Box::new(move || Ok(editor.read()?))
         }
         None => {
@@ -133,7 +140,10 @@ fn typed(cells: &mut CellRunner<'_>) -> Result<Left, ReplError> {
     };
     let mut cleared = 0;
     loop {
-        let typed = read()?;
+        cells.above.typing(true);
+        let typed = read();
+        cells.above.typing(false);
+        let typed = typed?;
         cleared = match typed {
             Read::Cleared => cleared + 1,
             _ => 0,
@@ -186,6 +196,7 @@ enum Ended {
 }
 
 struct CellRunner<'a> {
+    above: Above,
     session: Shared,
     screen: Arc<Mutex<Screen>>,
     watch: Watch,

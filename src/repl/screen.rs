@@ -117,6 +117,8 @@ impl Screen {
             Event::ClearOutput { .. } => {}
             // Nobody can move a control here; its display says where it stands.
             Event::Comm(_) => {}
+            // It has a way of its own, see `above`.
+            Event::Background { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use glassbox_wire::names::{
@@ -24,8 +25,9 @@ use glassbox_wire::{Comm, Command, Control, Event};
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use super::pages::Pages;
-use super::stdin;
+use super::pipe::pipe_path;
 use super::tell::send_frame;
+use super::{origin, stdin};
 use crate::patience;
 
 /// First argument of the binary in this role.
@@ -59,6 +61,8 @@ struct Child {
     interrupt_file: PathBuf,
     prelude: Prelude,
     cells: u64,
+    /// The next cell's number for the host, 0 for one that is not the user's.
+    number: u64,
     /// The file of the last cell's library.
     last_library: Option<PathBuf>,
     pages: Pages,
@@ -78,14 +82,17 @@ impl Child {
         let [control, control_write] = control_pipe()?;
         restore_environment();
         end_with_the_session(commands.as_raw_fd())?;
-        redirect(&folder.join(STDOUT_PIPE), libc::STDOUT_FILENO, true)?;
-        redirect(&folder.join(STDERR_PIPE), libc::STDERR_FILENO, true)?;
+        redirect(&pipe_path(&folder, STDOUT_PIPE), libc::STDOUT_FILENO, true)?;
+        redirect(&pipe_path(&folder, STDERR_PIPE), libc::STDERR_FILENO, true)?;
         redirect(Path::new("/dev/null"), libc::STDIN_FILENO, false)?;
         stdin::start(&folder, &nonce)?;
+        origin::start(&nonce);
 
         let prelude = Prelude::load(&library)?;
         // SAFETY: the function's signature is the prelude's, and the descriptor stays open: it is never closed.
         unsafe { (prelude.session_start)(control_write.into_raw_fd()) };
+        // SAFETY: the signature is the prelude's, and the count lives as long as the process.
+        unsafe { (prelude.watch_threads)(origin::threads()) };
         Ok(Child {
             commands: BufReader::new(commands),
             replies,
@@ -94,6 +101,7 @@ impl Child {
             interrupt_file: folder.join(INTERRUPT_FILE),
             prelude,
             cells: 0,
+            number: 0,
             last_library: None,
             pages: Pages::default(),
         })
@@ -107,6 +115,7 @@ impl Child {
                 return Ok(());
             }
             match Command::parse(&line) {
+                Some(Command::Cell(number)) => self.number = number,
                 Some(Command::Run { library, function }) => self.run(&library, &function)?,
                 Some(Command::Comm(comm)) => self.deliver(&comm)?,
                 None => return Err(std::io::Error::other(format!("unknown command {line:?}"))),
@@ -146,6 +155,7 @@ impl Child {
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
         let panicked = self.report(loaded, ran)?;
+        origin::cell_ends();
         // After the reply, for which somebody waits. A panic's trace has looked at all libraries.
         self.pages.give_back(panicked);
         Ok(())
@@ -154,6 +164,7 @@ impl Child {
     /// Says that code begins to run, which is at these addresses, if that is known.
     fn begin(&mut self, code: Range<usize>) {
         self.cells += 1;
+        origin::cell_begins(self.number);
         stdin::cell_begins(self.cells);
         send_frame(&self.nonce, &Event::Began);
         // SAFETY: the signature is the prelude's.
@@ -177,6 +188,7 @@ impl Child {
             (self.prelude.cell_end)(self.cells);
         }
         self.report(Duration::ZERO, begin.elapsed())?;
+        origin::cell_ends();
         Ok(())
     }
 
@@ -240,6 +252,7 @@ struct Prelude {
     cell_begin: unsafe extern "C" fn(*const u8, usize),
     cell_end: unsafe extern "C" fn(u64),
     comm: unsafe extern "C" fn(*const u8, usize),
+    watch_threads: unsafe extern "C" fn(*const AtomicUsize),
 }
 
 impl Prelude {
@@ -262,6 +275,7 @@ impl Prelude {
                 cell_begin: *library.get(b"glassbox_cell_begin\0").map_err(failed)?,
                 cell_end: *library.get(b"glassbox_cell_end\0").map_err(failed)?,
                 comm: *library.get(b"glassbox_comm\0").map_err(failed)?,
+                watch_threads: *library.get(b"glassbox_watch_threads\0").map_err(failed)?,
             }
         };
         std::mem::forget(library);

@@ -5,22 +5,25 @@ use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use glassbox_wire::names;
 
 use super::aids::{self, Aids};
+use super::background::{self, Background, BackgroundSink, Listener, Sources, stderr};
 use super::direct::{Direct, Done, Setting, Trouble};
 use super::error::SessionError;
 use super::event::{Comm, Event, StreamName};
-use super::frames::Incoming;
+use super::folder::{self, Folder};
+use super::frames::{Incoming, PanicReport};
 use super::input::{Input, InputReader};
 use super::interrupt::Interrupter;
 use super::last_words::LastWords;
 use super::namespaces::Spaces;
 use super::outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
-use super::panics::{ABORTING, Panics};
+use super::panics::{ABORTING, MAIN, Panics};
 use super::prelude_cache::{self, CachedPrelude};
 use super::prelude_crates::PreludeCrate;
 use super::prelude_source::PreludeSource;
@@ -32,12 +35,10 @@ use super::{cell_log::CellLog, child, commands, last_words, syntax};
 
 /// The cell that brings the prelude's names into all later ones.
 const USE_PRELUDE: &str = "use glassbox_prelude::prelude::*;";
-/// Sessions' folders in the system's temporary folder begin so.
-const FOLDER_PREFIX: &str = "glassbox-session-";
-/// In a session's folder: the id of the process that it belongs to.
-const OWNER_FILE: &str = "owner";
 /// A cell that has shown something last ends within this time.
 const AT_ONCE: Duration = Duration::from_millis(50);
+/// A thread's panic is told by itself if its cell does not fail of it within this time.
+const TOLD_AFTER: Duration = Duration::from_millis(300);
 /// A piece of text is not made longer than about this by joining.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -46,13 +47,19 @@ pub struct Session {
     // The order is the order of dropping: the child goes before its pipes, both before their folder.
     engine: Direct,
     streams: Streams,
-    input: Input,
+    /// Reads what threads say while no cell runs. It ends when its messages do.
+    listener: Listener,
+    background: Background,
+    sources: Sources,
+    /// How many cells the front end has begun.
+    number: u64,
+    input: Arc<Mutex<Input>>,
     interrupter: Interrupter,
     config: SessionConfig,
     /// The folder of the prelude's package.
     prelude_package: PathBuf,
     log: CellLog,
-    folder: tempfile::TempDir,
+    folder: Folder,
 }
 
 /// What was learnt of a cell while its events were passed on.
@@ -63,6 +70,8 @@ struct Facts {
     interrupted: bool,
     failed_at: Option<(usize, usize)>,
     panics: Panics,
+    /// Those of threads of which nothing has been said yet, and when they came.
+    threads: Vec<(Instant, PanicReport)>,
     error: Option<(String, Vec<String>)>,
     /// When the cell's code began, and how long it ran.
     began: Option<Instant>,
@@ -88,15 +97,12 @@ impl Session {
         let source = PreludeSource::find(config.prelude_source.as_deref(), &cache)?;
         let prelude = prelude_cache::get(&source, &toolchain, &config.features, &cache, progress)?;
         progress(StartEvent::StartingChild);
-        remove_orphans();
-        let folder = tempfile::Builder::new()
-            .prefix(FOLDER_PREFIX)
-            .tempdir()
+        folder::remove_orphans();
+        let folder = Folder::make()
             .map_err(SessionError::io(format!(
                 "create a folder in {} (set TMPDIR to a folder on a disk with space that you may write to)",
                 std::env::temp_dir().display()
             )))?;
-        note_owner(folder.path());
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let streams = Streams::open(folder.path(), &nonce)
             .map_err(SessionError::io("open the pipes of the session"))?;
@@ -110,9 +116,23 @@ impl Session {
         };
         let mut command =
             child_command(&program, folder.path().into(), &nonce, &toolchain, &prelude);
+        let pipes = format!("{} {}", streams.pipes(), input.pipes());
+        command.env(names::PIPES_VARIABLE, pipes);
         if config.comms {
             command.env(names::COMMS_VARIABLE, "1");
         }
+        let (background, sources) = (Background::default(), Sources::default());
+        let input = Arc::new(Mutex::new(input));
+        let messages = streams.messages().cloned().ok_or_else(|| {
+            SessionError::Engine("the pipes of the session are closed".to_owned())
+        })?;
+        let listener = Listener::start(
+            messages,
+            background.clone(),
+            Arc::clone(&input),
+            sources.clone(),
+        )
+        .map_err(SessionError::io("start a thread of the session"))?;
         let engine = Direct::start(Setting {
             session: folder.path(),
             toolchain: &toolchain,
@@ -121,6 +141,7 @@ impl Session {
             program: &program,
             nonce: &nonce,
             command,
+            sources: sources.clone(),
         })
         .map_err(SessionError::io("start the process that runs cells"))?;
         let interrupter = Interrupter::new(folder.path().to_owned());
@@ -128,6 +149,10 @@ impl Session {
         let mut session = Session {
             engine,
             streams,
+            listener,
+            background,
+            sources,
+            number: 0,
             input,
             interrupter,
             config,
@@ -221,7 +246,25 @@ impl Session {
 
     /// Passes on a message from the browser's half of a control. What it runs prints, shows and fails as a cell does.
     pub fn deliver(&mut self, message: &Comm, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
+        self.number += 1;
         self.drive("", sink, |engine| engine.deliver(message))
+    }
+
+    /// The front end begins a cell.
+    pub(super) fn count_cell(&mut self) {
+        self.number += 1;
+    }
+
+    /// The number of the last cell, or message to a control, that was begun by [`Session::evaluate`] or [`Session::deliver`], from 1: what its
+    /// threads say later is said of this number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// From now on `sink` takes at once, from another thread, what threads say that cells began before the one that runs. Without one the
+    /// next cell gets it, as [`Event::Background`].
+    pub fn set_background(&mut self, sink: Option<BackgroundSink>) {
+        self.background.set_sink(sink);
     }
 
     /// How often the process that runs cells was started anew: what its controls were is gone.
@@ -239,21 +282,36 @@ impl Session {
         let begin = Instant::now();
         let before = self.variable_types();
         self.interrupter.begin_cell();
+        if let Some(news) = self.heal() {
+            sink(stderr(news));
+        }
+        self.listener.pause();
+        for (cell, event) in self.background.take_kept() {
+            let event = Box::new(event);
+            sink(Event::Background { cell, event });
+        }
+        self.background.begin(self.number);
+        let number = self.number;
         let engine = &mut self.engine;
         let streams = &self.streams;
-        let input = &mut self.input;
+        let (input, background, sources) = (&self.input, &self.background, &self.sources);
         let (result, facts) = std::thread::scope(|scope| {
             let pump = streams.messages().map(|messages| {
                 let messages = messages.clone();
                 let sink = &mut *sink;
-                scope.spawn(move || pump(&messages, sink, input))
+                scope.spawn(move || pump(&messages, sink, input, background, sources))
             });
-            let result = std::panic::catch_unwind(AssertUnwindSafe(|| act(engine)));
+            let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                engine.number(number);
+                act(engine)
+            }));
+            let died = matches!(result, Ok(Err(Trouble::Died(_))));
             // If the request cannot be sent the reading thread has ended, and with it the pump.
-            let _ = streams.request_drain();
+            let _ = streams.request_drain(died);
             let facts = pump.and_then(|pump| pump.join().ok()).unwrap_or_default();
             (result, facts)
         });
+        self.listener.resume();
         let (asked, killed) = self.interrupter.end_cell();
         let mut phases = Vec::new();
         let restarted = matches!(result, Ok(Err(Trouble::Died(_))));
@@ -284,6 +342,17 @@ impl Session {
                 "the engine panicked; this is a fault of the tool, not of the cell",
             )),
         };
+        // The report of a panic, and of an abort after one, tells of them itself.
+        let told = facts.panicked
+            || error.as_ref().is_some_and(|error| {
+                let signal = libc::SIGABRT;
+                error.kind == CellErrorKind::Aborted { signal }
+            });
+        if !told {
+            for (_, panic) in &facts.threads {
+                sink(self.sources.tell(panic));
+            }
+        }
         let status = match error {
             None => Ok(()),
             Some(mut error) => {
@@ -302,12 +371,43 @@ impl Session {
         }
     }
 
+    /// Makes the session's folder anew if something removed it; what is to be said of that.
+    fn heal(&mut self) -> Option<String> {
+        let path = self.folder.path().display().to_string();
+        let engine = &mut self.engine;
+        match self.folder.heal() {
+            Ok(false) => None,
+            Ok(true) => Some(match engine.refill_folder() {
+                Ok(()) => {
+                    format!("the session's folder {path} had been removed; it was made anew\n")
+                }
+                Err(trouble) => format!(
+                    "the session's folder {path} had been removed, and what was in it could not be made anew: {trouble:?}\n"
+                ),
+            }),
+            Err(error) => Some(format!(
+                "the session's folder {path} has been removed and cannot be made anew: {error}\n"
+            )),
+        }
+    }
+
     /// Why a cell that ran to its end failed, if it did.
     fn failure(&self, code: &str, facts: &Facts, asked: bool) -> Option<CellError> {
         let source = || CellSource::new(code, &self.generated_source());
         if facts.panicked {
-            let report = facts.panics.last().cloned().unwrap_or_default();
-            return Some(report::panic(&source(), &report));
+            let (message, _) = facts.error.clone().unwrap_or_default();
+            let panics = &facts.panics;
+            let report = panics.said(&message).cloned().unwrap_or_default();
+            let threads = facts.threads.iter().map(|(_, panic)| panic);
+            let others: Vec<PanicReport> =
+                threads.filter(|panic| **panic != report).cloned().collect();
+            let last = panics.of_a_thread();
+            return Some(report::panic_after_threads(
+                &source(),
+                &report,
+                last,
+                &others,
+            ));
         }
         if facts.failed {
             let (message, chain) = facts.error.clone().unwrap_or_default();
@@ -459,7 +559,7 @@ impl Session {
 
     /// From now on `reader` answers what cells ask with `input`; without one they get an error.
     pub fn set_input_reader(&mut self, reader: Option<InputReader>) {
-        self.input.set_reader(reader);
+        background::lock(&self.input).set_reader(reader);
     }
 
     /// A handle with which another thread can stop the running cell.
@@ -502,12 +602,18 @@ impl Session {
 fn pump(
     messages: &Receiver<Message>,
     sink: &mut (dyn FnMut(Event) + Send),
-    input: &mut Input,
+    input: &Mutex<Input>,
+    background: &Background,
+    sources: &Sources,
 ) -> Facts {
     let mut facts = Facts::default();
     let mut next = None;
     loop {
-        match next.take().map_or_else(|| messages.recv(), Ok) {
+        let message = match next.take() {
+            Some(message) => Ok(message),
+            None => facts.receive(messages, sink, sources),
+        };
+        match message {
             Ok(Message::Drained) | Err(_) => return facts,
             Ok(Message::Incoming(Incoming::Event(Event::Stream { name, mut text }))) => {
                 // What came in many small writes and is already here goes out as one piece.
@@ -536,7 +642,24 @@ fn pump(
                     sink(Event::Stream { name, text });
                 }
             }
-            Ok(Message::Incoming(Incoming::Input { id, request })) => input.answer(id, &request),
+            Ok(Message::Incoming(Incoming::Of(cell, incoming))) => {
+                let event = match *incoming {
+                    Incoming::Event(event) => event,
+                    Incoming::Panic(panic) => sources.tell(&panic),
+                    // Whoever asks, there is somebody now who can answer.
+                    other => {
+                        next = Some(Message::Incoming(other));
+                        continue;
+                    }
+                };
+                if let Some(event) = background.pass(cell, event) {
+                    let event = Box::new(event);
+                    sink(Event::Background { cell, event });
+                }
+            }
+            Ok(Message::Incoming(Incoming::Input { id, request })) => {
+                background::lock(input).answer(id, &request);
+            }
             Ok(Message::Incoming(Incoming::Content(display))) => {
                 let following = messages.recv_timeout(AT_ONCE);
                 let ended = matches!(following, Ok(Message::Incoming(Incoming::Ended { .. })));
@@ -547,7 +670,8 @@ fn pump(
                 next = following.ok();
             }
             Ok(Message::Incoming(Incoming::Stdin { id, request })) => {
-                if let Err(why) = input.fill_stdin(id, request.as_ref()) {
+                let filled = background::lock(input).fill_stdin(id, request.as_ref());
+                if let Err(why) = filled {
                     sink(stderr(format!("no one can be asked for input: {why}\n")));
                 }
             }
@@ -556,19 +680,39 @@ fn pump(
     }
 }
 
-fn stderr(text: String) -> Event {
-    Event::Stream {
-        name: StreamName::Stderr,
-        text,
-    }
-}
-
 impl Facts {
+    /// The next message. Meanwhile it is told of threads that panicked without their cell's failing of it at once.
+    fn receive(
+        &mut self,
+        messages: &Receiver<Message>,
+        sink: &mut (dyn FnMut(Event) + Send),
+        sources: &Sources,
+    ) -> Result<Message, RecvError> {
+        loop {
+            let Some((since, panic)) = self.threads.first() else {
+                return messages.recv();
+            };
+            let wait = TOLD_AFTER.saturating_sub(since.elapsed());
+            if !wait.is_zero() {
+                match messages.recv_timeout(wait) {
+                    Ok(message) => return Ok(message),
+                    Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+            sink(sources.tell(panic));
+            self.threads.remove(0);
+        }
+    }
+
     fn take(&mut self, incoming: Incoming, sink: &mut (dyn FnMut(Event) + Send)) {
         match incoming {
             Incoming::Event(event) => sink(event),
             // The pump's matter.
-            Incoming::Input { .. } | Incoming::Stdin { .. } | Incoming::Content(_) => {}
+            Incoming::Input { .. }
+            | Incoming::Stdin { .. }
+            | Incoming::Content(_)
+            | Incoming::Of(..) => {}
             // A cell may run again, if a variable was not of the type that it was compiled for: only the last run counts.
             Incoming::Began => {
                 *self = Facts {
@@ -576,10 +720,16 @@ impl Facts {
                     // stderr comes by another pipe: what the cell wrote there may have arrived before this.
                     last_words: std::mem::take(&mut self.last_words),
                     withheld: self.withheld.take(),
+                    threads: std::mem::take(&mut self.threads),
                     ..Facts::default()
                 }
             }
-            Incoming::Panic(report) => self.panics.add(report),
+            Incoming::Panic(report) => {
+                if report.thread != MAIN {
+                    self.threads.push((Instant::now(), report.clone()));
+                }
+                self.panics.add(report);
+            }
             Incoming::Error { message, chain } => self.error = Some((message, chain)),
             Incoming::Ended {
                 panicked,
@@ -593,34 +743,6 @@ impl Facts {
                 self.interrupted = interrupted;
                 self.failed_at = failed_at;
             }
-        }
-    }
-}
-
-/// Says to later sessions whose folder this is.
-fn note_owner(folder: &Path) {
-    // Without the note the folder is merely not tidied up if this process is killed.
-    let _ = std::fs::write(folder.join(OWNER_FILE), std::process::id().to_string());
-}
-
-/// Removes the folders of sessions whose process was killed before it could.
-fn remove_orphans() {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
-        return;
-    };
-    for folder in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-        let ours = folder
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with(FOLDER_PREFIX));
-        if !ours {
-            continue;
-        }
-        let owner = std::fs::read_to_string(folder.join(OWNER_FILE)).unwrap_or_default();
-        if let Ok(owner) = owner.parse::<u32>()
-            && !Path::new(&format!("/proc/{owner}")).exists()
-        {
-            let _ = std::fs::remove_dir_all(&folder);
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Incoming {
         /// The question that it printed before.
         request: Option<InputRequest>,
     },
+    /// It comes from a thread that an earlier cell began, the one with this number.
+    Of(u64, Box<Incoming>),
     /// The child began to run a cell's code.
     Began,
     /// The cell's code returned.
@@ -71,6 +73,8 @@ pub(crate) struct PanicReport {
     pub column: usize,
     /// `main` for the one that runs cells.
     pub thread: String,
+    /// The file of the library that the code is in.
+    pub library: String,
     pub backtrace: Vec<String>,
 }
 
@@ -91,6 +95,10 @@ pub(crate) struct Decoder {
     content: Content,
     /// Questions after which nobody has read yet.
     questions: Vec<InputRequest>,
+    /// The cell whose thread writes now, if it is not the one that runs.
+    of: Option<u64>,
+    /// [`Decoder::partial_char`] of the others.
+    other_char: Vec<u8>,
 }
 
 /// Where we are with regard to lines of evcxr's.
@@ -118,6 +126,8 @@ impl Decoder {
                 value: None,
             },
             questions: Vec::new(),
+            of: None,
+            other_char: Vec::new(),
         }
     }
 
@@ -151,8 +161,37 @@ impl Decoder {
         self.text(&rest[..text_end], out);
     }
 
-    /// The cell is over or its process gone: what was waited for does not come any more.
+    /// The cell is over; its process goes on, and with it threads that may be in the middle of a frame.
+    pub(crate) fn finish_cell(&mut self, out: &mut Vec<Incoming>) {
+        let of = self.of;
+        let underway = of.is_some() || self.buffer.starts_with(&self.prefix);
+        let rest = if underway {
+            std::mem::take(&mut self.buffer)
+        } else {
+            Vec::new()
+        };
+        self.turn_to(None);
+        self.finish_texts(out);
+        self.buffer = rest;
+        self.turn_to(of);
+    }
+
+    /// The process is gone: what was waited for does not come any more.
     pub(crate) fn finish(&mut self, out: &mut Vec<Incoming>) {
+        self.finish_texts(out);
+        self.turn_to(None);
+        self.other_char.clear();
+    }
+
+    /// What comes next is of the cell with this number, or of the one that runs.
+    fn turn_to(&mut self, of: Option<u64>) {
+        if of.is_some() != self.of.is_some() {
+            std::mem::swap(&mut self.partial_char, &mut self.other_char);
+        }
+        self.of = of;
+    }
+
+    fn finish_texts(&mut self, out: &mut Vec<Incoming>) {
         let rest = std::mem::take(&mut self.buffer);
         self.text(&rest, out);
         let partial = std::mem::take(&mut self.partial_char);
@@ -170,19 +209,25 @@ impl Decoder {
     fn finish_value(&mut self, out: &mut Vec<Incoming>) {
         let value = self.content.value.take();
         if let Some(value) = value.filter(|value| !value.data.is_empty()) {
-            out.push(Incoming::Event(Event::Result(value)));
+            self.push(Incoming::Event(Event::Result(value)), out);
         }
     }
 
     fn frame(&mut self, payload: &[u8], out: &mut Vec<Incoming>) {
         let event = wire::Event::from_json(payload);
-        if let Some(wire::Event::Stdin { .. }) = event {
-            self.drop_question_line();
+        if let Some(wire::Event::Of { cell }) = event {
+            return self.turn_to(Some(cell).filter(|&cell| cell > 0));
         }
-        self.finish_line(out);
+        if self.of.is_none() {
+            if let Some(wire::Event::Stdin { .. }) = event {
+                self.drop_question_line();
+            }
+            self.finish_line(out);
+        }
         // Whatever a newer prelude may say.
         let Some(event) = event else { return };
         let incoming = match event {
+            wire::Event::Showing { .. } if self.of.is_some() => return,
             wire::Event::Showing { begins } => {
                 self.finish_value(out);
                 self.content.value = begins.then(Display::default);
@@ -225,9 +270,16 @@ impl Decoder {
                 interrupted,
                 failed_at: (line > 0).then_some((line as usize, column as usize)),
             },
-            wire::Event::CellEnd { .. } => return,
+            wire::Event::CellEnd { .. } | wire::Event::Of { .. } => return,
         };
-        out.push(incoming);
+        self.push(incoming, out);
+    }
+
+    fn push(&self, incoming: Incoming, out: &mut Vec<Incoming>) {
+        out.push(match self.of {
+            Some(cell) => Incoming::Of(cell, Box::new(incoming)),
+            None => incoming,
+        });
     }
 
     /// Decodes UTF-8, keeping a character that is not complete for the next time.
@@ -248,7 +300,7 @@ impl Decoder {
 
     /// Passes text on, except for content blocks, which become displays, and questions that are read for.
     fn content_text(&mut self, text: &str, out: &mut Vec<Incoming>) {
-        if self.stream == StreamName::Stderr {
+        if self.stream == StreamName::Stderr || self.of.is_some() {
             self.emit(text.to_owned(), out);
             return;
         }
@@ -339,10 +391,11 @@ impl Decoder {
 
     fn emit(&self, text: String, out: &mut Vec<Incoming>) {
         if !text.is_empty() {
-            out.push(Incoming::Event(Event::Stream {
+            let event = Event::Stream {
                 name: self.stream,
                 text,
-            }));
+            };
+            self.push(Incoming::Event(event), out);
         }
     }
 }
@@ -386,6 +439,7 @@ impl From<wire::PanicReport> for PanicReport {
             line: report.line as usize,
             column: report.column as usize,
             thread: report.thread,
+            library: report.library,
             backtrace: report.backtrace.lines().map(str::to_owned).collect(),
         }
     }
@@ -541,6 +595,67 @@ mod tests {
         let input = "EVCXR_BEGIN_CONTENT text/html\n<b>never closed\n";
         assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
         assert_eq!(decode_all_ways(b"EVCXR_BEG"), [stdout("EVCXR_BEG")]);
+    }
+
+    fn of(cell: u64) -> String {
+        frame("n0nce", &format!(r#"{{"event":"of","cell":{cell}}}"#))
+    }
+
+    #[test]
+    fn what_threads_of_other_cells_write_is_told_apart() {
+        let shown = frame("n0nce", r#"{"event":"display","data":{"text/plain":"x"}}"#);
+        let (three, four, none) = (of(3), of(4), of(0));
+        let bytes = format!(
+            "own é{three}line é\n{shown}{none} goes on{four}EVCXR_BEGIN_CONTENT text/plain\n{none}\n"
+        );
+        let mut found: Vec<(u64, String)> = Vec::new();
+        for incoming in decode(bytes.as_bytes(), 1) {
+            let (cell, incoming) = match incoming {
+                Incoming::Of(cell, incoming) => (cell, *incoming),
+                incoming => (0, incoming),
+            };
+            let text = match incoming {
+                Incoming::Event(Event::Stream { text, .. }) => text,
+                Incoming::Event(Event::Display(_)) => "[shown]".to_owned(),
+                other => panic!("{other:?}"),
+            };
+            match found.last_mut() {
+                Some((last, before)) if *last == cell => before.push_str(&text),
+                _ => found.push((cell, text)),
+            }
+        }
+        let expected = [
+            (0, "own é"),
+            (3, "line é\n[shown]"),
+            (0, " goes on"),
+            (4, "EVCXR_BEGIN_CONTENT text/plain\n"),
+            (0, "\n"),
+        ];
+        let expected = expected.map(|(cell, text)| (cell, text.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_cell_s_end_leaves_the_frames_of_threads_whole() {
+        let shown = frame("n0nce", r#"{"event":"display","data":{"text/plain":"x"}}"#);
+        let bytes = of(3) + &shown + &of(0);
+        for cut in 1..bytes.len() {
+            let mut decoder = Decoder::new(StreamName::Stdout, "n0nce");
+            let mut out = Vec::new();
+            decoder.feed(&bytes.as_bytes()[..cut], &mut out);
+            if cut > 7 {
+                // The session's secret has begun: it is no text.
+                decoder.finish_cell(&mut out);
+            }
+            decoder.feed(&bytes.as_bytes()[cut..], &mut out);
+            decoder.finish(&mut out);
+            if cut > 12 {
+                assert!(
+                    matches!(out.as_slice(), [Incoming::Of(3, _)]),
+                    "{cut}: {out:?}"
+                );
+            }
+        }
     }
 
     fn reads(id: u64) -> String {

@@ -15,7 +15,7 @@ use glassbox_wire::Answer;
 use glassbox_wire::names::{INPUT_PIPE, STDIN_PIPE};
 
 use super::event::InputRequest;
-use super::pipe::open_pipe;
+use super::pipe::{held, open_pipe};
 
 /// Longest answer, in bytes of JSON: the pipe takes this much at once although nobody may be reading any more.
 const LONGEST: usize = 32 * 1024;
@@ -38,6 +38,15 @@ impl Input {
             stdin: open_pipe(&folder.join(STDIN_PIPE))?,
             reader: None,
         })
+    }
+
+    /// Where a child finds the pipes, see [`held`].
+    pub(crate) fn pipes(&self) -> String {
+        format!(
+            "{} {}",
+            held(INPUT_PIPE, &self.pipe),
+            held(STDIN_PIPE, &self.stdin)
+        )
     }
 
     /// From now on `reader` answers.
@@ -70,6 +79,17 @@ impl Input {
             .map(|line| line.trim_end().replace(['\r', '\n'], " "));
         send(&mut self.stdin, id, answer.clone());
         answer.map(|_| ())
+    }
+
+    /// Answers the question `id` of a thread that asks while no cell runs.
+    pub(crate) fn refuse(&mut self, id: u64) {
+        let why = "no cell runs: only a running cell can ask".to_owned();
+        send(&mut self.pipe, id, Err(why));
+    }
+
+    /// The same for a read of standard input.
+    pub(crate) fn refuse_stdin(&mut self, id: u64) {
+        send(&mut self.stdin, id, Err("no cell runs".to_owned()));
     }
 
     fn ask(&mut self, request: &InputRequest) -> Result<String, String> {

@@ -17,6 +17,8 @@
 //! - `dependencies`: crates of `:dep`, as one shared library; `prelude_crates`: those that the prelude has already
 //! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
 //! - `pipe`, `streams`, `frames`: from the child's bytes to events; `tell`: what the child itself has to say there
+//! - `origin`, `background`: of which cell what threads write is, and what becomes of it
+//! - `folder`: the session's folder, and whose it is
 //! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
 //! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
 //! - `last_words`: why a process that ended did so
@@ -24,6 +26,7 @@
 
 mod aids;
 mod analysis;
+mod background;
 mod cell_log;
 mod child;
 mod commands;
@@ -32,12 +35,14 @@ mod direct;
 mod engine;
 pub mod error;
 pub mod event;
+mod folder;
 mod frames;
 pub mod input;
 pub mod interrupt;
 mod last_words;
 mod metadata;
 mod namespaces;
+mod origin;
 pub mod outcome;
 mod pages;
 mod panics;
@@ -59,6 +64,7 @@ mod toolchain;
 use std::path::PathBuf;
 
 pub use aids::Aids;
+pub use background::BackgroundSink;
 pub use commands::{Asked, asked, commands};
 pub use engine::Session;
 pub use error::SessionError;

@@ -61,6 +61,19 @@ impl Panics {
         self.0.iter().rev().find(|report| reason(report).is_none())
     }
 
+    /// The last one of another thread than that which runs cells.
+    pub(crate) fn of_a_thread(&self) -> Option<&PanicReport> {
+        self.0.iter().rev().find(|report| report.thread != MAIN)
+    }
+
+    /// The last one that the code made with this message, which is what unwound the cell; else the last one.
+    pub(crate) fn said(&self, message: &str) -> Option<&PanicReport> {
+        let made = self.0.iter().rev();
+        made.filter(|report| reason(report).is_none())
+            .find(|report| report.message == message)
+            .or_else(|| self.last())
+    }
+
     /// What they had to do with an abort, if anything. `stderr` is the end of what the process wrote there.
     pub(crate) fn fatal(&self, stderr: &str) -> Option<Fatal> {
         if let Some(report) = unspoken(stderr) {
@@ -122,7 +135,7 @@ impl Fatal {
 }
 
 /// The thread that runs cells.
-const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 
 /// Why Rust aborts, if this is a panic of its own.
 fn reason(report: &PanicReport) -> Option<How> {
@@ -150,6 +163,7 @@ fn unspoken(stderr: &str) -> Option<PanicReport> {
         line,
         column,
         thread: MAIN.to_owned(),
+        library: String::new(),
         backtrace: Vec::new(),
     })
 }

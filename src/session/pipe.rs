@@ -2,9 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use glassbox_wire::names::PIPES_VARIABLE;
 
 /// Makes a named pipe and opens it.
 pub(crate) fn open_pipe(path: &Path) -> std::io::Result<File> {
@@ -20,4 +23,20 @@ pub(crate) fn open_pipe(path: &Path) -> std::io::Result<File> {
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+}
+
+/// The name of a pipe and where a child of ours finds it for as long as we hold it open, also if its folder is removed.
+pub(crate) fn held(name: &str, pipe: &File) -> String {
+    let (process, fd) = (std::process::id(), pipe.as_raw_fd());
+    format!("{name}=/proc/{process}/fd/{fd}")
+}
+
+/// The pipe of this name, by the descriptor with which the host holds it open: it is there also when the session's folder is not.
+pub(crate) fn pipe_path(folder: &Path, name: &str) -> PathBuf {
+    let held = std::env::var(PIPES_VARIABLE).unwrap_or_default();
+    let path = held.split(' ').find_map(|pipe| {
+        let (of, path) = pipe.split_once('=')?;
+        (of == name && Path::new(path).exists()).then(|| path.into())
+    });
+    path.unwrap_or_else(|| folder.join(name))
 }

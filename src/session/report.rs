@@ -659,6 +659,33 @@ pub(crate) fn panic(source: &CellSource<'_>, report: &PanicReport) -> CellError 
     }
 }
 
+/// The report of a cell that panicked after a thread of its own had: `threads` are the panics of which nothing was said yet.
+pub(crate) fn panic_after_threads(
+    source: &CellSource<'_>,
+    report: &PanicReport,
+    last: Option<&PanicReport>,
+    threads: &[PanicReport],
+) -> CellError {
+    let mut report = report.clone();
+    if let Some(thread) = last {
+        // All that `join().unwrap()` can say of it.
+        let text = format!("{:?}", thread.message);
+        report.message = report.message.replace("Any { .. }", &text);
+    }
+    let mut error = panic(source, &report);
+    for thread in threads {
+        error.traceback.extend(in_thread(source, thread));
+    }
+    error
+}
+
+/// The report of a panic of a thread.
+pub(crate) fn in_thread(source: &CellSource<'_>, report: &PanicReport) -> Vec<String> {
+    let mut lines = vec![format!("thread `{}` panicked:", report.thread)];
+    lines.extend(panicked(source, report));
+    lines
+}
+
 /// The report of an abort that panics had to do with: what happened, and the place of each panic.
 pub(crate) fn fatal(kind: CellErrorKind, source: &CellSource<'_>, fatal: &Fatal) -> CellError {
     let mut error = plain(kind, "Aborted", &fatal.sentence());

@@ -29,6 +29,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use glassbox_wire::names::STDIN_PIPE;
 use glassbox_wire::{Answer, Event};
 
+use super::pipe::pipe_path;
 use super::tell::send_frame;
 
 /// How often a waiting read looks whether its cell still runs, in milliseconds.
@@ -59,7 +60,7 @@ pub(crate) fn start(folder: &Path, nonce: &str) -> std::io::Result<()> {
     let pipe = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
-        .open(folder.join(STDIN_PIPE))?;
+        .open(pipe_path(folder, STDIN_PIPE))?;
     let host = Host {
         nonce: nonce.to_owned(),
         answers: Mutex::new(Answers {

@@ -16,11 +16,14 @@ use glassbox_wire::names::{STDERR_PIPE, STDOUT_PIPE};
 
 use super::event::StreamName;
 use super::frames::{Decoder, Incoming};
-use super::pipe::open_pipe;
+use super::pipe::{held, open_pipe};
 
 /// So many messages wait for the front end before the child has to wait: few, because each may be a display of many megabytes.
 const QUEUE: usize = 16;
 const CHUNK: usize = 64 * 1024;
+/// What is written to ask for a drain.
+const ENDED: &[u8] = b"e";
+const DIED: &[u8] = b"d";
 /// A pipe holds no more than this many chunks, so what was in it at a request has been read after as many rounds, even
 /// if a thread of the user's goes on printing for ever.
 const DRAIN_ROUNDS: u32 = 16;
@@ -39,6 +42,8 @@ pub(crate) struct Streams {
     /// One byte asks the thread to drain; closing it ends the thread.
     requests: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
+    /// The pipes by name, and where a child finds them.
+    pipes: String,
 }
 
 impl Streams {
@@ -46,6 +51,11 @@ impl Streams {
     pub(crate) fn open(folder: &Path, nonce: &str) -> std::io::Result<Streams> {
         let stdout = open_pipe(&folder.join(STDOUT_PIPE))?;
         let stderr = open_pipe(&folder.join(STDERR_PIPE))?;
+        let pipes = format!(
+            "{} {}",
+            held(STDOUT_PIPE, &stdout),
+            held(STDERR_PIPE, &stderr)
+        );
         let (requests, asked) = UnixStream::pair()?;
         asked.set_nonblocking(true)?;
         let (sender, messages) = bounded(QUEUE);
@@ -71,7 +81,13 @@ impl Streams {
             messages: Some(messages),
             requests: Some(requests),
             thread: Some(thread),
+            pipes,
         })
+    }
+
+    /// Where a child finds the pipes, see [`held`].
+    pub(crate) fn pipes(&self) -> &str {
+        &self.pipes
     }
 
     /// What is read, in order.
@@ -79,11 +95,11 @@ impl Streams {
         self.messages.as_ref()
     }
 
-    /// Asks for a [`Message::Drained`] behind everything that is in the pipes now.
-    pub(crate) fn request_drain(&self) -> std::io::Result<()> {
+    /// Asks for a [`Message::Drained`] behind everything that is in the pipes now: `died` if the process has, else only its cell has ended.
+    pub(crate) fn request_drain(&self, died: bool) -> std::io::Result<()> {
         use std::io::Write;
         match &self.requests {
-            Some(requests) => (&*requests).write_all(b"d"),
+            Some(requests) => (&*requests).write_all(if died { DIED } else { ENDED }),
             None => Ok(()),
         }
     }
@@ -133,7 +149,7 @@ impl Reader {
             }
             // The request is taken before the pipes are read, so whatever was written before it is passed on before
             // the answer.
-            let asked = match self.take_requests() {
+            let (asked, died) = match self.take_requests() {
                 Some(asked) => asked,
                 None => return,
             };
@@ -149,7 +165,10 @@ impl Reader {
                 let drained = asked > 0 && (empty || round == DRAIN_ROUNDS);
                 if drained {
                     for source in &mut self.sources {
-                        source.decoder.finish(&mut out);
+                        match died {
+                            true => source.decoder.finish(&mut out),
+                            false => source.decoder.finish_cell(&mut out),
+                        }
                     }
                 }
                 for incoming in out.drain(..) {
@@ -171,16 +190,16 @@ impl Reader {
         }
     }
 
-    /// How many drains were asked for; `None` when the session is over.
-    fn take_requests(&mut self) -> Option<usize> {
+    /// How many drains were asked for, and whether the process has died; `None` when the session is over.
+    fn take_requests(&mut self) -> Option<(usize, bool)> {
         let mut bytes = [0; 16];
         match self.asked.read(&mut bytes) {
             Ok(0) => None,
-            Ok(count) => Some(count),
+            Ok(count) => Some((count, bytes[..count].contains(&DIED[0]))),
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
-                Some(0)
+                Some((0, false))
             }
             Err(_) => None,
         }

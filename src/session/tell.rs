@@ -5,6 +5,11 @@ use std::io::Write;
 
 use glassbox_wire::{Event, frame};
 
+/// What stands before, and with 0 behind, what a thread of another cell writes than the one that runs.
+pub(super) fn mark(nonce: &str, cell: u64) -> Vec<u8> {
+    frame::write(&Event::Of { cell }, nonce)
+}
+
 /// Writes an event of our own between the cell's text. If nobody reads any more there is no one to tell.
 pub(super) fn send_frame(nonce: &str, event: &Event) {
     let frame = frame::write(event, nonce);

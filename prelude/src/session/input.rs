@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use glassbox_wire::Answer;
 use glassbox_wire::evcxr::{QUESTION, SECRET_QUESTION};
-use glassbox_wire::names::{FOLDER_VARIABLE, INPUT_PIPE};
+use glassbox_wire::names::{FOLDER_VARIABLE, INPUT_PIPE, PIPES_VARIABLE};
 
 use super::{Event, Surroundings, check_interrupt, send, surroundings};
 use crate::error::{Error, Result};
@@ -83,7 +83,13 @@ fn ask_the_host(prompt: &str, password: bool) -> Result<String> {
     let Some(folder) = std::env::var_os(FOLDER_VARIABLE) else {
         return Err(nobody("the session has no folder"));
     };
-    let path = PathBuf::from(folder).join(INPUT_PIPE);
+    let held = std::env::var(PIPES_VARIABLE).unwrap_or_default();
+    let path = held
+        .split(' ')
+        .find_map(|pipe| pipe.strip_prefix(INPUT_PIPE)?.strip_prefix('='))
+        .map(PathBuf::from)
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from(folder).join(INPUT_PIPE));
     let mut pipe = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)

@@ -2,7 +2,8 @@
 //!
 //! What `print!` wrote without a newline waits in a buffer of Rust's stdout, which goes down with the process if the cell
 //! aborts. A thread of ours flushes it: some times a second while a cell runs, and at once when a signal is about to end
-//! the process. The signal's handler may not touch the buffer, whose lock may be held by the very code that it
+//! the process. It also does so as long as threads that cells began run on between cells, and sends what their live displays hold back.
+//! The signal's handler may not touch the buffer, whose lock may be held by the very code that it
 //! interrupted; it asks the thread over a pipe and waits a moment for the answer. While it is awake the thread also watches over
 //! interrupts, see [`stop`].
 //!
@@ -14,12 +15,14 @@
 
 use std::io::Write;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 use super::{mapping, stop};
 
 /// How long text without a newline waits while a cell runs, in milliseconds: as long as a reader hardly notices.
 const INTERVAL: libc::c_int = 100;
+/// Every so many intervals live displays of threads are sent between cells.
+const LIVE: u32 = 5;
 /// How long a dying process waits for the flush, in milliseconds: the lock may be held by what dies.
 const PATIENCE: libc::c_int = 250;
 /// The signals that mean that the code went wrong and that a handler can still see.
@@ -73,20 +76,37 @@ pub(super) fn cell_ends() {
 
 fn serve(asked: RawFd, answered: RawFd) {
     let mut interrupts = stop::Watch::default();
+    let mut rounds = 0_u32;
     loop {
-        let patience = if CELL_RUNS.load(Ordering::Acquire) {
-            INTERVAL
-        } else {
-            -1
-        };
+        let runs = CELL_RUNS.load(Ordering::Acquire);
+        let others = !runs && threads() > 0;
+        let patience = if runs || others { INTERVAL } else { -1 };
         let request = ready(asked, patience).then(|| read_byte(asked)).flatten();
         interrupts.look();
         // A host that has gone away reads nothing any more.
         let _ = std::io::stdout().flush();
+        rounds = rounds.wrapping_add(1);
+        if others && rounds.is_multiple_of(LIVE) {
+            super::flush_live_displays();
+        }
         if request == Some(LAST) {
             write_byte(answered, LAST);
         }
     }
+}
+
+/// How many threads of cells there are, for who knows: the process around us.
+static THREADS: AtomicPtr<AtomicUsize> = AtomicPtr::new(std::ptr::null_mut());
+
+/// From now on it is known how many threads of cells there are.
+pub(super) fn watch_threads(count: &'static AtomicUsize) {
+    THREADS.store(std::ptr::from_ref(count).cast_mut(), Ordering::Release);
+}
+
+fn threads() -> usize {
+    // SAFETY: it is null or points to what lives as long as the process.
+    unsafe { THREADS.load(Ordering::Acquire).as_ref() }
+        .map_or(0, |count| count.load(Ordering::Acquire))
 }
 
 fn install_handlers() {

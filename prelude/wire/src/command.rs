@@ -8,6 +8,8 @@ use crate::Comm;
 /// One command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// The next cell has this number for the host, 0 for one that is not the user's. Nothing is replied.
+    Cell(u64),
     /// Load the library of a cell and call its function.
     Run {
         /// The library.
@@ -19,6 +21,7 @@ pub enum Command {
     Comm(Comm),
 }
 
+const CELL: &str = "CELL ";
 const RUN: &str = "LOAD_AND_RUN ";
 const COMM: &str = "COMM ";
 
@@ -26,6 +29,7 @@ impl fmt::Display for Command {
     /// The line, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Command::Cell(number) => write!(f, "{CELL}{number}"),
             Command::Run { library, function } => {
                 write!(f, "{RUN}{} {function}", library.display())
             }
@@ -42,6 +46,9 @@ impl Command {
     /// Reads a line; `None` for what is no command.
     pub fn parse(line: &str) -> Option<Command> {
         let line = line.trim_end_matches('\n');
+        if let Some(number) = line.strip_prefix(CELL) {
+            return number.parse().ok().map(Command::Cell);
+        }
         if let Some(json) = line.strip_prefix(COMM) {
             return serde_json::from_str(json).ok().map(Command::Comm);
         }
@@ -72,7 +79,7 @@ mod tests {
             target: "t".to_owned(),
             data: json!({"text": "two\nlines"}),
         });
-        for command in [run, comm] {
+        for command in [Command::Cell(7), run, comm] {
             let line = command.to_string();
             assert!(!line.contains('\n'), "{line}");
             assert_eq!(Command::parse(&format!("{line}\n")), Some(command));

@@ -77,6 +77,12 @@ pub enum Event {
     },
     /// For the browser's half of a control.
     Comm(Comm),
+    /// What stands up to the next of these is of a thread that another cell than the running one began.
+    Of {
+        /// The cell's number for the host; 0 for the end of it.
+        #[serde(default)]
+        cell: u64,
+    },
     /// The child begins to run a cell's code.
     Began,
     /// The cell's code has returned.
@@ -160,6 +166,8 @@ pub struct PanicReport {
     pub column: u32,
     /// Name of the thread, `main` for the one that runs cells.
     pub thread: String,
+    /// The file of the library that the code is in; empty if it is not known.
+    pub library: String,
     /// One function a line, innermost first, without the machinery around the cell.
     pub backtrace: String,
 }
@@ -255,6 +263,7 @@ mod tests {
             data: json!([1]),
         };
         assert_eq!(comes_back(&Event::Comm(comm))["kind"], "comm_msg");
+        comes_back(&Event::Of { cell: 3 });
         comes_back(&Event::Began);
         comes_back(&Event::Ended {
             panicked: true,

@@ -4,6 +4,8 @@
 pub const NONCE_VARIABLE: &str = "GLASSBOX_NONCE";
 /// The session's folder.
 pub const FOLDER_VARIABLE: &str = "GLASSBOX_SESSION_DIR";
+/// The session's pipes, each as `name=path`, by what is there also when the folder is not.
+pub const PIPES_VARIABLE: &str = "GLASSBOX_PIPES";
 /// The prelude's shared library.
 pub const PRELUDE_VARIABLE: &str = "GLASSBOX_PRELUDE_LIBRARY";
 /// Set if the session's front end passes on what controls say.

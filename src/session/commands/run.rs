@@ -99,6 +99,7 @@ impl Session {
     /// Commands at its top (`:help` lists them) do what they say, then the Rust below them runs.
     pub fn evaluate(&mut self, cell: &str, sink: &mut (dyn FnMut(Event) + Send)) -> CellOutcome {
         let begin = Instant::now();
+        self.count_cell();
         let mut whole: Option<CellOutcome> = None;
         for part in parts(cell) {
             let outcome = match part {

@@ -40,6 +40,8 @@ pub(crate) struct Compiler {
     /// The linker, if it can be called without a C compiler around it.
     linker: Option<PathBuf>,
     folder: PathBuf,
+    /// Where it stands how cells are compiled, for who wants to compile as the session does, and what stands there.
+    settings: (PathBuf, String),
     /// Where the session notes the running compiler, for the interrupt.
     process_file: PathBuf,
     /// The crates that the session added.
@@ -84,13 +86,11 @@ impl Compiler {
         session: &Path,
     ) -> std::io::Result<Compiler> {
         let folder = session.join(FOLDER);
-        let source = folder.join(SOURCE);
-        fs::create_dir_all(source.parent().unwrap_or(&folder))?;
         let settings = serde_json::json!({
             "rustc": toolchain.rustc, "prelude": prelude.library, "dependencies": prelude.dependencies,
         });
-        fs::write(session.join(SETTINGS_FILE), settings.to_string())?;
-        Ok(Compiler {
+        let compiler = Compiler {
+            settings: (session.join(SETTINGS_FILE), settings.to_string()),
             rustc: toolchain.rustc.clone(),
             prelude: prelude.clone(),
             linker: which::which("ld").ok(),
@@ -100,7 +100,17 @@ impl Compiler {
             crates_used: false,
             opt_level: "0".to_owned(),
             libraries: 0,
-        })
+        };
+        compiler.make_folder()?;
+        Ok(compiler)
+    }
+
+    /// Makes the folder where cells are compiled, if it is not there.
+    pub(crate) fn make_folder(&self) -> std::io::Result<()> {
+        let source = self.folder.join(SOURCE);
+        fs::create_dir_all(source.parent().unwrap_or(&self.folder))?;
+        let (file, text) = &self.settings;
+        fs::write(file, text)
     }
 
     /// The crates in the prelude.

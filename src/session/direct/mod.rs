@@ -64,6 +64,7 @@ use statics::Statics;
 use symbols::Put;
 use types::{Names, Type};
 
+use super::background::Sources;
 use super::dependencies::{Added, Workshop};
 use super::event::Display;
 use super::namespaces::Spaces;
@@ -106,6 +107,10 @@ pub(crate) struct Direct {
     waiting: Option<BTreeMap<String, String>>,
     cells: u64,
     last_source: String,
+    /// What the lines of cells are, for panics of their threads.
+    sources: Sources,
+    /// The cell that is evaluated.
+    code: String,
     last_errors: Vec<Diagnostic>,
     timing: bool,
 }
@@ -182,6 +187,7 @@ pub(crate) struct Setting<'a> {
     pub nonce: &'a str,
     /// The process that runs cells.
     pub command: std::process::Command,
+    pub sources: Sources,
 }
 
 impl Direct {
@@ -217,6 +223,8 @@ impl Direct {
             waiting: None,
             cells: 0,
             last_source: String::new(),
+            sources: setting.sources,
+            code: String::new(),
             last_errors: Vec::new(),
             timing: false,
         })
@@ -256,6 +264,7 @@ impl Direct {
         commands: impl FnOnce(&mut Direct, &'a str, &mut Done) -> Result<&'a str, Trouble>,
     ) -> Result<Done, Trouble> {
         self.analyst.busy(true);
+        cell.clone_into(&mut self.code);
         let result = self.evaluate_cell(cell, commands);
         self.analyst.busy(false);
         let mut result = self.revive(result);
@@ -279,6 +288,19 @@ impl Direct {
         let lines = self.process.deliver(message);
         let result = lines.map(|_| Done::default());
         self.revive(result.map_err(|died| Trouble::Died(died.status)))
+    }
+
+    /// The next cell has this number.
+    pub(crate) fn number(&mut self, number: u64) {
+        self.process.number(number);
+    }
+
+    /// Makes what was in the session's folder anew, which is empty. Crates of `:dep` lie elsewhere.
+    pub(crate) fn refill_folder(&mut self) -> Result<(), Trouble> {
+        let made = self.compiler.make_folder();
+        made.map_err(|error| {
+            Trouble::Refused(format!("its folder for cells cannot be made: {error}"))
+        })
     }
 
     /// How many processes there were before the one that runs cells now.
@@ -429,6 +451,7 @@ impl Direct {
             if self.session.join(INTERRUPT_FILE).exists() {
                 return Err(Trouble::Interrupted);
             }
+            self.sources.note(&library, &self.code, &compiled.0.text);
             let lines = self
                 .process
                 .run(&library, &function)

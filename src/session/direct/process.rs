@@ -64,6 +64,15 @@ impl Process {
         self.request(&wire::Command::Comm(message.clone()))
     }
 
+    /// Tells the process which number the next cell has.
+    pub(crate) fn number(&mut self, number: u64) {
+        // A process that is gone is noticed by the cell.
+        if let Some(stdin) = &mut self.stdin {
+            let command = wire::Command::Cell(number);
+            let _ = stdin.write_all(format!("{command}\n").as_bytes());
+        }
+    }
+
     /// How many processes there were before this one.
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts
