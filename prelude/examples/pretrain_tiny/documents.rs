@@ -30,35 +30,31 @@ pub struct Document {
 /// The kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A sheet in one of [`PROMPTS`].
-    Sheet(usize),
-    /// A sheet with every word, in the first prompt: what the model is asked in the end.
+    Sheet,
+    /// A sheet with every word: what the model is asked in the end.
     Shown,
     List,
     Caption,
 }
 
 impl Kind {
-    /// 8% lists, 4% lone captions, the rest sheets.
-    pub fn draw(rng: &mut impl Rng) -> Kind {
-        match rng.random_range(0..100) {
+    /// 8% lists, 4% lone captions, the rest sheets; without sheets two lists for each lone caption.
+    pub fn draw(sheets: bool, rng: &mut impl Rng) -> Kind {
+        let span = if sheets { 100 } else { 12 };
+        match rng.random_range(0..span) {
             0..8 => Kind::List,
             8..12 => Kind::Caption,
-            _ => Kind::Sheet(rng.random_range(0..PROMPTS.len())),
+            _ => Kind::Sheet,
         }
     }
 }
 
-/// What surrounds the image's places: in the corrected prompt with Phi-3's chat marks, in the blog's (each string with
-/// its own `<s>`), and in a bare one.
-const PROMPTS: [(&str, &str); 3] = [
-    (
-        "<s><|user|>\n<|imstart|>",
-        "<|imend|>\nThis image contains:<|end|>\n<|assistant|>\n",
-    ),
-    ("<s><|imstart|>", "<s><|imend|><s>This image contains: <s>"),
-    ("<s><|imstart|>", "<|imend|>This image contains:"),
-];
+/// What surrounds the image's places: the corrected prompt, with Phi-3's chat marks and one `<s>`. The model sees no other, so that
+/// it can be told what another prompt costs.
+const PROMPT: (&str, &str) = (
+    "<s><|user|>\n<|imstart|>",
+    "<|imend|>\nThis image contains:<|end|>\n<|assistant|>\n",
+);
 
 /// Chance that a sheet gives only one word for each place.
 const SINGLE: f64 = 0.1;
@@ -135,9 +131,9 @@ impl Words {
                     objects.join(", ")
                 ))?
             }
-            Kind::Sheet(prompt) => {
+            Kind::Sheet => {
                 let (single, counted) = (rng.random_bool(SINGLE), rng.random_bool(COUNTED));
-                self.sheet(scene, prompt, counted, |words| {
+                self.sheet(scene, counted, |words| {
                     if single {
                         words
                             .choose(rng)
@@ -151,7 +147,7 @@ impl Words {
                     }
                 })?
             }
-            Kind::Shown => self.sheet(scene, 0, true, |words| {
+            Kind::Shown => self.sheet(scene, true, |words| {
                 words.iter().map(|word| (*word, 1.0)).collect()
             })?,
         };
@@ -165,11 +161,10 @@ impl Words {
     fn sheet(
         &self,
         scene: &Scene,
-        prompt: usize,
         counted: bool,
         mut choose: impl FnMut(&[&'static str]) -> Vec<(&'static str, f32)>,
     ) -> Result<Vec<Place>> {
-        let (before, after) = PROMPTS[prompt];
+        let (before, after) = PROMPT;
         let mut places = self.places(before)?;
         for words in Sheet::new(scene, SIDE as u32).words(counted) {
             places.push(

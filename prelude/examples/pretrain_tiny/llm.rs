@@ -33,8 +33,13 @@ pub fn config(processor: &LlmProcessor) -> Phi3Config {
     config
 }
 
-/// Trains a fresh model.
-pub fn pretrain(config: &Phi3Config, words: &Words, plan: &Plan) -> Result<(Phi3, Outcome)> {
+/// Trains a fresh model; `sheets`: also on sheets, which are nearly nine of ten documents then.
+pub fn pretrain(
+    config: &Phi3Config,
+    words: &Words,
+    plan: &Plan,
+    sheets: bool,
+) -> Result<(Phi3, Outcome)> {
     let mut llm = Phi3::new_random(config, plan.seed, &Device::Cpu)?;
     llm.set_trainable(true)?;
     let parameters = llm.named_parameters();
@@ -56,7 +61,7 @@ pub fn pretrain(config: &Phi3Config, words: &Words, plan: &Plan) -> Result<(Phi3
     for step in 0..plan.steps {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         rng.set_stream(step as u64);
-        let kind = Kind::draw(&mut rng);
+        let kind = Kind::draw(sheets, &mut rng);
         let mut documents = Vec::with_capacity(plan.batch);
         for place in 0..plan.batch {
             let index = (step * plan.batch + place) as u64;

@@ -5,7 +5,8 @@
 //! cargo run --release -p glassbox-prelude --example pretrain_tiny -- --out prelude/assets/tiny
 //! ```
 //!
-//! Options: `--only vit` or `--only llm`, `--seed N`, `--part F` (a part of all steps, to try the recipe out).
+//! Options: `--only vit` or `--only llm`, `--seed N`, `--part F` (a part of all steps, to try the recipe out), `--sheets no` (a language
+//! model that never saw a sheet: the control that shows what sheets are worth).
 //! The same seed gives the same weights on the same machine. The projector between the two is not made here: it stays
 //! untrained, so that a notebook can train it.
 //!
@@ -63,6 +64,7 @@ struct Options {
     seed: u64,
     part: f64,
     only: Option<String>,
+    sheets: bool,
 }
 
 impl Options {
@@ -72,6 +74,7 @@ impl Options {
             seed: 1,
             part: 1.0,
             only: None,
+            sheets: true,
         };
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or(format!("{name} needs a value"))?;
@@ -85,10 +88,12 @@ impl Options {
                         .map_err(|_| format!("{name} {value}: not a number"))?
                 }
                 "--only" if value == "vit" || value == "llm" => options.only = Some(value),
+                "--sheets" if value == "yes" || value == "no" => options.sheets = value == "yes",
+                "--sheets" => return Err(format!("--sheets {value}: choose yes or no")),
                 "--only" => return Err(format!("--only {value}: choose vit or llm")),
                 _ => {
                     return Err(format!(
-                        "{name}: not an option; there are --out, --seed, --part and --only"
+                        "{name}: not an option; there are --out, --seed, --part, --only and --sheets"
                     ));
                 }
             }
@@ -158,7 +163,12 @@ fn run(options: &Options) -> Result<()> {
         let processor = LlmProcessor::from_dir(&folder)?;
         let plan = options.plan(6000, 8, 1.5e-3);
         let config = llm::config(&processor);
-        let (llm, outcome) = llm::pretrain(&config, &documents::Words::new(processor)?, &plan)?;
+        let (llm, outcome) = llm::pretrain(
+            &config,
+            &documents::Words::new(processor)?,
+            &plan,
+            options.sheets,
+        )?;
         llm.save(&folder)?;
         card::write(&options.out, "llm", &[(plan, outcome)])?;
     }

@@ -1,6 +1,8 @@
 //! The blog's choices and faults as named switches, and two presets of the same code.
 //!
-//! [`VlmSettings::blog`] does exactly what the post and its repository do, [`VlmSettings::corrected`] repairs each fault.
+//! [`VlmSettings::blog`] takes the choices of the post and its repository, faults included, as far as these switches name them;
+//! [`VlmSettings::corrected`] repairs each fault. The repository also adds the strings for start and end of the picture to the
+//! tokenizer as two tokens and resizes the embedding table: that is [`VlmSettings::new_tokens`], without its faults.
 //! To see what one repair is worth, change one field:
 //! `VlmSettings { bos: BosPlacement::Once, ..VlmSettings::blog() }`.
 
@@ -26,9 +28,10 @@ pub enum AdapterTraining {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
-    /// The blog's third fault: `predict_at_index` is drawn from 1 to T−2. The first token, with which every generation
-    /// begins, and the last are never targets, and there is no end-of-sequence token: the model never learns to begin
-    /// or to stop.
+    /// The blog's third fault: `predict_at_index` is drawn from 1 to T−2 of the caption's T ids. The last word is never a target, and
+    /// there is no end-of-sequence token: the model never learns to stop. With [`BosPlacement::EveryString`], as in the blog, index 0
+    /// is `<s>`, so the first word is asked for, but behind an `<s>` that generation leaves out. With
+    /// [`BosPlacement::Once`] the first word is left out of the targets instead.
     Middle,
     /// Every token of the caption and the end-of-sequence token behind it.
     #[default]
@@ -123,7 +126,7 @@ pub struct VlmSettings {
 }
 
 impl VlmSettings {
-    /// What the post and its repository do, faults included.
+    /// The choices of the post and its repository, faults included.
     pub fn blog() -> Self {
         Self {
             name: "blog".into(),
