@@ -1,6 +1,7 @@
 //! Interrupting cells whose own code looks for no interrupt: one request stops them, and what they could not have changed is kept.
 //! On other machines the prelude stops nothing by force, so that there is nothing to test.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![allow(clippy::print_stdout)] // a figure for whoever reads the log
 
 mod session_support;
 
