@@ -213,7 +213,7 @@ fn what_engine_and_front_ends_share_is_used_one_way() {
     // The engine knows nothing of commands, front ends or the session around it; reports know nothing of the engine.
     for (folder, unknown) in [
         (
-            "src/session/direct",
+            "src/session/engine",
             &[
                 "commands::",
                 "crate::kernel",

@@ -4,9 +4,9 @@
 //! code, cursor ─▶ analyst ─▶ Completions, Inspection
 //! ```
 
-use super::direct::Questions;
-use super::error::SessionError;
-use super::{Completions, Inspection, commands};
+use crate::session::engine::Questions;
+use crate::session::error::SessionError;
+use crate::session::{Completions, Inspection, commands};
 
 /// Answers questions about code from any thread. Knows the cells before the one that runs. Cheap to clone.
 #[derive(Clone)]

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ra_ap_syntax::ast::{self, HasName};
 use ra_ap_syntax::{AstNode, AstToken, SyntaxKind, SyntaxNode, SyntaxToken};
 
-use super::syntax;
+use crate::session::syntax;
 
 /// A cell that ended well.
 #[derive(Clone, Debug)]

@@ -65,9 +65,9 @@ pub enum SessionError {
     /// rust-analyzer refused.
     #[error("{0}")]
     Engine(String),
-    /// A cell of [`super::SessionConfig::init`] failed.
+    /// A cell of [`crate::session::SessionConfig::init`] failed.
     #[error("the session's first cells failed: {0}")]
-    Init(Box<super::CellError>),
+    Init(Box<crate::session::CellError>),
 }
 
 impl SessionError {

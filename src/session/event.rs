@@ -27,15 +27,15 @@ pub enum Event {
     },
     /// The value of the cell's last expression.
     Result(Display),
-    /// What a thread said that an earlier cell began, the one with this number: see [`super::Session::number`]. Only a session without a
-    /// sink of its own for that, [`super::Session::set_background`], passes it to the cell that runs.
+    /// What a thread said that an earlier cell began, the one with this number: see [`crate::session::Session::number`]. Only a session without a
+    /// sink of its own for that, [`crate::session::Session::set_background`], passes it to the cell that runs.
     Background {
         /// The cell.
         cell: u64,
         /// What it said.
         event: Box<Event>,
     },
-    /// For the other half of a control, in the browser. Only a session with [`super::SessionConfig::comms`] says this.
+    /// For the other half of a control, in the browser. Only a session with [`crate::session::SessionConfig::comms`] says this.
     Comm(Comm),
 }
 

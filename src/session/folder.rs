@@ -146,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lock = folder.path().join(LOCK);
         assert!(orphaned(folder.path()).is_none());
-        super::super::pipe::open_pipe(&lock).unwrap();
+        crate::session::pipes::open_pipe(&lock).unwrap();
         assert!(orphaned(folder.path()).is_none());
         fs::remove_file(&lock).unwrap();
         fs::write(folder.path().join("target"), "").unwrap();

@@ -1,79 +1,52 @@
 //! One evaluation session: what the kernel, the REPL and the notebook runner use, and nothing else.
 //!
 //! ```text
-//! code ─▶ Session::evaluate ─▶ direct: one generated crate ─▶ rustc ─▶ ld ─▶ child process
+//! code ─▶ Session::evaluate ─▶ engine: one generated crate ─▶ rustc ─▶ ld ─▶ child process
 //!                 ▲                                                               │
 //!                 └── events while the cell runs ◀── frames ◀── streams ◀── fd 1, fd 2
 //! ```
 //!
 //! # Layout
-//! - [`event`], [`outcome`], [`error`], `start`: what front ends see, plain data
-//! - [`interrupt`]: stopping a cell from another thread
-//! - [`input`]: lines of text that cells ask for
-//! - `syntax`: what can be said of a cell without compiling it
-//! - `direct`: the engine that runs cells; `engine`: what is around it
-//! - `commands`: the lines of a cell that are not Rust; `cell_log`: the cells that ran, for `:replay` and `:export`
-//! - `child`: this binary as the process that runs cells, see [`role`]
-//! - `dependencies`: crates of `:dep`, as one shared library; `prelude_crates`: those that the prelude has already
-//! - `stdin`: what a cell finds that reads standard input; `pages`: memory of cells that have run
-//! - `pipe`, `streams`, `frames`: from the child's bytes to events; `tell`: what the child itself has to say there
-//! - `origin`, `background`: of which cell what threads write is, and what becomes of it
-//! - `folder`: the session's folder, and whose it is
-//! - `toolchain`, `prelude_source`, `prelude_cache`, `metadata`, `prelude_status`: Rust, and the prelude as one shared library
-//! - `analysis`: what of the prelude rust-analyzer is shown; `aids`, `targets`: completion and inspection
-//! - `last_words`: why a process that ended did so
-//! - `source_map`, `report`: from what is compiled back to the cell's lines
+//! - [`error`], [`event`], [`outcome`], `start`: what front ends see, plain data
+//! - `driver`: the [`Session`] itself; [`interrupt`]: stopping a cell from another thread; `cell_log`: the cells that ran
+//! - `commands`: the lines of a cell that are not Rust; `syntax`: what can be said of a cell without compiling it
+//! - `engine`: from Rust to a library that runs in the child, and rust-analyzer; `aids`: completion and inspection
+//! - `child`: this binary as the process that runs cells, see [`role`]; `pipes`: from its bytes to events, and answers back
+//! - `reports`: what is said of cells that failed
+//! - `prelude`: the prelude as one shared library, and the Rust that builds it
+//! - `folder`: a session's own folder, and whose it is
 
 mod aids;
-mod analysis;
-mod background;
 mod cell_log;
 mod child;
 mod commands;
-mod dependencies;
-mod direct;
+mod driver;
 mod engine;
 pub mod error;
 pub mod event;
 mod folder;
-mod frames;
-pub mod input;
 pub mod interrupt;
-mod last_words;
-mod metadata;
-mod namespaces;
-mod origin;
 pub mod outcome;
-mod pages;
-mod panics;
-mod pipe;
-mod prelude_cache;
-mod prelude_crates;
-mod prelude_source;
-mod prelude_status;
-mod report;
-mod source_map;
+mod pipes;
+mod prelude;
+mod reports;
 mod start;
-mod stdin;
-mod streams;
 mod syntax;
-mod targets;
-mod tell;
-mod toolchain;
 
 use std::path::PathBuf;
 
 pub use aids::Aids;
 pub use background::BackgroundSink;
 pub use commands::{Asked, asked, commands};
-pub use engine::Session;
+pub use driver::Session;
 pub use error::SessionError;
 pub use event::{Comm, CommKind, Display, Event, InputRequest, StreamName};
-pub use input::InputReader;
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
-pub use prelude_source::{EmbeddedSource, embed_prelude_source};
-pub use prelude_status::{PreludeState, PreludeStatus, prelude_status};
+pub use pipes::input::InputReader;
+pub use prelude::source::{EmbeddedSource, embed_prelude_source};
+pub use prelude::status::{PreludeState, PreludeStatus, prelude_status};
+pub(crate) use prelude::{SharedPrelude, shared_prelude};
 pub use start::StartEvent;
 pub use syntax::Completeness;
 
@@ -189,50 +162,12 @@ pub fn completeness(code: &str) -> Completeness {
     syntax::completeness(&commands::code_of(code, None))
 }
 
-/// The prelude as a shared library, for who runs cells in another way than a session does.
-pub(crate) struct SharedPrelude {
-    /// Glassbox's cache folder for preludes.
-    pub cache: PathBuf,
-    /// The library.
-    pub library: PathBuf,
-    /// Where the metadata of the crates in it is.
-    pub dependencies: PathBuf,
-    /// The package that shows rust-analyzer what is in it.
-    pub shown: PathBuf,
-    /// The standard library's sources that rust-analyzer needs to read.
-    pub standard_library: PathBuf,
-    /// The variable that tells rust-analyzer so.
-    pub standard_library_variable: &'static str,
-    /// Folder of the shared standard library that it was linked to.
-    pub libdir: PathBuf,
-}
-
-/// The prelude without extra features, built now if it has not been.
-pub(crate) fn shared_prelude(
-    progress: &mut dyn FnMut(StartEvent),
-) -> Result<SharedPrelude, SessionError> {
-    progress(StartEvent::Checking);
-    let toolchain = toolchain::Toolchain::find()?;
-    let cache = prelude_cache::cache_dir(None)?;
-    let source = prelude_source::PreludeSource::find(None, &cache)?;
-    let prelude = prelude_cache::get(&source, &toolchain, &[], &cache, progress)?;
-    Ok(SharedPrelude {
-        shown: analysis::prelude(&prelude.analysis),
-        standard_library: analysis::library(&prelude.analysis),
-        standard_library_variable: analysis::LIBRARY_VARIABLE,
-        cache,
-        library: prelude.library,
-        dependencies: prelude.dependencies,
-        libdir: toolchain.libdir,
-    })
-}
-
 /// If this process was started by a session to play another role, plays it and returns the exit code.
 ///
 /// `main` calls this before anything else, with its arguments after the program's name.
 pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i32> {
-    if std::env::var_os(dependencies::wrapper::VARIABLE).is_some() {
-        return dependencies::wrapper::role(arguments);
+    if std::env::var_os(engine::dependencies::wrapper::VARIABLE).is_some() {
+        return engine::dependencies::wrapper::role(arguments);
     }
     (arguments.next()? == child::ROLE).then(child::main)
 }

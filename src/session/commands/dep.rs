@@ -1,6 +1,6 @@
 //! `:dep NAME = "VERSION"`: adds a crate, as a manifest does. Several lines are built together.
 
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, arguments: &str, _: &mut Done) -> Result<(), Trouble> {
     let (name, config) = dependency(arguments).map_err(Trouble::Refused)?;

@@ -1,7 +1,7 @@
 //! `:env KEY=VALUE`: sets an environment variable for the process that runs cells, which is started anew.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, setting: &str, done: &mut Done) -> Result<(), Trouble> {
     let (key, value) = setting

@@ -8,7 +8,7 @@ use super::Call;
 use super::program::{Cell, Program, program};
 use crate::session::event::Display;
 use crate::session::outcome::CellOutcome;
-use crate::session::prelude_crates;
+use crate::session::prelude::prelude_crates;
 
 /// First line of a manifest that may be replaced by a later export.
 const MARK: &str = "# Written by `:export` of Glassbox; a later export replaces it.";

@@ -1,7 +1,7 @@
 //! `:last_error_json`: the last compilation's errors as JSON.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
     let lines = engine.last_errors().iter();

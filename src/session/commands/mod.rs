@@ -48,9 +48,9 @@ use std::ops::Range;
 use run::Call;
 use table::TABLE;
 
-use super::direct::{Direct, Done, Trouble};
-use super::outcome::CellOutcome;
-use super::{Completion, Completions, syntax};
+use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::outcome::CellOutcome;
+use crate::session::{Completion, Completions, syntax};
 
 /// A command.
 pub(crate) struct Command {

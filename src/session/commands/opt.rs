@@ -1,7 +1,7 @@
 //! `:opt [LEVEL]`: how much cells are optimised. Without a level: 2, or 0 again.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, level: &str, done: &mut Done) -> Result<(), Trouble> {
     let level = match (level, engine.opt_level()) {

@@ -12,7 +12,7 @@ use ra_ap_syntax::ast;
 
 use super::parse;
 use crate::session::cell_log::definitions;
-use crate::session::namespaces::{Spaces, defined};
+use crate::session::engine::namespaces::{Spaces, defined};
 use crate::session::syntax;
 
 /// A cell that ran.

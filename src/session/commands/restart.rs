@@ -1,7 +1,7 @@
 //! `:restart`: starts the process that runs cells anew. Variables go, items are kept.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
     engine.restart()?;

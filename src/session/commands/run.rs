@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::{Does, Takes, Written, only, parse, table};
 use crate::session::Session;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 use crate::session::event::{Display, Event};
 use crate::session::outcome::{CellError, CellErrorKind, CellOutcome};
-use crate::session::{report, syntax};
+use crate::session::{reports, syntax};
 
 /// A command of the session as it was written.
 pub(crate) struct Call<'a> {
@@ -53,7 +53,7 @@ impl Call<'_> {
 }
 
 fn refusal(message: &str) -> CellError {
-    report::plain(CellErrorKind::Command, "CommandError", message)
+    reports::plain(CellErrorKind::Command, "CommandError", message)
 }
 
 /// A part of a cell.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(_: &mut Direct, command: &str, done: &mut Done) -> Result<(), Trouble> {
     say(done, &output(command).map_err(Trouble::Refused)?);

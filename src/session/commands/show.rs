@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::html::escape;
-use crate::session::direct::Done;
+use crate::session::engine::Done;
 use crate::session::event::Display;
 
 /// A display of text with HTML beside it.

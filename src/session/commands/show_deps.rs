@@ -1,7 +1,7 @@
 //! `:show_deps`: the crates that were added.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
     let rows = engine.dependencies().iter();

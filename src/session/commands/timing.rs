@@ -1,7 +1,7 @@
 //! `:timing`: shows how long each phase of a cell takes, or no longer.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
     let on = engine.switch_timing();

@@ -1,7 +1,7 @@
 //! `:type EXPRESSION`: the type of a variable, or of an expression, which is not run.
 
 use super::show::say;
-use crate::session::direct::{Direct, Done, Trouble};
+use crate::session::engine::{Direct, Done, Trouble};
 
 pub(super) fn run(engine: &mut Direct, expression: &str, done: &mut Done) -> Result<(), Trouble> {
     let ty = engine.type_of(expression).map_err(Trouble::Refused)?;

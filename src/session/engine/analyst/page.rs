@@ -1,0 +1,143 @@
+//! The file that rust-analyzer is asked about: what the session knows, then a cell inside a function.
+//!
+//! ```text
+//! items of all cells
+//! async fn …(variables of all cells) -> Result<…> {
+//!     the cell, unchanged        ◀── a place in it is the place in the file less `start`
+//! }
+//! ```
+
+use ra_ap_parser::{LexedStr, T};
+use ra_ap_syntax::Edition;
+
+use crate::session::syntax;
+
+/// The function around a cell. Not for users to see.
+pub(super) const FUNCTION: &str = "__glassbox_cell";
+/// Code that nests deeper is not looked at: the parser, the compiler too, would need ever more stack.
+const DEEPEST: usize = 400;
+
+/// What the session knew when its last cell began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The items of all cells.
+    pub items: String,
+    /// The variables, as parameters of a function.
+    pub parameters: String,
+}
+
+/// A file to be shown, and where the cell and the cursor are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub text: String,
+    /// Where the cell begins.
+    pub start: usize,
+    /// The cell's code.
+    pub code: String,
+    /// The cursor, an offset into the cell's code.
+    pub cursor: usize,
+}
+
+impl Page {
+    /// `None` if nothing can be said of `code` at this place.
+    pub(super) fn new(known: &Known, code: &str, cursor: usize) -> Option<Page> {
+        let cursor = code.floor_char_boundary(cursor);
+        // Lines of commands are no Rust. They are blanked out so that every place stays where it is.
+        let commands = code.len() - syntax::skip_commands(code).len();
+        let start = code[..cursor].rfind('\n').map_or(0, |end| end + 1);
+        let line = code[start..].lines().next().unwrap_or_default();
+        let on_command = start < commands && syntax::is_aside(line);
+        if on_command || depth(&code[commands..]) > DEEPEST {
+            return None;
+        }
+        let blank = code[..commands].bytes().map(|byte| match byte {
+            b'\n' => '\n',
+            _ => ' ',
+        });
+        let code: String = blank.chain(code[commands..].chars()).collect();
+        let mut text = format!(
+            "{}\nasync fn {FUNCTION}({}) -> ::core::result::Result<(), ::glassbox_prelude::cell::Failed> {{\n",
+            known.items, known.parameters
+        );
+        let start = text.len();
+        text.push_str(&code);
+        // The semicolon keeps the last expression from being taken for the function's result.
+        text.push_str("\n;\n}\n");
+        Some(Page {
+            text,
+            start,
+            code,
+            cursor,
+        })
+    }
+}
+
+/// How deep brackets, and operators that stand before what they apply to, are nested.
+fn depth(code: &str) -> usize {
+    let tokens = LexedStr::new(Edition::Edition2024, code);
+    let (mut open, mut prefixes, mut deepest) = (0_usize, 0_usize, 0);
+    for index in 0..tokens.len() {
+        match tokens.kind(index) {
+            T!['('] | T!['['] | T!['{'] | T![<] => open += 1,
+            T![')'] | T![']'] | T!['}'] | T![>] => open = open.saturating_sub(1),
+            T![!] | T![-] | T![*] | T![&] | T![|] => {
+                prefixes += 1;
+                deepest = deepest.max(open + prefixes);
+                continue;
+            }
+            kind if kind.is_trivia() => continue,
+            _ => {}
+        }
+        prefixes = 0;
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn places_stay_where_they_are_and_commands_vanish() {
+        let known = Known {
+            items: "fn f() {}\n".to_owned(),
+            parameters: "x: u8, ".to_owned(),
+        };
+        let code = "!ls é\n:dep a\nlet é = x;";
+        let page = Page::new(&known, code, code.len()).unwrap();
+        assert_eq!(page.code.len(), code.len());
+        assert_eq!(page.code.trim(), "let é = x;");
+        assert_eq!(&page.text[page.start..page.start + code.len()], page.code);
+        assert_eq!(Page::new(&known, code, 3), None);
+        for code in [":vars", "// a comm", "!ls"] {
+            assert_eq!(Page::new(&known, code, code.len()), None, "{code}");
+        }
+        // An empty line above the code is a place for code, a comment there is none.
+        let code = ":dep a\n\n// b\nlet c = x;";
+        assert!(Page::new(&known, code, 7).is_some() && Page::new(&known, code, 10).is_none());
+        // Inside a character: the place before it.
+        assert_eq!(Page::new(&known, "é", 1).unwrap().cursor, 0);
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_not_looked_at() {
+        let page = |code: &str| Page::new(&Known::default(), code, code.len());
+        assert!(page(&"(".repeat(1000)).is_none());
+        assert!(page(&"-".repeat(1000)).is_none());
+        assert!(page(&"(a)".repeat(1000)).is_some());
+        assert!(page(&"a-b*c;".repeat(1000)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_code_makes_a_page(code in "(:dep a\n|!l\n|\\PC|[{}();\n]){0,30}", at in any::<prop::sample::Index>()) {
+            let at = at.index(code.len() + 1);
+            if let Some(page) = Page::new(&Known::default(), &code, at) {
+                prop_assert!(page.code.is_char_boundary(page.cursor) && page.code.len() == code.len());
+            }
+        }
+    }
+}

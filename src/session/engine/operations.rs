@@ -1,0 +1,101 @@
+//! What commands ask of the engine, besides running Rust.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::dependencies::Added;
+use super::{Direct, Done, State, Trouble};
+use crate::session::reports::Diagnostic;
+
+impl Direct {
+    /// Forgets all variables, items and crates, and starts a new process.
+    pub(crate) fn clear(&mut self) -> Result<(), Trouble> {
+        self.state = State {
+            items: self.base.clone(),
+            ..State::default()
+        };
+        self.lesson = None;
+        self.compiler.crates = Added::default();
+        self.compiler.crates_used = false;
+        self.analyst.depend(&self.state.crates.wanted);
+        self.restart()
+    }
+
+    /// Starts the process that runs cells anew: variables go, items are kept.
+    pub(crate) fn restart(&mut self) -> Result<(), Trouble> {
+        self.state.variables.clear();
+        self.process.restart().map_err(|error| {
+            Trouble::Refused(format!(
+                "the process that runs cells cannot be started: {error}"
+            ))
+        })
+    }
+
+    /// Adds a crate, or changes how one was added, with the next [`Direct::add_waiting`].
+    pub(crate) fn depend(&mut self, name: String, config: String) {
+        let wanted = &self.state.crates.wanted;
+        let waiting = self.waiting.get_or_insert_with(|| wanted.clone());
+        waiting.insert(name, config);
+    }
+
+    /// Builds the crates that wait for it, together.
+    pub(crate) fn add_waiting(&mut self, done: &mut Done) -> Result<(), Trouble> {
+        match self.waiting.take() {
+            Some(wanted) => self.add_crates(&wanted, &mut done.notes),
+            None => Ok(()),
+        }
+    }
+
+    /// The crates that were added, as in a manifest.
+    pub(crate) fn dependencies(&self) -> &BTreeMap<String, String> {
+        &self.state.crates.wanted
+    }
+
+    /// The type of a variable or an expression, which is not run.
+    pub(crate) fn type_of(&mut self, expression: &str) -> Result<Option<String>, String> {
+        let found = self.variables().find(|(name, _)| *name == expression);
+        match found {
+            Some((_, ty)) => Ok(Some(ty)),
+            None => self.questions().type_of(expression),
+        }
+    }
+
+    /// How much cells are optimised, as rustc says it.
+    pub(crate) fn opt_level(&self) -> &str {
+        &self.compiler.opt_level
+    }
+
+    /// Sets how much cells are optimised.
+    pub(crate) fn set_opt_level(&mut self, level: &str) {
+        level.clone_into(&mut self.compiler.opt_level);
+    }
+
+    /// Shows how long the phases of cells take, or no longer. Returns which.
+    pub(crate) fn switch_timing(&mut self) -> bool {
+        self.timing = !self.timing;
+        self.timing
+    }
+
+    /// Sets a variable of the environment of the process that runs cells, which is started anew.
+    pub(crate) fn set_env(&mut self, key: &str, value: &str) -> Result<(), Trouble> {
+        self.process.set_env(key, value);
+        self.restart()
+    }
+
+    /// The errors of the last cell that did not compile.
+    pub(crate) fn last_errors(&self) -> &[Diagnostic] {
+        &self.last_errors
+    }
+
+    /// What rustc has to say of the last errors.
+    pub(crate) fn explain(&self) -> Result<String, String> {
+        let errors = self.last_errors.iter();
+        let codes: Vec<&str> = errors.filter_map(Diagnostic::code).collect();
+        self.compiler.explain(&codes)
+    }
+
+    /// The folder of the last compilation.
+    pub(crate) fn last_folder(&self) -> &Path {
+        self.compiler.folder()
+    }
+}
