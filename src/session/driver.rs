@@ -14,7 +14,7 @@ use glassbox_wire::names;
 use crate::session::aids::{self, Aids};
 use crate::session::cell_log::CellLog;
 use crate::session::engine::namespaces::Spaces;
-use crate::session::engine::{Direct, Done, Setting, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine, Setting};
 use crate::session::error::SessionError;
 use crate::session::event::{Comm, Event, StreamName};
 use crate::session::folder::{self, Folder};
@@ -50,7 +50,7 @@ const MAX_TEXT: usize = 256 * 1024;
 /// A running session. Dropping it ends the child process and removes the session's files.
 pub struct Session {
     // The order is the order of dropping: the child goes before its pipes, both before their folder.
-    engine: Direct,
+    engine: RustcEngine,
     streams: Streams,
     /// Reads what threads say while no cell runs. It ends when its messages do.
     listener: Listener,
@@ -138,7 +138,7 @@ impl Session {
             sources.clone(),
         )
         .map_err(SessionError::io("start a thread of the session"))?;
-        let engine = Direct::start(Setting {
+        let engine = RustcEngine::start(Setting {
             session: folder.path(),
             toolchain: &toolchain,
             prelude: &prelude,
@@ -282,7 +282,7 @@ impl Session {
         &mut self,
         code: &str,
         sink: &mut (dyn FnMut(Event) + Send),
-        act: impl FnOnce(&mut Direct) -> Result<Done, Trouble>,
+        act: impl FnOnce(&mut RustcEngine) -> Result<Done, EvalError>,
     ) -> CellOutcome {
         let begin = Instant::now();
         let before = self.variable_types();
@@ -310,7 +310,7 @@ impl Session {
                 engine.number(number);
                 act(engine)
             }));
-            let died = matches!(result, Ok(Err(Trouble::Died(_))));
+            let died = matches!(result, Ok(Err(EvalError::Died(_))));
             // If the request cannot be sent the reading thread has ended, and with it the pump.
             let _ = streams.request_drain(died);
             let facts = pump.and_then(|pump| pump.join().ok()).unwrap_or_default();
@@ -319,7 +319,7 @@ impl Session {
         self.listener.resume();
         let (asked, killed) = self.interrupter.end_cell();
         let mut phases = Vec::new();
-        let restarted = matches!(result, Ok(Err(Trouble::Died(_))));
+        let restarted = matches!(result, Ok(Err(EvalError::Died(_))));
         if let (false, Some(text)) = (restarted, &facts.withheld) {
             sink(stderr(text.clone()));
         }
@@ -441,13 +441,13 @@ impl Session {
     fn refusal(
         &mut self,
         code: &str,
-        trouble: Trouble,
+        trouble: EvalError,
         facts: &Facts,
         asked: bool,
         killed: bool,
     ) -> CellError {
         match trouble {
-            Trouble::Died(message) => {
+            EvalError::Died(message) => {
                 let source = CellSource::new(code, &self.generated_source());
                 let ended = last_words::ended(&message, &facts.last_words, &facts.panics, &source);
                 // Code that replaced or never had the prelude's handler dies of the first request already.
@@ -465,10 +465,10 @@ impl Session {
                 }
                 ended
             }
-            Trouble::Errors(errors) if !asked => {
+            EvalError::Errors(errors) if !asked => {
                 reports::compile_errors(&CellSource::new(code, &self.generated_source()), &errors)
             }
-            Trouble::Refused(reason) if !asked => {
+            EvalError::Refused(reason) if !asked => {
                 reports::plain(CellErrorKind::Compile, "CompileError", &reason)
             }
             _ => reports::plain(

@@ -36,7 +36,7 @@ mod syntax;
 use std::path::PathBuf;
 
 pub use aids::Aids;
-pub use background::BackgroundSink;
+pub use pipes::background::BackgroundSink;
 pub use commands::{Asked, asked, commands};
 pub use driver::Session;
 pub use error::SessionError;

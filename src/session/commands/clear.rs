@@ -1,7 +1,7 @@
 //! `:clear`: forgets all variables and items, and starts a new process.
 
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 
-pub(super) fn run(engine: &mut Direct, _: &str, _: &mut Done) -> Result<(), Trouble> {
+pub(super) fn run(engine: &mut RustcEngine, _: &str, _: &mut Done) -> Result<(), EvalError> {
     engine.clear()
 }

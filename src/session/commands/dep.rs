@@ -1,9 +1,13 @@
 //! `:dep NAME = "VERSION"`: adds a crate, as a manifest does. Several lines are built together.
 
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 
-pub(super) fn run(engine: &mut Direct, arguments: &str, _: &mut Done) -> Result<(), Trouble> {
-    let (name, config) = dependency(arguments).map_err(Trouble::Refused)?;
+pub(super) fn run(
+    engine: &mut RustcEngine,
+    arguments: &str,
+    _: &mut Done,
+) -> Result<(), EvalError> {
+    let (name, config) = dependency(arguments).map_err(EvalError::Refused)?;
     engine.depend(name, config);
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `:explain`: rustc's explanation of the last error.
 
 use super::show::say;
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 
-pub(super) fn run(engine: &mut Direct, _: &str, done: &mut Done) -> Result<(), Trouble> {
-    let text = engine.explain().map_err(Trouble::Refused)?;
+pub(super) fn run(engine: &mut RustcEngine, _: &str, done: &mut Done) -> Result<(), EvalError> {
+    let text = engine.explain().map_err(EvalError::Refused)?;
     say(done, &text);
     Ok(())
 }

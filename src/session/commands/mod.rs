@@ -48,7 +48,7 @@ use std::ops::Range;
 use run::Call;
 use table::TABLE;
 
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 use crate::session::outcome::CellOutcome;
 use crate::session::{Completion, Completions, syntax};
 
@@ -81,7 +81,7 @@ pub(crate) enum Does {
     /// The session, through its own interface.
     Session(fn(Call<'_>) -> CellOutcome),
     /// The engine, as a part of a cell.
-    Engine(fn(&mut Direct, &str, &mut Done) -> Result<(), Trouble>),
+    Engine(fn(&mut RustcEngine, &str, &mut Done) -> Result<(), EvalError>),
 }
 
 /// A command as it stands in a cell.

@@ -1,15 +1,15 @@
 //! `:opt [LEVEL]`: how much cells are optimised. Without a level: 2, or 0 again.
 
 use super::show::say;
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 
-pub(super) fn run(engine: &mut Direct, level: &str, done: &mut Done) -> Result<(), Trouble> {
+pub(super) fn run(engine: &mut RustcEngine, level: &str, done: &mut Done) -> Result<(), EvalError> {
     let level = match (level, engine.opt_level()) {
         ("", "0") => "2",
         ("", _) => "0",
         (level @ ("0" | "1" | "2" | "3" | "s" | "z"), _) => level,
         (other, _) => {
-            return Err(Trouble::Refused(format!(
+            return Err(EvalError::Refused(format!(
                 "there is no optimization level `{other}`; write 0, 1, 2 or 3"
             )));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Does, Takes, Written, only, parse, table};
 use crate::session::Session;
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 use crate::session::event::{Display, Event};
 use crate::session::outcome::{CellError, CellErrorKind, CellOutcome};
 use crate::session::{reports, syntax};
@@ -167,27 +167,27 @@ fn nothing_too_much(line: &Written<'_>) -> Result<(), String> {
 
 /// Does what the engine's commands at the top of a cell ask for. Returns the Rust below them.
 pub(crate) fn engine_part<'a>(
-    engine: &mut Direct,
+    engine: &mut RustcEngine,
     cell: &'a str,
     done: &mut Done,
-) -> Result<&'a str, Trouble> {
+) -> Result<&'a str, EvalError> {
     let (lines, rust) = parse(cell);
     for line in &lines {
         match line.command.map(|command| (command, &command.does)) {
             Ok((command, Does::Engine(run))) => {
-                nothing_too_much(line).map_err(Trouble::Refused)?;
+                nothing_too_much(line).map_err(EvalError::Refused)?;
                 if command.words[0] != ":dep" {
                     engine.add_waiting(done)?;
                 }
                 run(engine, line.arguments, done)?;
             }
             Ok((command, Does::Session(_))) => {
-                return Err(Trouble::Refused(format!(
+                return Err(EvalError::Refused(format!(
                     "`{}` stands where only Rust and commands of the engine can; give it a cell of its own",
                     command.words[0]
                 )));
             }
-            Err(word) => return Err(Trouble::Refused(table::unknown(word))),
+            Err(word) => return Err(EvalError::Refused(table::unknown(word))),
         }
     }
     Ok(&cell[rust..])

@@ -3,10 +3,10 @@
 use std::process::Command;
 
 use super::show::say;
-use crate::session::engine::{Direct, Done, Trouble};
+use crate::session::engine::{Done, EvalError, RustcEngine};
 
-pub(super) fn run(_: &mut Direct, command: &str, done: &mut Done) -> Result<(), Trouble> {
-    say(done, &output(command).map_err(Trouble::Refused)?);
+pub(super) fn run(_: &mut RustcEngine, command: &str, done: &mut Done) -> Result<(), EvalError> {
+    say(done, &output(command).map_err(EvalError::Refused)?);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use glassbox_wire::{Bundle, Event};
 
 use super::dependencies::{Failure, crates_in};
 use super::notes::{Note, of_other_build, plain};
-use super::{Direct, State, Trouble};
+use super::{EvalError, RustcEngine, State};
 use crate::session::child::tell::send_into;
 
 /// In a session's folder: the versions of the crates that it added.
@@ -20,21 +20,21 @@ const UNTOLD: Duration = Duration::from_millis(400);
 /// So often at most is the display changed.
 const RATE: Duration = Duration::from_millis(100);
 
-impl Direct {
+impl RustcEngine {
     /// Adds crates, so that the session has those that are `wanted`; if it can't, everything stays as it was.
     pub(super) fn add_crates(
         &mut self,
         wanted: &BTreeMap<String, String>,
         notes: &mut Vec<Note>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EvalError> {
         let mut progress = Progress::new(&self.session, &self.nonce);
         let changed = self
             .workshop
             .add(&self.state.crates, wanted, &mut |said| progress.say(said));
         progress.end(changed.is_ok());
         let change = changed.map_err(|failure| match failure {
-            Failure::Interrupted => Trouble::Interrupted,
-            Failure::Refused(words) => Trouble::Refused(words),
+            Failure::Interrupted => EvalError::Interrupted,
+            Failure::Refused(words) => EvalError::Refused(words),
         })?;
         notes.extend(change.notes.into_iter().map(plain));
         self.account_for_rebuilt(&change.rebuilt, notes);

@@ -84,7 +84,7 @@ pub(crate) use sites::without_additions;
 const ANALYST: &str = "analyst";
 
 /// Runs the cells of one session.
-pub(crate) struct Direct {
+pub(crate) struct RustcEngine {
     process: Process,
     compiler: Compiler,
     analyst: Analyst,
@@ -98,7 +98,7 @@ pub(crate) struct Direct {
     /// What is said to a cell that misses a variable which was there once.
     reminders: BTreeMap<String, String>,
     /// Types that are being learnt from the cell before.
-    lesson: Option<Lesson>,
+    listing_types: Option<TypeListing>,
     /// What is still to be said of variables that turned out not to be kept.
     unsaid: Vec<Note>,
     session: PathBuf,
@@ -148,7 +148,7 @@ impl Variable {
 }
 
 /// A run of rustc that lists the types of a cell's variables.
-struct Lesson {
+struct TypeListing {
     compiler: Child,
     listing: PathBuf,
 }
@@ -167,7 +167,7 @@ pub(crate) struct Done {
 
 /// Why a cell did not run to its end.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum EvalError {
     /// It does not compile.
     Errors(Vec<Diagnostic>),
     /// It, or a command in it, cannot be run: why.
@@ -192,8 +192,8 @@ pub(crate) struct Setting<'a> {
     pub sources: Sources,
 }
 
-impl Direct {
-    pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<Direct> {
+impl RustcEngine {
+    pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<RustcEngine> {
         let compiler = Compiler::new(setting.toolchain, setting.prelude, setting.session)?;
         let analyst = Analyst::new(Analysis {
             folder: setting.session.join(ANALYST),
@@ -201,7 +201,7 @@ impl Direct {
             lock: setting.session.join(crates::LOCK),
             toolchain: setting.toolchain.clone(),
         });
-        Ok(Direct {
+        Ok(RustcEngine {
             process: Process::start(setting.command)?,
             compiler,
             analyst,
@@ -211,7 +211,7 @@ impl Direct {
             base: Items::default(),
             stale: Vec::new(),
             reminders: BTreeMap::new(),
-            lesson: None,
+            listing_types: None,
             unsaid: Vec::new(),
             session: setting.session.to_owned(),
             workshop: Workshop::new(
@@ -263,15 +263,15 @@ impl Direct {
     pub(crate) fn evaluate<'a>(
         &mut self,
         cell: &'a str,
-        commands: impl FnOnce(&mut Direct, &'a str, &mut Done) -> Result<&'a str, Trouble>,
-    ) -> Result<Done, Trouble> {
+        commands: impl FnOnce(&mut RustcEngine, &'a str, &mut Done) -> Result<&'a str, EvalError>,
+    ) -> Result<Done, EvalError> {
         self.analyst.busy(true);
         cell.clone_into(&mut self.code);
         let result = self.evaluate_cell(cell, commands);
         self.analyst.busy(false);
         let mut result = self.revive(result);
-        if let Err(Trouble::Errors(errors)) = result {
-            result = Err(Trouble::Errors(self.with_reminders(errors, cell)));
+        if let Err(EvalError::Errors(errors)) = result {
+            result = Err(EvalError::Errors(self.with_reminders(errors, cell)));
         }
         match &result {
             Ok(done) => {
@@ -279,17 +279,17 @@ impl Direct {
                     self.remind(note.clone());
                 }
             }
-            Err(Trouble::Errors(errors)) => self.last_errors.clone_from(errors),
+            Err(EvalError::Errors(errors)) => self.last_errors.clone_from(errors),
             _ => {}
         }
         result
     }
 
     /// Passes on a message to a control.
-    pub(crate) fn deliver(&mut self, message: &Comm) -> Result<Done, Trouble> {
+    pub(crate) fn deliver(&mut self, message: &Comm) -> Result<Done, EvalError> {
         let lines = self.process.deliver(message);
         let result = lines.map(|_| Done::default());
-        self.revive(result.map_err(|died| Trouble::Died(died.status)))
+        self.revive(result.map_err(|died| EvalError::Died(died.status)))
     }
 
     /// The next cell has this number.
@@ -298,10 +298,10 @@ impl Direct {
     }
 
     /// Makes what was in the session's folder anew, which is empty. Crates of `:dep` lie elsewhere.
-    pub(crate) fn refill_folder(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn refill_folder(&mut self) -> Result<(), EvalError> {
         let made = self.compiler.make_folder();
         made.map_err(|error| {
-            Trouble::Refused(format!("its folder for cells cannot be made: {error}"))
+            EvalError::Refused(format!("its folder for cells cannot be made: {error}"))
         })
     }
 
@@ -311,17 +311,17 @@ impl Direct {
     }
 
     /// Starts the process anew if it ended.
-    fn revive(&mut self, mut result: Result<Done, Trouble>) -> Result<Done, Trouble> {
+    fn revive(&mut self, mut result: Result<Done, EvalError>) -> Result<Done, EvalError> {
         // A second interrupt ends the process also while the compiler runs.
-        if let Err(Trouble::Interrupted) = result
+        if let Err(EvalError::Interrupted) = result
             && let Some(died) = self.process.ended()
         {
-            result = Err(Trouble::Died(died.status));
+            result = Err(EvalError::Died(died.status));
         }
-        if let Err(Trouble::Died(_)) = result {
+        if let Err(EvalError::Died(_)) = result {
             self.state.variables.clear();
             if let Err(error) = self.process.restart() {
-                return Err(Trouble::Refused(format!(
+                return Err(EvalError::Refused(format!(
                     "the process that runs cells ended and cannot be started again: {error}"
                 )));
             }
@@ -332,8 +332,8 @@ impl Direct {
     fn evaluate_cell<'a>(
         &mut self,
         cell: &'a str,
-        commands: impl FnOnce(&mut Direct, &'a str, &mut Done) -> Result<&'a str, Trouble>,
-    ) -> Result<Done, Trouble> {
+        commands: impl FnOnce(&mut RustcEngine, &'a str, &mut Done) -> Result<&'a str, EvalError>,
+    ) -> Result<Done, EvalError> {
         let mut clock = Clock::start();
         let mut done = Done::default();
         self.learn();
@@ -346,12 +346,12 @@ impl Direct {
             clock.lap("types");
             if syntax::lone_attribute(rust).is_some() {
                 // It would be taken for one of what is generated behind it.
-                return Err(Trouble::Errors(Vec::new()));
+                return Err(EvalError::Errors(Vec::new()));
             }
             let calls = self.calls_in(rust, true, &mut clock)?;
             let said = done.notes.len();
             let mut result = self.run_rust(rust, &calls, &mut clock, &mut done);
-            if let Err(Trouble::Errors(_)) = result {
+            if let Err(EvalError::Errors(_)) = result {
                 // What was taken for a value may be none.
                 let all = self.calls_in(rust, false, &mut clock)?;
                 if all.taken() > calls.taken() {
@@ -376,7 +376,7 @@ impl Direct {
     }
 
     /// What the calls of macros make that stand where items may stand. `guess` leaves out those that most likely are values.
-    fn calls_in(&mut self, rust: &str, guess: bool, clock: &mut Clock) -> Result<Found, Trouble> {
+    fn calls_in(&mut self, rust: &str, guess: bool, clock: &mut Clock) -> Result<Found, EvalError> {
         if !Calls::any(rust, &self.state.items) {
             return Ok(Found::default());
         }
@@ -387,10 +387,10 @@ impl Direct {
         let mut expanded = None;
         if let Some(source) = self.calls.question(&calls, &items) {
             clock.lap("parse");
-            let text = self.compiler.expand(&source).map_err(Trouble::Refused)?;
+            let text = self.compiler.expand(&source).map_err(EvalError::Refused)?;
             clock.lap("rustc");
             if self.session.join(INTERRUPT_FILE).exists() {
-                return Err(Trouble::Interrupted);
+                return Err(EvalError::Interrupted);
             }
             expanded = Some(text);
         }
@@ -403,7 +403,7 @@ impl Direct {
         calls: &Found,
         clock: &mut Clock,
         done: &mut Done,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EvalError> {
         // What the cell changes of the items counts only if it compiles.
         let mut state = self.state.clone();
         state.items.settle();
@@ -451,13 +451,13 @@ impl Direct {
                 return Ok(());
             };
             if self.session.join(INTERRUPT_FILE).exists() {
-                return Err(Trouble::Interrupted);
+                return Err(EvalError::Interrupted);
             }
             self.sources.note(&library, &self.code, &compiled.0.text);
             let lines = self
                 .process
                 .run(&library, &function)
-                .map_err(|died| Trouble::Died(died.status))?;
+                .map_err(|died| EvalError::Died(died.status))?;
             let changed: Vec<String> = lines
                 .iter()
                 .filter_map(|line| match line {
@@ -574,11 +574,11 @@ impl Direct {
         lines: &[Control],
         clock: &mut Clock,
         done: &mut Done,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EvalError> {
         for line in lines {
             match line {
                 Control::NotLoaded { reason } => {
-                    return Err(Trouble::Refused(format!(
+                    return Err(EvalError::Refused(format!(
                         "the cell cannot be loaded: {reason}"
                     )));
                 }
@@ -644,20 +644,20 @@ impl Direct {
             );
         }
         if unknown {
-            self.lesson = self.teach(&source.text);
+            self.listing_types = self.teach(&source.text);
         }
         self.state = state;
         Ok(())
     }
 
     /// Has rustc list the types of the cell while the user reads its outputs.
-    fn teach(&self, source: &str) -> Option<Lesson> {
+    fn teach(&self, source: &str) -> Option<TypeListing> {
         let listing = self
             .compiler
             .folder()
             .join(format!("cell_{}.mir", self.cells));
         let mut compiler = self.compiler.lister(source, &listing).ok()?;
-        Some(Lesson {
+        Some(TypeListing {
             compiler: compiler.spawn().ok()?,
             listing,
         })
@@ -666,14 +666,14 @@ impl Direct {
     /// Learns the types of the cell before, if they were not known. Variables whose types stay unknown are not kept, which the next
     /// cell says.
     pub(crate) fn learn(&mut self) {
-        let Some(mut lesson) = self.lesson.take() else {
+        let Some(mut listing_types) = self.listing_types.take() else {
             return;
         };
         // A compiler that fails leaves no listing, and the variables without a type.
-        let _ = lesson.compiler.wait();
-        let listed = types::listed_types(&lesson.listing);
-        let _ = std::fs::remove_file(&lesson.listing);
-        let _ = std::fs::remove_file(lesson.listing.with_extension("rs"));
+        let _ = listing_types.compiler.wait();
+        let listed = types::listed_types(&listing_types.listing);
+        let _ = std::fs::remove_file(&listing_types.listing);
+        let _ = std::fs::remove_file(listing_types.listing.with_extension("rs"));
         for (name, variable) in &mut self.state.variables {
             if variable.written.is_some() {
                 continue;
@@ -731,11 +731,11 @@ fn put_at(lines: &[Control], name: &str, library: &Path) -> Option<Put> {
     symbols::put_at(library, offset as u64)
 }
 
-impl Drop for Direct {
+impl Drop for RustcEngine {
     fn drop(&mut self) {
-        if let Some(lesson) = &mut self.lesson {
-            let _ = lesson.compiler.kill();
-            let _ = lesson.compiler.wait();
+        if let Some(listing_types) = &mut self.listing_types {
+            let _ = listing_types.compiler.kill();
+            let _ = listing_types.compiler.wait();
         }
     }
 }

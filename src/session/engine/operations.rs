@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::dependencies::Added;
-use super::{Direct, Done, State, Trouble};
+use super::{Done, EvalError, RustcEngine, State};
 use crate::session::reports::Diagnostic;
 
-impl Direct {
+impl RustcEngine {
     /// Forgets all variables, items and crates, and starts a new process.
-    pub(crate) fn clear(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn clear(&mut self) -> Result<(), EvalError> {
         self.state = State {
             items: self.base.clone(),
             ..State::default()
         };
-        self.lesson = None;
+        self.listing_types = None;
         self.compiler.crates = Added::default();
         self.compiler.crates_used = false;
         self.analyst.depend(&self.state.crates.wanted);
@@ -22,16 +22,16 @@ impl Direct {
     }
 
     /// Starts the process that runs cells anew: variables go, items are kept.
-    pub(crate) fn restart(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn restart(&mut self) -> Result<(), EvalError> {
         self.state.variables.clear();
         self.process.restart().map_err(|error| {
-            Trouble::Refused(format!(
+            EvalError::Refused(format!(
                 "the process that runs cells cannot be started: {error}"
             ))
         })
     }
 
-    /// Adds a crate, or changes how one was added, with the next [`Direct::add_waiting`].
+    /// Adds a crate, or changes how one was added, with the next [`RustcEngine::add_waiting`].
     pub(crate) fn depend(&mut self, name: String, config: String) {
         let wanted = &self.state.crates.wanted;
         let waiting = self.waiting.get_or_insert_with(|| wanted.clone());
@@ -39,7 +39,7 @@ impl Direct {
     }
 
     /// Builds the crates that wait for it, together.
-    pub(crate) fn add_waiting(&mut self, done: &mut Done) -> Result<(), Trouble> {
+    pub(crate) fn add_waiting(&mut self, done: &mut Done) -> Result<(), EvalError> {
         match self.waiting.take() {
             Some(wanted) => self.add_crates(&wanted, &mut done.notes),
             None => Ok(()),
@@ -77,7 +77,7 @@ impl Direct {
     }
 
     /// Sets a variable of the environment of the process that runs cells, which is started anew.
-    pub(crate) fn set_env(&mut self, key: &str, value: &str) -> Result<(), Trouble> {
+    pub(crate) fn set_env(&mut self, key: &str, value: &str) -> Result<(), EvalError> {
         self.process.set_env(key, value);
         self.restart()
     }

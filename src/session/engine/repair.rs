@@ -11,7 +11,7 @@ use super::dependencies::RUNTIME;
 use super::notes::{Note, borrows, unwritable};
 use super::source::{Line, Plan, Show, Source, Use};
 use super::statics::{Sharing, Statics};
-use super::{Direct, Done, State, Trouble, hidden};
+use super::{Done, EvalError, RustcEngine, State, hidden};
 use crate::session::reports::Diagnostic;
 
 /// Errors by which the compiler says that a new variable holds a reference to something that does not live on.
@@ -26,7 +26,7 @@ const COMPLETE: [&str; 16] = [
 /// So often is a cell compiled again because of what the compiler said of generated lines.
 const ATTEMPTS: usize = 12;
 
-impl Direct {
+impl RustcEngine {
     /// Compiles a cell, and again as long as what the compiler says concerns only generated lines that can be helped.
     pub(super) fn compile(
         &mut self,
@@ -34,7 +34,7 @@ impl Direct {
         plan: &mut Plan,
         clock: &mut Clock,
         done: &mut Done,
-    ) -> Result<(Source, Option<PathBuf>), Trouble> {
+    ) -> Result<(Source, Option<PathBuf>), EvalError> {
         let written = self.written(state);
         plan.find_uses(&written);
         let mut needed = state.items.needed(plan.words(&written));
@@ -70,9 +70,9 @@ impl Direct {
                     return Ok((source, compiled.library));
                 }
                 Err(Failure::Broken(_)) if self.session.join(INTERRUPT_FILE).exists() => {
-                    return Err(Trouble::Interrupted);
+                    return Err(EvalError::Interrupted);
                 }
-                Err(Failure::Broken(reason)) => return Err(Trouble::Refused(reason)),
+                Err(Failure::Broken(reason)) => return Err(EvalError::Refused(reason)),
                 Err(Failure::Errors(errors)) => {
                     clock.lap("rustc");
                     if needed.is_some() && errors.iter().any(may_miss_an_item) {
@@ -101,13 +101,13 @@ impl Direct {
                         state
                             .items
                             .explain_aside(&mut errors, &first, &self.state.items);
-                        return Err(Trouble::Errors(errors));
+                        return Err(EvalError::Errors(errors));
                     }
                     sharing.again();
                 }
             }
         }
-        Err(Trouble::Refused(
+        Err(EvalError::Refused(
             "the compiler goes on objecting to the code around the cell".to_owned(),
         ))
     }
@@ -120,7 +120,7 @@ impl Direct {
         source: &Source,
         errors: &[Diagnostic],
         notes: &mut Vec<Note>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, EvalError> {
         let mut helped = false;
         for error in errors {
             let code = error.code().unwrap_or_default();
@@ -172,7 +172,7 @@ impl Direct {
                     let known = self.state.variables.get(name);
                     let written = known.and_then(|variable| variable.written.as_ref());
                     if let Some(why) = written.and_then(|ty| state.items.aside_in(&ty.code)) {
-                        return Err(Trouble::Refused(format!(
+                        return Err(EvalError::Refused(format!(
                             "`{name}` cannot be used now: {why}"
                         )));
                     }
@@ -181,7 +181,9 @@ impl Direct {
                     };
                     self.names.unlearn(&variable.text);
                     self.stale.push(name.clone());
-                    return Err(Trouble::Refused(unwritable(name, &variable.type_name).text));
+                    return Err(EvalError::Refused(
+                        unwritable(name, &variable.type_name).text,
+                    ));
                 }
                 (Some(Line::Show), "E0599") if plan.show == Show::Best => {
                     plan.show = Show::Debug;
