@@ -533,7 +533,7 @@ fn is_the_cells(name: &ast::Name) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::source::Plan;
+    use super::super::source::Plan;
     use super::*;
 
     fn candidates(cell: &str) -> Vec<String> {
