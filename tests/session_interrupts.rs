@@ -135,7 +135,7 @@ fn real_step() -> String {
          let mut settings = VlmSettings::tiny();\n\
          settings.llm_lora = Some(LoraConfig {{ lora_dropout: 0.1, ..LoraConfig::new(8, 16.0, &[\"gate_up_proj\", \"down_proj\"]) }});\n\
          let vlm = Vlm::new(parts, settings, 1)?;\n\
-         let pixels = Tensor::randn(0f32, 1., (1, 3, 256, 256), &device)?;\n\
+         let pixels = Tensor::arange(0f32, 196608f32, &device)?.sin()?.reshape((1, 3, 256, 256))?;\n\
          let data = vec![(pixels, vec![\"a yellow star above a red circle\".to_string()])];\n\
          let config = || TrainerConfig {{ steps: 2, batch_size: 4, validation_samples: 1, validate_every: 0, \
          loss: LossKind::FullSequence, ..TrainerConfig::default() }};\n\

@@ -679,10 +679,10 @@ fn a_method_that_is_not_there_offers_no_traits_of_crates_that_nobody_named() {
     // The session's own and the standard library's are offered, and those of crates that it names.
     let report = failing(
         &mut session,
-        "trait Named { fn name(&self) -> String; }\nPlain.name()",
+        "trait Named { fn christened(&self) -> String; }\nPlain.christened()",
     );
     assert!(
-        report.contains("`Named` defines an item `name`"),
+        report.contains("`Named` defines an item `christened`"),
         "{report}"
     );
     let report = failing(&mut session, "Plain.write(1)");

@@ -232,14 +232,25 @@ fn install_panic_hook() {
             file,
             line,
             column,
-            thread: std::thread::current()
-                .name()
-                .unwrap_or("unnamed")
-                .to_owned(),
+            thread: thread_name(),
             library,
             backtrace: trim_backtrace(&std::backtrace::Backtrace::force_capture().to_string()),
         }));
     }));
+}
+
+/// What the present thread is called: `main` if it is the one that runs cells, of which the shared standard library does not know that
+/// it is the main one.
+fn thread_name() -> String {
+    // SAFETY: no memory is involved.
+    let cells = unsafe { libc::gettid() == libc::getpid() };
+    let thread = std::thread::current();
+    match thread.name() {
+        _ if cells => "main",
+        Some(name) => name,
+        None => "unnamed",
+    }
+    .to_owned()
 }
 
 /// What a panic says: its text, or the value that it was begun with if that has one.

@@ -10,7 +10,10 @@ const KEPT: usize = 4096;
 
 /// Cells by their numbers in the session. Clones are the same.
 #[derive(Clone, Default)]
-pub struct Causes(Arc<Mutex<VecDeque<(u64, Arc<Request>)>>>);
+pub struct Causes(Arc<Mutex<VecDeque<Caused>>>);
+
+/// A cell's number, and the request that began it.
+type Caused = (u64, Arc<Request>);
 
 impl Causes {
     /// The session's cell of this number is begun by `cause`.

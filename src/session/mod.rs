@@ -36,13 +36,13 @@ mod syntax;
 use std::path::PathBuf;
 
 pub use aids::Aids;
-pub use pipes::background::BackgroundSink;
 pub use commands::{Asked, asked, commands};
 pub use driver::Session;
 pub use error::SessionError;
 pub use event::{Comm, CommKind, Display, Event, InputRequest, StreamName};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
+pub use pipes::background::BackgroundSink;
 pub use pipes::input::InputReader;
 pub use prelude::source::{EmbeddedSource, embed_prelude_source};
 pub use prelude::status::{PreludeState, PreludeStatus, prelude_status};

@@ -178,8 +178,8 @@ pub(crate) fn lone_attribute(code: &str) -> Option<usize> {
     let mut open = 1;
     while open > 0 {
         match tokens.kind(kinds.next()?) {
-            kind if kind == T![']'] => open += 1,
-            kind if kind == T!['['] => open -= 1,
+            T![']'] => open += 1,
+            T!['['] => open -= 1,
             _ => {}
         }
     }

@@ -94,6 +94,8 @@ struct Progress {
     begin: Instant,
     told: Option<Instant>,
     last: String,
+    /// What was said last, told or not.
+    said: String,
 }
 
 impl Progress {
@@ -108,15 +110,20 @@ impl Progress {
             begin: Instant::now(),
             told: None,
             last: String::new(),
+            said: String::new(),
         }
     }
 
+    /// Tells `what`, or what was said before if it is empty: what came too early to be told is told once it has lasted.
     fn say(&mut self, what: &str) {
+        if !what.is_empty() {
+            what.clone_into(&mut self.said);
+        }
         let since = self.told.unwrap_or(self.begin).elapsed();
         let pause = if self.told.is_some() { RATE } else { UNTOLD };
-        if what != self.last && since >= pause {
-            what.clone_into(&mut self.last);
-            self.show(what);
+        if self.said != self.last && since >= pause {
+            self.last.clone_from(&self.said);
+            self.show(&self.last.clone());
         }
     }
 

@@ -164,7 +164,7 @@ fn plain(item: &ast::Static, code: &str) -> Option<Declaration> {
 fn called(call: &ast::MacroCall, code: &str) -> Option<Declaration> {
     let path = call.path()?;
     let name = path.segment()?.name_ref()?;
-    let kind = match &*name.text() {
+    let kind = match name.text() {
         "thread_local" => Kind::ThreadLocal,
         "lazy_static" => Kind::LazyStatic,
         _ => return None,

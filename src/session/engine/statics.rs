@@ -40,14 +40,17 @@ struct Holder {
     item: Arc<Item>,
     declarations: Arc<[Declaration]>,
     /// Under which symbols each declaration was made, if it was.
-    made: Vec<Option<Vec<String>>>,
+    made: Made,
     /// A cell that ran could reach it.
     reached: bool,
 }
 
 /// What a cell's library makes, if it is loaded.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Makes(Vec<(Arc<Item>, Vec<Option<Vec<String>>>)>);
+pub(super) struct Makes(Vec<(Arc<Item>, Made)>);
+
+/// Under which symbols each declaration of an item was made, if it was.
+type Made = Vec<Option<Vec<String>>>;
 
 /// How a cell is to be written, as far as the compiler has spoken.
 #[derive(Clone, Debug, Default)]

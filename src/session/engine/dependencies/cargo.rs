@@ -16,6 +16,8 @@ pub(crate) enum Said<'a> {
     Json(&'a str),
     /// On stderr: what it does.
     Words(&'a str),
+    /// Nothing for a while: it still does what it said last.
+    Nothing,
 }
 
 /// Why cargo did not end well.
@@ -68,7 +70,7 @@ pub(crate) fn run(
                     words.push('\n');
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => hear(Said::Nothing),
             Err(RecvTimeoutError::Disconnected) => break false,
         }
     };
@@ -140,6 +142,7 @@ mod tests {
         let result = run(&mut sh(script), &|| false, &mut |said| match said {
             Said::Json(line) => heard.push(format!("json {line}")),
             Said::Words(line) => heard.push(line.to_owned()),
+            Said::Nothing => {}
         });
         heard.sort();
         assert_eq!(heard, ["   Compiling a v1", "json {}"]);

@@ -263,6 +263,7 @@ impl Workshop {
                     None => tell(words),
                 }
             }
+            cargo::Said::Nothing => tell(""),
         })?;
         built
             .finish(resolved, wanted, &self.prelude)

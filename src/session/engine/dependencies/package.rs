@@ -165,6 +165,7 @@ impl Package {
         cargo::run(&mut command, interrupted, &mut |said| match said {
             Said::Json(line) => text.push_str(line),
             Said::Words(words) => tell(words.trim()),
+            Said::Nothing => tell(""),
         })?;
         let manifest = fs::read_to_string(self.manifest()).unwrap_or_default();
         let lines = manifest
