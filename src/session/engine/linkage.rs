@@ -58,10 +58,11 @@ impl Linkage {
                 linkage.extern_crate(name, &prelude.dependencies.join(&krate.file));
             }
         }
-        if !linkage.arguments.is_empty() {
+        // By its own name: rustc writes the paths of types as they begin with it.
+        if !linkage.arguments.is_empty() && !imports_prelude(source) {
             linkage
                 .source
-                .insert_str(0, "\nextern crate glassbox_prelude as _;\n");
+                .insert_str(0, "\nextern crate glassbox_prelude;\n");
         }
         linkage
     }
@@ -86,6 +87,17 @@ impl Linkage {
     }
 }
 
+/// Whether the source brings the prelude's own name in: a second time would be one too many, and rustc knows the crate then.
+fn imports_prelude(source: &str) -> bool {
+    source.match_indices("glassbox_prelude").any(|(at, name)| {
+        let before = source[..at].trim_end().trim_end_matches("::").trim_end();
+        let behind = source[at + name.len()..].trim_start();
+        let whole = behind.starts_with(';')
+            || (behind.starts_with("::") && behind[2..].trim_start().starts_with("{self"));
+        whole && (before.ends_with("use") || before.ends_with("crate"))
+    })
+}
+
 /// The names that the source gives to modules and imports: they hide crates.
 fn local(source: &str) -> BTreeSet<&str> {
     let mut before = "";
@@ -102,6 +114,25 @@ fn local(source: &str) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_import_of_the_prelude_itself_is_seen() {
+        for source in [
+            "use glassbox_prelude;",
+            "use ::glassbox_prelude ;",
+            "use glassbox_prelude::{self, data};",
+            "extern crate glassbox_prelude;",
+        ] {
+            assert!(imports_prelude(source), "{source}");
+        }
+        for source in [
+            "use glassbox_prelude::data;",
+            "use glassbox_prelude as gp;",
+            "::glassbox_prelude::cell::check::<u8>(\"a\");",
+        ] {
+            assert!(!imports_prelude(source), "{source}");
+        }
+    }
 
     #[test]
     fn modules_of_the_session_hide_crates() {

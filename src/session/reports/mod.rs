@@ -675,17 +675,28 @@ pub(crate) fn panic_after_threads(
     last: Option<&PanicReport>,
     threads: &[PanicReport],
 ) -> CellError {
-    let mut report = report.clone();
-    if let Some(thread) = last {
-        // All that `join().unwrap()` can say of it.
-        let text = format!("{:?}", thread.message);
-        report.message = report.message.replace("Any { .. }", &text);
+    let mut threads = threads.to_vec();
+    let mut before: Option<PanicReport> = None;
+    for thread in &mut threads {
+        // One thread may have waited for another.
+        name_joined(thread, before.as_ref());
+        before = Some(thread.clone());
     }
+    let mut report = report.clone();
+    name_joined(&mut report, before.as_ref().or(last));
     let mut error = panic(source, &report);
-    for thread in threads {
+    for thread in &threads {
         error.traceback.extend(in_thread(source, thread));
     }
     error
+}
+
+/// Writes the message of the thread that was waited for where `join().unwrap()` can only say that there was one.
+fn name_joined(report: &mut PanicReport, joined: Option<&PanicReport>) {
+    if let Some(joined) = joined {
+        let text = format!("{:?}", joined.message);
+        report.message = report.message.replace("Any { .. }", &text);
+    }
 }
 
 /// The report of a panic of a thread.
