@@ -146,7 +146,7 @@ fn cached_generation_equals_uncached_and_stops() {
         "probability of &lt;|end|&gt;",
         "different captions of 12",
         "image encoder, rollout from CLS",
-        "the first token, trained on the blog",
+        "as it was asked for",
     ] {
         assert!(run.shows(&[shown]), "{shown}");
     }

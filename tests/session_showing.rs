@@ -78,7 +78,7 @@ const VALUES: &[(&str, &str)] = &[
     ("Attention", "gp::nn::Attention::causal(4, 2, 16)"),
     (
         "AttributeReport",
-        "AttributeReport { predictions: vec![gp::evaluate::attributes::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }; 50] }",
+        "AttributeReport { predictions: vec![gp::evaluate::attributes::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }; 50], unreadable: Vec::new() }",
     ),
     ("AttributeScore", "score"),
     ("BaseModels", "BaseModels::new(\"a/b\", \"c/d\")"),
@@ -295,7 +295,7 @@ const VALUES: &[(&str, &str)] = &[
     ("TowerConfig", "tower_config"),
     (
         "TrainReport",
-        "TrainReport { steps: 1, samples: 2, seconds: 3.0, tokens: 4, loss: 5.0, validation: None }",
+        "TrainReport { steps: 1, samples: 2, seconds: 3.0, tokens: 4, loss: 5.0, validation: None, new_steps: 1, unreadable: Vec::new() }",
     ),
     ("Trainer", "trainer"),
     ("TrainerConfig", "TrainerConfig::tour()"),

@@ -422,8 +422,7 @@ mod tests {
 
     #[test]
     fn a_bracket_without_its_other_half_is_found() {
-        let found = |code: &str| unbalanced(code).map(|(at, message)| (at, message));
-        assert_eq!(found("let a = (1, [2]);\nif a { \"}\" } // )"), None);
+        assert_eq!(unbalanced("let a = (1, [2]);\nif a { \"}\" } // )"), None);
         for (code, at, message) in [
             (
                 "let a = 1;\nif a > 0 {\n  f(a);\n",
@@ -434,7 +433,7 @@ mod tests {
             ("v[1)", 3, "this `)` does not close `[`"),
             ("S { a: '{', b: \"{\"", 2, "this `{` is never closed"),
         ] {
-            assert_eq!(found(code), Some((at, message.to_owned())), "{code}");
+            assert_eq!(unbalanced(code), Some((at, message.to_owned())), "{code}");
         }
     }
 }

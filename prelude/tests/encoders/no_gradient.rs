@@ -160,7 +160,7 @@ fn weights_behind_an_operation_without_backward_stop_the_first_step_by_name() ->
         };
         let ends = |name: &&str| parameters.iter().any(|found| found.ends_with(*name));
         assert_eq!(parameters.len(), wanted.len(), "{parameters:?}");
-        assert!(wanted.iter().all(|name| ends(name)), "{parameters:?}");
+        assert!(wanted.iter().all(ends), "{parameters:?}");
         let message = error.to_string();
         for operation in [
             "softmax_last_dim",
