@@ -87,6 +87,9 @@ def make(name, kind, fields, refuses):
         if "lora_" in key and not key.endswith("magnitude_vector.default.weight"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder, save_embedding_layers=False)
+    # The base is named as it is in every checkout.
+    config = folder / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(FIXTURES.parent.parent) + "/", ""))
     (folder / "README.md").unlink(missing_ok=True)
     if refuses:
         # The config is enough to refuse all but one.
