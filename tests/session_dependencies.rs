@@ -7,26 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use glassbox::session::{CellErrorKind, Event, StreamName};
-use session_support::{Run, TestSession};
-
-fn stderr(run: &Run) -> String {
-    let texts = run.events.iter().filter_map(|event| match event {
-        Event::Stream {
-            name: StreamName::Stderr,
-            text,
-        } => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect()
-}
-
-/// Runs a cell that must end well; returns what it said on stderr.
-fn ok(session: &mut TestSession, code: &str) -> String {
-    let run = session.run(code);
-    assert!(run.outcome.status.is_ok(), "{code}: {run:#?}");
-    stderr(&run)
-}
+use glassbox::session::{CellErrorKind, Event};
+use session_support::{TestSession, ok};
 
 /// Why a cell was refused.
 fn refused(session: &mut TestSession, code: &str) -> String {

@@ -2,25 +2,7 @@
 
 mod session_support;
 
-use glassbox::session::{Event, StreamName};
-use session_support::{Run, TestSession};
-
-fn stderr(run: &Run) -> String {
-    let texts = run.events.iter().filter_map(|event| match event {
-        Event::Stream {
-            name: StreamName::Stderr,
-            text,
-        } => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect()
-}
-
-fn ok(session: &mut TestSession, code: &str) -> String {
-    let run = session.run(code);
-    assert!(run.outcome.status.is_ok(), "{code}: {run:#?}");
-    stderr(&run)
-}
+use session_support::{TestSession, ok};
 
 /// The report of a cell that fails.
 fn failing(session: &mut TestSession, code: &str) -> String {

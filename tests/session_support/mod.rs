@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use glassbox::session::{CellOutcome, Event, Interrupted, Session, SessionConfig};
+use glassbox::session::{CellOutcome, Event, Interrupted, Session, SessionConfig, StreamName};
 
 /// A session whose cells are timed.
 pub struct TestSession {
@@ -20,6 +20,25 @@ pub struct TestSession {
 pub struct Run {
     pub events: Vec<Event>,
     pub outcome: CellOutcome,
+}
+
+/// What a cell said on stderr.
+pub fn stderr(run: &Run) -> String {
+    let texts = run.events.iter().filter_map(|event| match event {
+        Event::Stream {
+            name: StreamName::Stderr,
+            text,
+        } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// Runs a cell that must end well; returns what it said on stderr.
+pub fn ok(session: &mut TestSession, code: &str) -> String {
+    let run = session.run(code);
+    assert!(run.outcome.status.is_ok(), "{code}: {run:#?}");
+    stderr(&run)
 }
 
 impl TestSession {
