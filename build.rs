@@ -25,14 +25,23 @@ fn main() -> io::Result<()> {
         root.join("Cargo.lock").display()
     );
 
-    let mut files = vec![package.join("Cargo.toml"), root.join("Cargo.lock")];
+    let mut files = vec![root.join("Cargo.lock")];
     for part in ["src", "assets", "wire"] {
         list(&package.join(part), &mut files)?;
     }
+    // The manifest without the host's own package: only what the prelude inherits.
     let workspace = out.join("workspace.toml");
+    let settings = tables(&root.join("Cargo.toml"), |table| {
+        table.starts_with("workspace") || table.starts_with("profile")
+    })?;
+    fs::write(&workspace, carried_members(&settings)?)?;
+    // The prelude's without its tests and examples, whose files stay behind: cargo wants each file that a manifest names.
+    let library = out.join("prelude.toml");
     fs::write(
-        &workspace,
-        workspace_only(&fs::read_to_string(root.join("Cargo.toml"))?),
+        &library,
+        tables(&package.join("Cargo.toml"), |table| {
+            !["[test]]", "[example]]", "[bench]]"].contains(&table.trim_end())
+        })?,
     )?;
 
     let mut code = String::from("&[\n");
@@ -48,6 +57,7 @@ fn main() -> io::Result<()> {
         entry(file.strip_prefix(&root).unwrap_or(file), file).map_err(io::Error::other)?;
     }
     entry(Path::new("Cargo.toml"), &workspace).map_err(io::Error::other)?;
+    entry(Path::new("prelude/Cargo.toml"), &library).map_err(io::Error::other)?;
     code.push(']');
     fs::write(out.join("embedded.rs"), code)
 }
@@ -67,18 +77,31 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// The manifest without the host's own package: only what the prelude inherits.
-fn workspace_only(manifest: &str) -> String {
-    let mut kept = String::new();
+/// The workspace's settings with those members alone whose folders are carried: cargo wants each member that a workspace names.
+fn carried_members(settings: &str) -> io::Result<String> {
+    let (before, list) = settings
+        .split_once("\nmembers = [")
+        .ok_or_else(|| io::Error::other("Cargo.toml names no members of the workspace"))?;
+    let (_, after) = list
+        .split_once(']')
+        .ok_or_else(|| io::Error::other("the list of members in Cargo.toml does not end"))?;
+    Ok(format!(
+        "{before}\nmembers = [\"prelude\", \"prelude/wire\"]{after}"
+    ))
+}
+
+/// A manifest's tables of which `kept` says so, by what stands behind their first bracket.
+fn tables(manifest: &Path, kept: impl Fn(&str) -> bool) -> io::Result<String> {
+    let mut text = String::new();
     let mut keep = true;
-    for line in manifest.lines() {
+    for line in fs::read_to_string(manifest)?.lines() {
         if let Some(table) = line.trim().strip_prefix('[') {
-            keep = table.starts_with("workspace") || table.starts_with("profile");
+            keep = kept(table);
         }
         if keep {
-            kept.push_str(line);
-            kept.push('\n');
+            text.push_str(line);
+            text.push('\n');
         }
     }
-    kept
+    Ok(text)
 }

@@ -39,6 +39,15 @@ pub(crate) fn time(duration: Duration) -> String {
     format!("{value:.decimals$} {unit}")
 }
 
+/// A time of which only the order matters, for people: `45 s`, `2 min`.
+pub(crate) fn about(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64().ceil() as u64;
+    match seconds {
+        0..=90 => format!("{seconds} s"),
+        _ => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +63,11 @@ mod tests {
     #[test]
     fn times_are_readable() {
         let shown = |seconds: f64| time(Duration::from_secs_f64(seconds));
+        let about = |seconds: f64| about(Duration::from_secs_f64(seconds));
+        assert_eq!(
+            [about(0.2), about(90.0), about(119.8)],
+            ["1 s", "90 s", "2 min"]
+        );
         assert_eq!(
             [
                 shown(12e-9),

@@ -2,7 +2,10 @@
 //!
 //! # Layout
 //! - [`session`] runs cells; [`kernel`], [`repl`] and [`notebook`] are its front ends, [`commands`] the command line
-//! - `figures`, `html`, `patience`: what all of them have in common: sizes and times for people, escaped text, how long who waits
+//! - `ranks`: which of several processes this one is
+//! - `figures`, `html`, `terminal_text`, `patience`, `private`, `programs`, `regular`: what all of them have in common: sizes and times for
+//!   people, escaped text, text that a terminal only shows, how long who waits, what belongs to the user alone, the programs that are called,
+//!   files that are files
 
 pub mod commands;
 mod figures;
@@ -10,5 +13,10 @@ mod html;
 pub mod kernel;
 pub mod notebook;
 mod patience;
+mod private;
+mod programs;
+mod ranks;
+mod regular;
 pub mod repl;
 pub mod session;
+mod terminal_text;

@@ -19,7 +19,18 @@ fn stdout(output: &Output) -> String {
 fn every_command_has_help_with_examples() {
     let top = stdout(&glassbox(&["--help"]));
     assert!(top.contains("Exit codes:"), "{top}");
-    for command in ["run", "repl", "kernel", "install", "uninstall", "doctor"] {
+    for command in [
+        "run",
+        "train",
+        "sweep",
+        "runs",
+        "evaluate",
+        "repl",
+        "kernel",
+        "install",
+        "uninstall",
+        "doctor",
+    ] {
         assert!(
             top.lines()
                 .any(|line| line.trim_start().starts_with(command)),

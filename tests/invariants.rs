@@ -109,7 +109,7 @@ fn code(text: &str) -> String {
 /// The files of both halves whose code holds one of these words, relative to the project.
 fn files_that_say(words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for folder in ["src", "prelude/src", "prelude/wire/src"] {
+    for folder in ["src", "browser/src", "prelude/src", "prelude/wire/src"] {
         for (path, text) in sources(&root().join(folder)) {
             let name = path.strip_prefix(root()).unwrap().display().to_string();
             let test = name.ends_with("/tests.rs") || name.ends_with("_tests.rs");
@@ -169,7 +169,7 @@ fn events_are_written_in_one_place_of_each_process_s_code_and_read_in_one() {
     writers.retain(|name| !name.starts_with("prelude/wire"));
     assert_eq!(writers.len(), 2, "{writers:?}");
     assert!(
-        writers.contains(&"prelude/src/session.rs".to_owned()),
+        writers.contains(&"prelude/src/session/process.rs".to_owned()),
         "{writers:?}"
     );
     assert!(
@@ -253,9 +253,67 @@ fn what_engine_and_front_ends_share_is_used_one_way() {
     }
 }
 
+/// A call of cargo, rustc or rustup from the notebook's folder, or with the user's wrappers, would run what a stranger wrote there.
+#[test]
+fn programs_are_called_in_one_way() {
+    // Our own binary in another role, what the user types behind `!`, and rustc by cargo's order.
+    let own = [
+        "src/kernel/stock.rs",
+        "src/programs.rs",
+        "src/session/commands/shell.rs",
+        "src/session/driver.rs",
+        "src/session/engine/dependencies/wrapper.rs",
+    ];
+    let mut found = files_that_say(&[
+        "Command::new(",
+        "which::",
+        "posix_spawn",
+        "execv",
+        "libc::fork",
+    ]);
+    found.retain(|file| file.starts_with("src/"));
+    found.sort();
+    assert_eq!(found, own, "others use `programs`");
+    for (file, allowed) in [
+        (
+            "src/kernel/stock.rs",
+            "Command::new(std::env::current_exe()",
+        ),
+        ("src/session/driver.rs", "Command::new(program)"),
+        ("src/session/commands/shell.rs", "Command::new(\"sh\")"),
+        (
+            "src/session/engine/dependencies/wrapper.rs",
+            "Command::new(&rustc)",
+        ),
+    ] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let code = code(&text);
+        assert_eq!(code.matches("Command::new(").count(), 1, "{file}");
+        assert!(code.contains(allowed), "{file} calls something else");
+    }
+}
+
+/// Folders for temporary files may be everybody's: where they are is looked at in one place.
+#[test]
+fn temporary_folders_are_chosen_in_one_place() {
+    let found = files_that_say(&["temp_dir(", "tempfile::tempdir()", ".tempdir()", "\"/tmp"]);
+    let found: Vec<&String> = found
+        .iter()
+        .filter(|file| file.starts_with("src/"))
+        .collect();
+    assert_eq!(found, ["src/session/place.rs"]);
+}
+
 #[test]
 fn every_source_file_says_what_it_is_for() {
-    for folder in ["src", "prelude/src", "prelude/wire/src", "prelude/examples"] {
+    for folder in [
+        "src",
+        "browser/src",
+        "browser/examples",
+        "prelude/src",
+        "prelude/wire/src",
+        "prelude/examples",
+    ] {
         for (path, text) in sources(&root().join(folder)) {
             assert!(text.starts_with("//!"), "{} has no header", path.display());
         }
@@ -279,7 +337,7 @@ fn purpose(text: &str) -> String {
 /// The code map as the tree has it: each folder with its files, each file with the first sentence of its header.
 fn code_map() -> String {
     let mut folders = std::collections::BTreeMap::<String, Vec<(String, String)>>::new();
-    for folder in ["src", "prelude/src", "prelude/wire/src"] {
+    for folder in ["src", "browser/src", "prelude/src", "prelude/wire/src"] {
         for (path, text) in sources(&root().join(folder)) {
             let name = path.strip_prefix(root()).unwrap().display().to_string();
             let (folder, file) = name.rsplit_once('/').unwrap();
@@ -325,5 +383,46 @@ fn the_code_map_names_each_file_once() {
     assert!(
         missing.is_empty() && stale.is_empty() && told.len() == there.len(),
         "ARCHITECTURE.md's code map is not that of the tree (GLASSBOX_WRITE_MAP=1 writes it anew)\nmissing: {missing:#?}\nstale: {stale:#?}"
+    );
+}
+
+/// Whoever follows CONTRIBUTING.md finds the files that it names, and those that it gives the length of are about as long.
+#[test]
+fn contributing_names_files_that_are_there() {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let (mut named, mut lengths) = (0, 0);
+    let mut pieces = text.split('`').skip(1);
+    while let Some(name) = pieces.next() {
+        let behind = pieces.next().unwrap_or_default();
+        let is_path = ["src/", "prelude/", "scripts/", "tests/"]
+            .iter()
+            .any(|start| name.starts_with(start));
+        if !is_path || name.contains("NAME") || name.contains(char::is_whitespace) {
+            continue;
+        }
+        let path = root().join(name.trim_end_matches('/'));
+        assert!(
+            path.exists(),
+            "CONTRIBUTING.md names {name}, which is not there"
+        );
+        named += 1;
+        let length = behind
+            .strip_prefix(" (")
+            .and_then(|rest| rest.split_once(')'));
+        if let Some(said) = length.and_then(|(number, _)| number.parse::<usize>().ok())
+            && path.extension().is_some_and(|end| end == "rs")
+            && !name.contains("examples")
+        {
+            let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+            assert!(
+                (3 * said / 4..=4 * said / 3 + 1).contains(&lines),
+                "CONTRIBUTING.md says of {name} that it has {said} lines, it has {lines}"
+            );
+            lengths += 1;
+        }
+    }
+    assert!(
+        named > 20 && lengths > 5,
+        "{named} files and {lengths} lengths were read"
     );
 }

@@ -10,18 +10,9 @@ use jupyter_zmq_client::{
     create_client_control_connection, create_client_shell_connection_with_identity,
     peer_identity_for_session,
 };
-use kernel_client::{COLD, Kernel, WARM, parts_of, request, signed};
+use kernel_client::{COLD, Kernel, WARM, block_on, parts_of, request, signed};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-
-/// Runs a test to its end on a runtime of its own.
-fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(test)
-}
 
 fn plain(bundle: &Value) -> &str {
     bundle["data"]["text/plain"].as_str().unwrap_or("")

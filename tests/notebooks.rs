@@ -1,4 +1,4 @@
-//! Notebooks 01 to 04 as a reader runs them, with the hidden answers to their exercises: executed from top to bottom by
+//! The notebooks behind the tour as a reader runs them, with the hidden answers to their exercises: executed from top to bottom by
 //! the built binary, and what they prove and show is asked for.
 //!
 //! The notebooks check their own proofs and fail where one does not hold; here the printed figures are read as well, so
@@ -7,6 +7,8 @@
 #![allow(clippy::print_stdout)] // figures for whoever reads the log
 
 mod notebook_support;
+
+use std::path::Path;
 
 use notebook_support::{Executed, execute, folder, said, text_of};
 
@@ -78,13 +80,6 @@ fn concatenation_by_hand_equals_the_one_liner_and_finds_repeated_bos() {
         run.printed()
             .contains("<|user|>\nWhat is in the picture?<|end|>")
     );
-    // An encoder of the notebook's own, trained, and every one of its weights with a gradient.
-    assert!(run.shows(&["image_encoder (Spectrum)"]));
-    assert!(run.shows(&["in the middle", "a green circle"]));
-    assert!(run.shows(&[
-        "image_encoder.bands.weight",
-        "every trainable parameter gets a gradient"
-    ]));
     run.assert_self_contained();
 }
 
@@ -151,6 +146,126 @@ fn cached_generation_equals_uncached_and_stops() {
         assert!(run.shows(&[shown]), "{shown}");
     }
     run.assert_self_contained();
+}
+
+#[test]
+fn every_combination_of_parts_is_measured_beside_its_controls() {
+    let dinov2 = published_encoder();
+    let encoder = format!("encoder_folder={}", dinov2.path().display());
+    let sizes = ["-p", "steps=60", "-p", "text_steps=150", "-p", &encoder];
+    let run = Executed::with_answers("08_bricks.ipynb", &sizes);
+    let table = |page: &str, rows: usize| page.contains(&format!("{rows} models; green"));
+    let pages = run.shown("text/html");
+    let full: Vec<&String> = pages.iter().filter(|page| table(page, 18)).collect();
+    // One display that was filled in place.
+    assert_eq!(
+        full.len(),
+        1,
+        "the table of 18 models is shown {} times",
+        full.len()
+    );
+    for part in [
+        "ViT, trained",
+        "ViT, never trained",
+        "Colours",
+        "mlp2x",
+        "resampler",
+        "shuffle",
+        "Phi-3",
+        "Llama",
+    ] {
+        assert!(full[0].matches(part).count() >= 6, "{part}");
+    }
+    assert!(full[0].contains("without looking"));
+    assert!(
+        run.shows(&["4 models; green", "Windows"]),
+        "no projector of one's own"
+    );
+    println!("{}", run.line("the trained ViT:"));
+    let figures = run.numbers("the trained ViT:");
+    assert!(
+        figures[0] > 80.0 && figures[0] > 3.0 * figures[1].max(figures[2]),
+        "{figures:?}"
+    );
+
+    let losses = run.numbers("loss by hand");
+    assert!(
+        (losses[0] - losses[1]).abs() < SAME && losses[0] > 0.0,
+        "{losses:?}"
+    );
+    println!("{}", run.line("answers right:"));
+    let answers = run.numbers("answers right:");
+    assert!(
+        answers[0] > 45.0 && answers[0] > answers[1] + 10.0,
+        "{answers:?}"
+    );
+    assert!(run.shows(&["LastInput", "0.0%"]));
+    for line in [
+        "saved, read again",
+        "trained without pictures",
+        "its projector is untrained",
+        "the projector Mlp2x leads from 96 to 128",
+    ] {
+        println!("{}", run.line(line));
+    }
+    assert!(run.printed().contains("model_type is elephant"));
+    assert!(
+        run.shows(&["image_encoder (dinov2)"]),
+        "the folder was not opened"
+    );
+    // An exercise: an encoder with weights, written in a cell and trained, and every one of its weights with a gradient.
+    assert!(run.shows(&["image_encoder (Spectrum)"]));
+    assert!(run.shows(&["in the middle", "a green circle"]));
+    assert!(run.shows(&[
+        "image_encoder.bands.weight",
+        "every trainable parameter gets a gradient"
+    ]));
+    run.assert_self_contained();
+}
+
+/// A small DINOv2 as its publishers lay it out.
+fn published_encoder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/towers/dinov2");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
+    }
+    let processor = serde_json::json!({
+        "image_processor_type": "BitImageProcessor", "resample": 3,
+        "size": {"shortest_edge": 20}, "crop_size": {"height": 20, "width": 20},
+        "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+    });
+    std::fs::write(
+        folder.path().join("preprocessor_config.json"),
+        processor.to_string(),
+    )
+    .unwrap();
+    folder
+}
+
+/// No cell is longer than a reader takes in at once.
+#[test]
+fn cells_are_short() {
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "ipynb")
+            || path.to_string_lossy().contains(".executed.")
+        {
+            continue;
+        }
+        let notebook: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for cell in notebook["cells"].as_array().unwrap() {
+            let lines = text_of(&cell["source"]).lines().count();
+            let is_code = cell["cell_type"] == "code";
+            assert!(
+                !is_code || lines <= 25,
+                "{}, cell {}: {lines} lines",
+                path.display(),
+                cell["id"]
+            );
+        }
+    }
 }
 
 /// The code of the cell tagged `parameters` is followed by one that chooses the model, the same in all notebooks.

@@ -9,16 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use kernel_client::{Kernel, WARM};
+use kernel_client::{Kernel, WARM, block_on};
 use serde_json::json;
-
-fn block_on(test: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(test)
-}
 
 /// The names in a folder.
 fn names(folder: &Path) -> Result<Vec<String>> {
@@ -244,7 +236,7 @@ fn on_a_small_disk(name: &str, size: &str, test: impl FnOnce(&Path) -> Result<()
         return test(Path::new(&disk));
     }
     let disk = tempfile::tempdir()?;
-    let mount = format!("mount -t tmpfs -o size={size},mode=777 tmpfs \"${SMALL_DISK}\"");
+    let mount = format!("mount -t tmpfs -o size={size},mode=700 tmpfs \"${SMALL_DISK}\"");
     let unshared = |arguments: &[&str], then: &str| {
         let mut command = Command::new("unshare");
         command

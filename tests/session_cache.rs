@@ -3,61 +3,10 @@
 mod session_support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use glassbox::session::SessionConfig;
-use session_support::TestSession;
-
-/// A folder with the source of the small prelude and an empty cache.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Place {
-        let place = Place {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        fs::create_dir_all(place.source().join("src")).unwrap();
-        fs::write(
-            place.source().join("Cargo.toml"),
-            "[package]\nname = \"glassbox-prelude\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"dylib\", \"rlib\"]\n\n[workspace]\n",
-        )
-        .unwrap();
-        fs::write(
-            place.source().join("src/lib.rs"),
-            include_str!("session_support/small_prelude.rs"),
-        )
-        .unwrap();
-        place
-    }
-
-    fn source(&self) -> PathBuf {
-        self.folder.path().join("source")
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.folder.path().join("cache")
-    }
-
-    fn start(&self) -> Result<(TestSession, String), String> {
-        let config = SessionConfig {
-            prelude_source: Some(self.source()),
-            cache_dir: Some(self.cache()),
-            ..SessionConfig::default()
-        };
-        TestSession::try_with(config)
-    }
-
-    fn library(&self) -> PathBuf {
-        let entries = fs::read_dir(self.cache().join("prelude")).unwrap();
-        let mut libraries = entries
-            .map(|entry| entry.unwrap().path().join("libglassbox_prelude.so"))
-            .filter(|path| path.exists());
-        libraries.next().expect("a library is in the cache")
-    }
-}
+use session_support::place::Place;
 
 fn built(report: &str) -> bool {
     report.contains("BuildingPrelude")
@@ -140,6 +89,9 @@ fn a_corrupt_library_is_built_again() {
     for damage in [
         damage_length as fn(&Path),
         damage_header,
+        damage_one_bit_of_the_library,
+        damage_one_bit_of_what_the_compiler_reads,
+        damage_what_the_analyser_reads,
         damage_manifest,
         remove,
     ] {
@@ -163,6 +115,29 @@ fn damage_header(library: &Path) {
     let mut bytes = fs::read(library).unwrap();
     bytes[0] = 0;
     fs::write(library, bytes).unwrap();
+}
+
+/// Changes one bit in the middle of a file; size and time stay.
+fn damage_one_bit(file: &Path) {
+    let time = fs::metadata(file).unwrap().modified().unwrap();
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+    let file = fs::File::options().write(true).open(file).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+fn damage_one_bit_of_the_library(library: &Path) {
+    damage_one_bit(library);
+}
+
+fn damage_one_bit_of_what_the_compiler_reads(library: &Path) {
+    damage_one_bit(&library.with_extension("rlib"));
+}
+
+fn damage_what_the_analyser_reads(library: &Path) {
+    damage_one_bit(&library.with_file_name("analysis/glassbox-prelude/Cargo.toml"));
 }
 
 fn damage_manifest(library: &Path) {
@@ -288,5 +263,42 @@ fn the_copy_inside_the_binary_resolves_by_itself() {
         assert!(manifest.starts_with(inside), "{}", manifest.display());
         let library = manifest.parent().unwrap().join("src/lib.rs");
         assert!(library.is_file(), "{} is missing", library.display());
+    }
+}
+
+/// The files of a library of crates have a second name in cargo's folder, where cargo took the damaged ones for good.
+#[test]
+fn a_corrupt_library_of_added_crates_is_built_again() {
+    let place = Place::new();
+    let krate = place.folder.path().join("added");
+    fs::create_dir_all(krate.join("src")).unwrap();
+    let manifest = "[package]\nname = \"added\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+    fs::write(krate.join("Cargo.toml"), manifest).unwrap();
+    fs::write(krate.join("src/lib.rs"), "pub fn answer() -> u8 { 42 }\n").unwrap();
+    let cell = format!(
+        ":dep added = {{ path = {:?} }}\nadded::answer()",
+        krate.display().to_string()
+    );
+    let (mut session, _) = place.start().unwrap();
+    assert_eq!(session.result_of(&cell), "42");
+    drop(session);
+    let libraries = place.library().with_file_name("crates").join("libraries");
+    for end in ["so", "rmeta"] {
+        let mut files = Vec::new();
+        for library in fs::read_dir(&libraries).unwrap() {
+            let library = library.unwrap().path();
+            for folder in [library.join("deps"), library] {
+                let entries = fs::read_dir(folder)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path());
+                files.extend(entries.filter(|path| path.extension().is_some_and(|own| own == end)));
+            }
+        }
+        assert!(!files.is_empty(), "no .{end} is there");
+        files.iter().for_each(|file| damage_one_bit(file));
+        let damaged = fs::read(&files[0]).unwrap();
+        let (mut session, _) = place.start().unwrap();
+        assert_eq!(session.result_of(&cell), "42", "after damage to .{end}");
+        assert_ne!(fs::read(&files[0]).unwrap(), damaged, "{end}");
     }
 }

@@ -502,7 +502,11 @@ fn commands_answer_and_wrong_ones_say_so() {
 fn timing_names_every_phase() {
     let mut session = TestSession::start();
     assert_eq!(session.result_of(":timing"), "Timing: true");
-    let run = session.run("let a = 1;\na");
+    // One that was compiled before is not compiled.
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let number = now.as_nanos();
+    let run = session.run(&format!("let a = {number}_u128;\na"));
     let phases: Vec<&str> = run
         .outcome
         .phases
@@ -517,12 +521,15 @@ fn timing_names_every_phase() {
     let shown = shown.expect("the phases are shown");
     assert!(phases.iter().all(|phase| shown.contains(phase)), "{shown}");
     // A cell of items is checked, not run.
-    let run = session.run("fn f() {}");
-    let phases: Vec<&str> = run
-        .outcome
-        .phases
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    assert_eq!(phases, ["parse", "types", "rustc"]);
+    let items = format!("fn f_{number}() {{}}");
+    for compiled in ["rustc", "kept"] {
+        let run = session.run(&items);
+        let phases: Vec<&str> = run
+            .outcome
+            .phases
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(phases, ["parse", "types", compiled]);
+    }
 }

@@ -7,8 +7,8 @@ mod session_support;
 
 use std::time::Duration;
 
-use glassbox::session::{CellError, CellErrorKind};
-use session_support::TestSession;
+use glassbox::session::{CellError, CellErrorKind, Interrupted};
+use session_support::{TestSession, stderr, stdout};
 
 /// A session whose process has this id.
 fn start() -> (TestSession, String) {
@@ -128,7 +128,7 @@ fn real_step() -> String {
          let mut parts = VlmParts::tiny(&device)?;\n\
          let config = r#\"{{\"model_type\":\"phi3\",\"vocab_size\":49152,\"hidden_size\":{width},\"intermediate_size\":{hidden},\
          \"num_hidden_layers\":{layers},\"num_attention_heads\":{heads},\"tie_word_embeddings\":true}}\"#;\n\
-         parts.llm = Phi3::new_random(&Phi3Config::from_bytes(config.as_bytes(), \"config.json\".as_ref())?, 1, &device)?;\n\
+         parts.llm = Decoder::new_random(&DecoderConfig::from_bytes(config.as_bytes(), \"config.json\".as_ref())?, 1, &device)?;\n\
          let config = r#\"{{\"model_type\":\"vit\",\"hidden_size\":64,\"intermediate_size\":128,\"num_hidden_layers\":2,\
          \"num_attention_heads\":2,\"image_size\":256,\"patch_size\":16,\"num_channels\":3,\"qkv_bias\":true}}\"#;\n\
          parts.image_encoder = Vit::new_random(&ViTConfig::from_json(config, \"config.json\".as_ref())?, 1, &device)?.into();\n\
@@ -202,4 +202,88 @@ fn a_backward_pass_of_the_cell_s_own_is_interrupted_as_that() {
         error.evalue.contains("everything made so far is kept"),
         "{error}"
     );
+}
+
+/// What is finished before a cell stops is neither stopped by force nor ended, however often somebody asks.
+#[test]
+fn a_cell_has_the_time_that_it_says_it_needs_to_stop() {
+    let (mut session, process) = start();
+    let code = "println!(\"begun\");
+let mut steps = 0_u64;
+{
+    let _saving = stopping_takes(std::time::Duration::from_secs(100), \"saving the model\");
+    let begin = std::time::Instant::now();
+    // It looks for no interrupt, and is told of none where something in it does.
+    while begin.elapsed().as_secs() < 5 {
+        steps = steps.wrapping_add(1);
+        check_interrupt()?;
+    }
+    println!(\"saved\");
+}
+check_interrupt()?;
+println!(\"never\");";
+    let (run, answers) = session.run_interrupted(code, 4);
+    assert_eq!(answers[0], Interrupted::Asked);
+    let finishing = |answer: &Interrupted| matches!(answer, Interrupted::Finishing(left) if left.as_secs() > 80);
+    assert!(answers[1..].iter().all(finishing), "{answers:?}");
+    let error = run.outcome.status.clone().unwrap_err();
+    assert_eq!(error.kind, CellErrorKind::Interrupted, "{run:#?}");
+    assert!(!error.state.restarted, "{run:#?}");
+    let said = stderr(&run);
+    assert_eq!(
+        said.matches("stopping, up to 2 min: saving the model\n")
+            .count(),
+        1,
+        "{said}"
+    );
+    let printed = stdout(&run);
+    assert!(
+        printed.contains("saved") && !printed.contains("never"),
+        "{printed}"
+    );
+    assert_eq!(session.result_of("std::process::id()"), process);
+    // Said after the interrupt came.
+    let code = "println!(\"begun\");
+while check_interrupt().is_ok() {}
+let _saving = stopping_takes(std::time::Duration::from_secs(20), \"writing it down\");
+std::thread::sleep(std::time::Duration::from_secs(3));
+println!(\"written\");";
+    let (run, answers) = session.run_interrupted(code, 3);
+    assert_eq!(answers[0], Interrupted::Asked);
+    assert!(
+        matches!(answers[2], Interrupted::Finishing(_)),
+        "{answers:?}"
+    );
+    assert!(
+        run.outcome.status.is_ok() && stdout(&run).contains("written"),
+        "{run:#?}"
+    );
+    assert!(
+        stderr(&run).contains("stopping, up to 20 s: writing it down"),
+        "{run:#?}"
+    );
+    // Who needs longer than it said is ended as before.
+    let code = "println!(\"begun\");
+let _short = stopping_takes(std::time::Duration::from_millis(100), \"a moment\");
+std::thread::sleep(std::time::Duration::from_secs(20));";
+    let (run, answers) = session.run_interrupted(code, 2);
+    assert_eq!(answers, [Interrupted::Asked, Interrupted::Killed]);
+    assert!(run.outcome.duration < Duration::from_secs(10), "{run:#?}");
+    // Saving says so by itself, and what is saved is whole.
+    session.run("let vlm = Vlm::tiny(&Device::Cpu)?; let folder = std::env::temp_dir().join(format!(\"glassbox_saved_{}\", std::process::id()));");
+    let code = "println!(\"begun\");
+let begin = std::time::Instant::now();
+while begin.elapsed().as_secs() < 3 { vlm.save(&folder)?; }
+Vlm::tiny(&Device::Cpu)?.load_fine_tune(&folder)?;
+std::fs::remove_dir_all(&folder)?;";
+    let (run, _) = session.run_interrupted(code, 1);
+    // It is stopped between two calls, or not at all.
+    if let Err(error) = &run.outcome.status {
+        assert_eq!(error.kind, CellErrorKind::Interrupted, "{run:#?}");
+        assert!(!error.state.restarted, "{run:#?}");
+        let check = session.run(
+            "Vlm::tiny(&Device::Cpu)?.load_fine_tune(&folder)?; std::fs::remove_dir_all(&folder)?;",
+        );
+        assert!(check.outcome.status.is_ok(), "{check:#?}");
+    }
 }

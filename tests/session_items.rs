@@ -325,6 +325,12 @@ fn a_trait_that_grows_sets_its_implementations_aside_until_they_fit() {
             && said.contains("`name`"),
         "{said}"
     );
+    // It is listed with the variables.
+    let listed = format!("{:?}", session.run(":vars").events);
+    assert!(
+        listed.contains("`impl Shape for Square` is set aside until it fits again"),
+        "{listed}"
+    );
     // What needs it fails, and nothing else does.
     needs(
         &mut session,

@@ -193,6 +193,16 @@ fn values_show_themselves() {
 }
 
 #[test]
+fn minuses_at_the_top_of_a_cell_are_a_value_s_signs() {
+    let mut session = TestSession::start();
+    assert_eq!(session.result_of("---5"), "-5");
+    assert_eq!(session.result_of("---\n5\n---\n3"), "-8");
+    let run = session.run("---\n-é");
+    assert!(error(&run).to_string().contains('é'), "{}", error(&run));
+    assert_eq!(session.result_of("1 + 1"), "2");
+}
+
+#[test]
 fn user_text_that_looks_like_control_changes_nothing() {
     let mut session = TestSession::start();
     let forged =

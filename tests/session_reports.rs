@@ -156,3 +156,17 @@ fn reports_are_coloured_and_name_the_page_about_an_error() {
         "{report:?}"
     );
 }
+
+#[test]
+fn candles_own_models_are_said_to_come_with_a_feature() {
+    let mut session = TestSession::start();
+    let run = session.run("use candle_transformers::models::llama;\nlet a = 1;");
+    let error = run.outcome.status.expect_err("this prelude is without it");
+    let report = plain(&error.traceback.join("\n"));
+    // Not `:dep`: that would bring a second candle, whose tensors are others.
+    assert!(
+        report.contains("--features") && report.contains("candle-transformers"),
+        "{report}"
+    );
+    assert!(!report.contains(":dep"), "{report}");
+}

@@ -16,7 +16,7 @@ const LINES: usize = 62;
 const CHARACTERS: usize = 4_100;
 
 /// Types that no cell holds: what generated code and the wire are made of, and controls, which show themselves in a browser.
-const NOT_VALUES: [&str; 18] = [
+const NOT_VALUES: [&str; 22] = [
     "Failed",
     "Candidate",
     "Surroundings",
@@ -30,6 +30,10 @@ const NOT_VALUES: [&str; 18] = [
     "Progress",
     "LivePlot",
     "ReadOnly",
+    // A callback sees one while its step lasts.
+    "StepView",
+    // A trainer's, for sets that read pictures.
+    "KeptPictures",
     // Only a beam search makes them.
     "Hypothesis",
     // Of private modules: what chat templates and tokenizers are read with.
@@ -37,6 +41,9 @@ const NOT_VALUES: [&str; 18] = [
     "Files",
     "Json",
     "Special",
+    // Guards: something lasts as long as they do.
+    "Stopping",
+    "ByHand",
 ];
 
 /// What the expressions are made of.
@@ -59,17 +66,189 @@ let vit = vlm.image_encoder.vit()?.clone();
 let layer = vlm.llm.layers[0].clone();
 let tensor = Tensor::arange(0f32, 600.0, &device)?.reshape((20, 30))?;
 let trainer = Trainer::new(TrainerConfig::tour())?;
-let record = StepRecord { step: 1, loss: 2.0, rate: 1e-3, norm: 0.5, tokens: 100, seconds: 0.1, validation_loss: None, unreadable: 0 };
+let record = StepRecord { step: 1, loss: 2.0, rate: 1e-3, norm: 0.5, tokens: 100, seconds: 0.1, ..StepRecord::default() };
 let score = gp::data::shapes::score("two red circles", "two red circles");
 let perceiver = Projector::new(ProjectorConfig { kind: ProjectorKind::perceiver_resampler(4), input: 32, output: 64 }, 0, &device)?;
 let tower_config = gp::vision::TowerConfig::from_json(
     r##"{"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
         "num_attention_heads": 2, "image_size": 32, "patch_size": 8}"##, "config.json".as_ref())?;
+let split = Tiling::from_json(r##"{"image_processor_type": "Idefics3ImageProcessor", "size": {"longest_edge": 64},
+    "max_image_size": {"longest_edge": 32}}"##, "preprocessor_config.json".as_ref())?;
+let anyres = Tiling::from_json(r##"{"image_processor_type": "LlavaNextImageProcessor", "size": 336, "crop_size": 336}"##,
+    "preprocessor_config.json".as_ref())?;
+let runs_folder = std::env::temp_dir().join(format!("showing-{}", std::process::id()));
+let saved_run = {
+    let set = vec![Example::new(&image, "four")];
+    let settings = TrainerSettings { steps: 1, batch_size: 1, quiet: true, run: Some(runs_folder.join("one")), ..TrainerSettings::tour() };
+    Trainer::new(settings)?.fit(&vlm, &set, &set)?;
+    Run::open(runs_folder.join("one"))?
+};
+let sweep = Sweep::grid(runs_folder.join("sweep")).over("rank", [2, 4])?;
+let sweep_draft = {
+    let file = runs_folder.join("base.toml");
+    std::fs::write(&file, "output = \"x\"\n[model]\npreset = \"tiny\"\n[data]\nkind = \"shapes\"\n")?;
+    SweepDraft::new(file, ["seed=1,2"], Some(&runs_folder.join("planned")))?
+};
+let sweep_folder = sweep_draft.write(Resume::No)?;
 let tower = Tower::from_checkpoint(&tower_config, &Checkpoint::random(0, DType::F32, &device))?;
 "###;
 
 /// Each type with an expression of it.
 const VALUES: &[(&str, &str)] = &[
+    (
+        "Answer",
+        "Answer { example: \"0\".into(), written: \"x\".repeat(9000), expected: vec![\"four\".into()] }",
+    ),
+    (
+        "AnswerReport",
+        "answer_accuracy(&vlm, &vec![Example::new(&image, \"four\").asked(\"how many?\")], 1)?",
+    ),
+    ("Atom", "Molecule::from_smiles(\"CCO\")?.atoms()[2].clone()"),
+    ("Bond", "Molecule::from_smiles(\"CCO\")?.bonds()[0]"),
+    ("BondOrder", "BondOrder::Double"),
+    ("BondStereo", "BondStereo::E"),
+    ("Drawing", "Molecule::from_smiles(\"CCO\")?.drawing()"),
+    ("EdgeLines", "gp::senses::EdgeLines::Two"),
+    ("Element", "Element::C"),
+    (
+        "FlowEncoder",
+        "FlowEncoder::new_random((16, 4), 16, 1, 0, &device)?",
+    ),
+    ("FlowField", "FlowField::generated(0, 0)?.0"),
+    ("FlowGaps", "FlowGaps::Still"),
+    ("Graph", "Molecule::from_smiles(\"CCO\")?.graph()"),
+    (
+        "GraphEdge",
+        "Molecule::from_smiles(\"CCO\")?.graph().edges[0].clone()",
+    ),
+    (
+        "GraphEncoder",
+        "GraphEncoder::new_random(GraphKind::Molecules, 16, 2, 0, &device)?",
+    ),
+    ("GraphKind", "GraphKind::Molecules"),
+    ("GraphWidths", "SocialGraph::WIDTHS"),
+    (
+        "MessagePassing",
+        "GraphEncoder::new_random(GraphKind::Molecules, 16, 2, 0, &device)?.layers[0].clone()",
+    ),
+    ("Minimol", "Minimol::new_random(0, &device)?"),
+    (
+        "Molecule",
+        "Molecule::from_smiles(\"CC(=O)Oc1ccccc1C(=O)O\")?",
+    ),
+    ("OrganicMolecule", "OrganicMolecule::new(\"acid\", 2)?"),
+    (
+        "SdfRecord",
+        "SdfRecord { molecule: Molecule::from_smiles(\"CCO\")?, fields: vec![(\"a\".into(), \"b\".repeat(9000))] }",
+    ),
+    ("SocialGraph", "SocialGraph::karate_club()?"),
+    (
+        "Spectrum",
+        "Spectrum::generated(SpectrumKind::Infrared, 0, 0)?.0",
+    ),
+    (
+        "SpectrumEncoder",
+        "SpectrumEncoder::new_random(SpectrumReads::Peaks, 16, 1, 0, &device)?",
+    ),
+    ("SpectrumKind", "SpectrumKind::Mass"),
+    ("SpectrumReads", "SpectrumReads::Peaks"),
+    ("InputAttention", "input_attention(&vlm, &image, &caption)?"),
+    ("AboutRun", "saved_run.about.clone()"),
+    ("Best", "gp::runs::Best::Lower"),
+    ("DataConfig", "DataConfig::shapes()"),
+    ("DataFacts", "saved_run.about.data[0].clone()"),
+    ("Difference", "Difference::new(&saved_run, &saved_run)"),
+    ("EvaluateConfig", "EvaluateConfig::default()"),
+    (
+        "Histogram",
+        "Histogram::new(\"values\").tensor(\"tensor\", &tensor)?",
+    ),
+    ("ModelConfig", "ModelConfig::preset(\"tiny\")"),
+    ("Place", "gp::headless::model::Place::Best"),
+    ("Precision", "gp::headless::model::Precision::Bf16"),
+    ("Resume", "Resume::Yes"),
+    ("Scored", "Scored::Best"),
+    (
+        "PictureFile",
+        "PictureFile { path: \"a.jpg\".into(), number: 0 }",
+    ),
+    ("Run", "saved_run.clone()"),
+    (
+        "RunConfig",
+        "RunConfig::new(\"runs/first\", ModelConfig::preset(\"tiny\"), DataConfig::shapes())?",
+    ),
+    ("RunState", "saved_run.about.state"),
+    ("Runs", "Runs::open(runs_folder.clone())?"),
+    ("Scores", "Scores::new().lower(\"loss\", 1.5)"),
+    ("Link", "Link::usual()[0].clone()"),
+    (
+        "ScalingPlan",
+        "ScalingPlan::new(\"LoRA\", 20.0, 66_000_000)?",
+    ),
+    (
+        "StepTime",
+        "ScalingPlan::new(\"LoRA\", 20.0, 66_000_000)?.step(&Link::usual()[0], 4)",
+    ),
+    ("SlurmJob", "SlurmJob::default()"),
+    ("Sweep", "sweep.clone()"),
+    ("SweepDraft", "sweep_draft.clone()"),
+    ("SweepFolder", "sweep_folder.clone()"),
+    ("SweepReport", "sweep.report()?"),
+    ("Task", "gp::headless::data::Task::Questions"),
+    ("Trial", "sweep.trials()[0].clone()"),
+    (
+        "TrialRecord",
+        "sweep.run(|_| Ok(Scores::new().lower(\"loss\", 1.5)))?.records()[0].clone()",
+    ),
+    ("AttentionRule", "AttentionRule::LastInput"),
+    (
+        "AnyresMlp",
+        "AnyresMlp { mlp: vlm.projector.mlp()?.clone(), image_newline: Weight::frozen(\"image_newline\", Tensor::zeros(64, DType::F32, &device)?), most: Some(9) }",
+    ),
+    (
+        "AveragePool",
+        "gp::projector::Projector::new(ProjectorConfig { kind: ProjectorKind::AveragePool { factor: 2 }, input: 32, output: 64 }, 0, &device)?.get::<AveragePool>().cloned()",
+    ),
+    ("GapOrder", "GapOrder::Psm"),
+    ("Infilling", "Infilling::default()"),
+    (
+        "InputPiece",
+        "InputPiece { encoder: None, seen: Seen::Prepared(pixels.clone()) }",
+    ),
+    (
+        "LinearProjector",
+        "Projector::new(ProjectorConfig { kind: ProjectorKind::Linear, input: 32, output: 64 }, 0, &device)?.get::<LinearProjector>().cloned()",
+    ),
+    ("Mlp2x", "vlm.projector.mlp()?.clone()"),
+    (
+        "NamedEncoder",
+        "{ let mut two = vlm.clone(); two.add_encoder(\"second\", vit.clone(), ProjectorKind::Linear, 0)?; two.other_encoder(\"second\")?.clone() }",
+    ),
+    (
+        "OtherEncoder",
+        "Preset::tiny().other_encoder(\"second\", vit.clone(), ProjectorKind::Linear).other_encoders[0].clone()",
+    ),
+    ("EncoderFrom", "EncoderFrom::from(\"owner/name\")"),
+    ("Piece", "Piece::Text(SegmentKind::Text, vec![5; 900])"),
+    (
+        "PixelShuffle",
+        "Projector::new(ProjectorConfig { kind: ProjectorKind::PixelShuffle { factor: 2 }, input: 32, output: 64 }, 0, &device)?.get::<PixelShuffle>().cloned()",
+    ),
+    ("PromptPart", "PromptPart::Start"),
+    ("PromptWords", "vlm.prompt_words()?"),
+    ("Resampler", "perceiver.get::<Resampler>().cloned()"),
+    ("Seen", "Seen::Embedded(vlm.image_tokens(&pixels)?)"),
+    ("Segments", "sequence.segments.clone()"),
+    ("Sight", "Sight::default()"),
+    (
+        "TargetPiece",
+        "TargetPiece { ids: vec![5; 900], loss: 0..900 }",
+    ),
+    (
+        "Turn",
+        "Turn::asks(\"how many?\").shows(&pixels).answer(\"two\")",
+    ),
+    ("Visibility", "sequence.visibility.clone()"),
     ("AdamW", "AdamW::new(AdamWConfig::default())?"),
     ("AdamWConfig", "AdamWConfig::default()"),
     ("AdapterTraining", "AdapterTraining::Frozen"),
@@ -77,8 +256,12 @@ const VALUES: &[(&str, &str)] = &[
     ("Activation", "gp::vision::towers::Activation::Gelu"),
     ("Attention", "gp::nn::Attention::causal(4, 2, 16)"),
     (
+        "Anyres",
+        "let Tiling::Anyres(way) = &anyres else { panic!() }; way.clone()",
+    ),
+    (
         "AttributeReport",
-        "AttributeReport { predictions: vec![gp::evaluate::attributes::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }; 50], unreadable: Vec::new() }",
+        "AttributeReport { predictions: vec![gp::evaluate::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }; 50], unreadable: Vec::new() }",
     ),
     ("AttributeScore", "score"),
     ("BaseModels", "BaseModels::new(\"a/b\", \"c/d\")"),
@@ -102,7 +285,66 @@ const VALUES: &[(&str, &str)] = &[
     ("ChatMessage", "ChatMessage::user(\"x\".repeat(9000))"),
     ("ChatOptions", "gp::language::ChatOptions::default()"),
     ("Checkpoint", "Checkpoint::random(0, DType::F32, &device)"),
-    ("CocoCaptions", "coco"),
+    ("Captions", "coco.clone()"),
+    ("Answered", "Answered::new(\"a red star\", [\"a star\"])"),
+    ("AttributeAccuracy", "AttributeAccuracy"),
+    ("ByKind", "ByKind(ExactMatch)"),
+    ("Bleu", "Bleu::default()"),
+    ("Calibration", "Calibration"),
+    ("CaptionTokenizer", "CaptionTokenizer"),
+    ("CiderD", "CiderD::default()"),
+    ("Condition", "gp::evaluate::Condition::Blind"),
+    ("Conversation", "conversations.conversation(0)?.clone()"),
+    ("Conversations", "conversations.clone()"),
+    (
+        "Evaluation",
+        "Evaluator::new().metric(ExactMatch).pictures(2).run(&vlm, &coco)?",
+    ),
+    (
+        "EvaluationItem",
+        "gp::evaluate::EvaluationItem { image: image.clone(), query: None, references: vec![caption.clone()], kind: None }",
+    ),
+    ("Evaluator", "Evaluator::captions()"),
+    ("ExactMatch", "ExactMatch"),
+    ("Interval", "Score::mean(\"m\", vec![1.0, 2.0]).interval(0)"),
+    ("MeteorExact", "MeteorExact::default()"),
+    ("Needs", "gp::evaluate::Needs::default()"),
+    ("Perplexity", "Perplexity"),
+    (
+        "PromptItem",
+        "gp::evaluate::PromptItem { prompt: vlm.caption_prompt(&image, &caption)?, references: vec![caption.clone()] }",
+    ),
+    ("QuestionTemplates", "QuestionTemplates::default()"),
+    (
+        "Questions",
+        "Questions::new([(image.clone(), \"is there a star\".to_string(), vec![\"yes\".to_string()])])",
+    ),
+    (
+        "Reliability",
+        "Reliability::of(&[Answered { confidence: Some(0.5), ..Answered::new(\"yes\", [\"yes\"]) }])?",
+    ),
+    ("RougeL", "RougeL::default()"),
+    (
+        "RoundedLoss",
+        "rounding_cost(&vlm, &vec![Example::new(&image, \"a red square\")], 1, &[GgufType::Q8_0])?.rows[0]",
+    ),
+    (
+        "RoundingCost",
+        "rounding_cost(&vlm, &vec![Example::new(&image, \"a red square\")], 1, &[GgufType::Q8_0])?",
+    ),
+    (
+        "Row",
+        "gp::evaluate::Row { condition: gp::evaluate::Condition::Model, scores: vec![Score::mean(\"m\", vec![1.0]); 50], intervals: Vec::new(), answers: Vec::new() }",
+    ),
+    ("Said", "gp::data::Said::Picture(0)"),
+    ("Score", "Score::mean(\"words\", vec![1.0, 2.0])"),
+    ("Speaker", "gp::data::Speaker::Human"),
+    ("Surprise", "gp::evaluate::Surprise::default()"),
+    ("TextLines", "TextLines::Each"),
+    ("Turn", "conversations.conversation(0)?.turns[0].clone()"),
+    ("Unit", "gp::evaluate::Unit::Share"),
+    ("VqaAccuracy", "VqaAccuracy"),
+    ("YesNo", "YesNo"),
     (
         "CocoFinding",
         "CocoFinding { kind: \"missing pictures\".into(), count: 1, example: \"a.jpg\".into() }",
@@ -115,6 +357,9 @@ const VALUES: &[(&str, &str)] = &[
         "DownloadProgress",
         "gp::hub::DownloadProgress { model: \"a/b\".into(), file: \"c\".into(), file_number: 1, file_count: 2, bytes: 3, total_bytes: 4 }",
     ),
+    ("Decoder", "vlm.llm"),
+    ("DecoderConfig", "vlm.llm.config.clone()"),
+    ("DecoderLayer", "layer"),
     ("EarlyStopping", "EarlyStopping::default()"),
     ("Embedding", "vlm.llm.embed_tokens"),
     (
@@ -139,10 +384,22 @@ const VALUES: &[(&str, &str)] = &[
         "Generation",
         "vlm.generate(&image)?.max_new_tokens(3).run()?",
     ),
+    (
+        "GgufExport",
+        "vlm.llm.save_gguf(std::env::temp_dir().join(\"shown.gguf\"), &vlm.llm_processor, GgufType::F16)?",
+    ),
+    (
+        "GgufFile",
+        "GgufFile::from_bytes(\"empty.gguf\", [b\"GGUF\\x03\\0\\0\\0\".to_vec(), vec![0; 16]].concat())?",
+    ),
+    ("GgufType", "GgufType::Q8_0"),
     ("GradientLedger", "caption_ledger(&vlm, &image, &caption)?"),
     ("Gradients", "gradients"),
-    ("Grid", "gp::display::heat::Grid::new(2, 3, vec![1.0; 6])?"),
     ("GridItem", "GridItem::new(&image)"),
+    (
+        "GridSplit",
+        "let Tiling::Split(way) = &split else { panic!() }; way.clone()",
+    ),
     ("Group", "scene.groups().remove(0)"),
     (
         "HubError",
@@ -176,11 +433,16 @@ const VALUES: &[(&str, &str)] = &[
         "LinePlot::new(\"a\").values(\"b\", &[1.0, 2.0])",
     ),
     ("LineStyle", "LineStyle::Marked"),
-    ("Linear", "layer.qkv_proj"),
+    ("Linear", "layer.self_attn.o_proj"),
+    ("LlmInput", "LlmInput::embeds(&sequence.inputs_embeds)"),
+    (
+        "LlmOutput",
+        "vlm.llm.forward(&LlmInput::embeds(&sequence.inputs_embeds).with_hidden_states().with_attentions())?",
+    ),
     ("LlmProcessor", "vlm.llm_processor"),
     ("LogitLens", "caption_lens(&vlm, &image, &caption)?"),
     ("LogitsAt", "LogitsAt::Chosen(vec![(0, 1); 5000])"),
-    ("Lora", "layer.qkv_proj.lora.clone()"),
+    ("Lora", "layer.self_attn.o_proj.lora.clone()"),
     ("LoraConfig", "LoraConfig::blog_llm()"),
     ("LoraPatterns", "LoraConfig::blog_llm().rank_pattern"),
     ("LoraTargets", "LoraConfig::blog_llm().target_modules"),
@@ -188,41 +450,45 @@ const VALUES: &[(&str, &str)] = &[
     ("LossKind", "LossKind::FullSequence"),
     ("LossOutput", "loss"),
     ("MimeBundle", "image.render()"),
+    ("Mlp", "layer.mlp"),
     ("ModelPart", "vlm.table().parts()[0].clone()"),
     ("ModelTable", "vlm.table()"),
     (
         "NewToken",
         "gp::language::NewToken { id: 1, pieces: vec![2] }",
     ),
+    (
+        "NanoSplit",
+        "gp::vision::NanoSplit::new(16, 32, false, Default::default())?",
+    ),
     ("NextToken", "loss.next_tokens(0)?.top()[0].clone()"),
     ("NextTokenTable", "loss.next_tokens(0)?"),
+    ("Norm", "vlm.llm.norm"),
     ("Object", "scene.objects[0].clone()"),
     ("Parameter", "vlm.trainable_parameters().remove(0)"),
-    ("Part", "Part::Linear(&layer.qkv_proj)"),
-    ("PartMut", "PartMut::Linear(&mut layer.qkv_proj.clone())"),
+    ("Part", "Part::Linear(&layer.self_attn.o_proj)"),
+    (
+        "PartMut",
+        "PartMut::Linear(&mut layer.self_attn.o_proj.clone())",
+    ),
     ("PatchHeat", "encoder_attention(&vlm, &image)?"),
-    ("Perceiver", "perceiver.perceiver.clone()"),
+    (
+        "Perceiver",
+        "perceiver.get::<Resampler>().map(|r| r.perceiver.clone())",
+    ),
     (
         "PerceiverConfig",
-        "perceiver.perceiver.as_ref().map(|p| p.config)",
+        "perceiver.get::<Resampler>().map(|r| r.perceiver.config)",
     ),
     (
         "PerceiverLayer",
-        "perceiver.perceiver.as_ref().map(|p| p.layers[0].clone())",
-    ),
-    ("Phi3", "vlm.llm"),
-    ("Phi3Config", "vlm.llm.config.clone()"),
-    ("Phi3Input", "Phi3Input::embeds(&sequence.inputs_embeds)"),
-    ("Phi3Layer", "layer"),
-    (
-        "Phi3Output",
-        "vlm.llm.forward(&Phi3Input::embeds(&sequence.inputs_embeds).with_hidden_states().with_attentions())?",
+        "perceiver.get::<Resampler>().map(|r| r.perceiver.layers[0].clone())",
     ),
     ("PixelBox", "scene.objects[0].pixel_box(64)"),
     ("Positions", "vlm.image_encoder.positions()"),
     (
         "Prediction",
-        "gp::evaluate::attributes::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }",
+        "gp::evaluate::Prediction { image: image.clone(), prediction: \"a\".into(), reference: \"b\".into(), score }",
     ),
     ("Preset", "Preset::tiny()"),
     ("ProgressIter", "progress(\"a\", 0..5)"),
@@ -232,20 +498,49 @@ const VALUES: &[(&str, &str)] = &[
         "ProjectorConfig { ..*vlm.projector.config }",
     ),
     ("ProjectorKind", "ProjectorKind::Linear"),
-    (
-        "Prompt",
-        "gp::vlm::prompt::Prompt::new(&vlm.llm_processor, &vlm.settings)?",
-    ),
+    ("Prompt", "vlm.caption_prompt(&image, &caption)?"),
     ("PromptStyle", "PromptStyle::Plain"),
     ("PromptVectors", "PromptVectors::Trained"),
     ("Query", "vlm.query(\"how many?\")?"),
+    ("Claim", "scene.judge(None, &caption)[0].clone()"),
+    ("ClaimKind", "gp::data::shapes::ClaimKind::Count"),
+    ("Verdict", "gp::data::shapes::Verdict::True"),
+    (
+        "Instances",
+        "{ let file = std::env::temp_dir().join(\"instances_shown.json\"); std::fs::write(&file, r##\"{\"images\": [{\"id\": 1, \"width\": 9, \"height\": 9}], \"categories\": [{\"id\": 1, \"name\": \"dog\"}], \"annotations\": [{\"image_id\": 1, \"category_id\": 1, \"bbox\": [1, 1, 2, 2]}]}\"##)?; Instances::open(&file)? }",
+    ),
+    (
+        "Lesson",
+        "Lessons::write(&TemplateTeacher::new(0), &[shapes.sheet(Split::Train, 0)], &LessonKind::ALL)?.lessons[0].clone()",
+    ),
+    ("LessonKind", "LessonKind::Reasoning"),
+    (
+        "Lessons",
+        "Lessons::write(&TemplateTeacher::new(0), &[shapes.sheet(Split::Train, 0)], &LessonKind::ALL)?",
+    ),
+    (
+        "LlmTeacher",
+        "LlmTeacher::new(&vlm.llm, &vlm.llm_processor).prompts(TeacherPrompts::tiny())",
+    ),
+    ("NamedBox", "shapes.sheet(Split::Train, 0).boxes[0].clone()"),
+    ("Sheet", "shapes.sheet(Split::Train, 0)"),
+    ("TeacherPrompts", "TeacherPrompts::default()"),
+    ("TemplateTeacher", "TemplateTeacher::new(0)"),
+    (
+        "Prior",
+        "Questions::of_shapes(&shapes, Split::Train, 5).priors()",
+    ),
     ("QuestionAnswer", "shapes.questions(Split::Train, 0)"),
     ("QuestionFormat", "QuestionFormat::default()"),
     ("Relation", "Relation::LeftOf"),
     ("Resample", "gp::vision::Resample::Bilinear"),
     ("Rescaling", "Rescaling::Once"),
     ("Resize", "gp::vision::Resize::ShortestEdge(3)"),
-    ("RmsNorm", "vlm.llm.norm"),
+    ("Role", "Role::LoraA"),
+    (
+        "RmsNorm",
+        "gp::nn::RmsNorm { weight: Weight::frozen(\"w\", Tensor::ones(4, DType::F32, &device)?), eps: 1e-5 }",
+    ),
     ("RopeScaling", "gp::language::RopeScaling::default()"),
     (
         "Rotary",
@@ -254,23 +549,55 @@ const VALUES: &[(&str, &str)] = &[
     ("Sample", "sample"),
     ("Samples", "coco.samples(0, 0)"),
     ("Sampling", "Sampling::default()"),
-    ("Scale", "gp::display::heat::Scale::of(&[1.0, 2.0])"),
+    ("Scale", "gp::display::Scale::of(&[1.0, 2.0])"),
     ("Scene", "scene"),
     ("SceneAttributes", "SceneAttributes::from_caption(&caption)"),
     ("Schedule", "Schedule::Constant"),
     ("SegmentKind", "SegmentKind::Image"),
+    ("SelfAttention", "layer.self_attn"),
     ("Sequence", "sequence"),
     ("Shape", "Shape::Star"),
     ("Shapes", "shapes"),
     ("ShapesConfig", "ShapesConfig::default()"),
+    ("SideBySide", "layer.self_attn.qkv_proj"),
     ("Size", "Size::Small"),
     ("Split", "Split::Train"),
+    ("Ablation", "Ablation::Mean"),
+    (
+        "Activations",
+        "Activations::read(&[\"*\"], || vlm.full_sequence_loss_of(&batch))?.1",
+    ),
+    (
+        "Direction",
+        "steering_direction(&vlm, 1, &[vlm.caption_prompt(&image, &caption)?], &[vlm.caption_prompt(&image, \"a\")?])?",
+    ),
+    (
+        "Edits",
+        "Edits::new().zero(Site::heads(\"llm\", 1).head(2)).scale(\"logits\", 0.5)",
+    ),
+    (
+        "HeadAblation",
+        "prompt_head_ablation(&vlm, &vlm.caption_prompt(&image, &caption)?, Ablation::Zero)?",
+    ),
+    (
+        "IntegratedGradients",
+        "prompt_integrated_gradients(&vlm, &vlm.caption_prompt(&image, &caption)?, 0, 4)?",
+    ),
+    (
+        "LogitAttribution",
+        "prompt_attribution(&vlm, &vlm.caption_prompt(&image, &caption)?, 0, None)?",
+    ),
+    (
+        "PatchingMap",
+        "patching_map(&vlm, &vlm.caption_prompt(&image, \"a\")?, &vlm.caption_prompt(&Image::filled(64, 64, [9, 200, 9])?, \"a\")?)?",
+    ),
+    ("Site", "Site::new(\"llm/hidden_states[3]\").tokens(2..900)"),
+    (
+        "SteeringTable",
+        "steer(&vlm.generate(&image)?.max_new_tokens(2), &Direction { name: \"logits\".into(), vector: Tensor::zeros(vlm.llm.config.vocab_size, DType::F32, &device)? }, &[0.0, 1.0])?",
+    ),
     ("StageTrace", "trace_caption(&vlm, &image, &caption)?"),
     ("Stages", "vlm.image_encoder.stages(&pixels)?"),
-    (
-        "Statistics",
-        "gp::display::tensor::Statistics::of(&tensor)?",
-    ),
     ("StepRecord", "vec![record; 700]"),
     ("Stopped", "Stopped::Eos"),
     (
@@ -280,10 +607,6 @@ const VALUES: &[(&str, &str)] = &[
     ("Targets", "Targets::Middle"),
     ("TaskType", "gp::lora::TaskType::CausalLm"),
     ("TensorView", "TensorView::new(&tensor)"),
-    (
-        "Throttle",
-        "gp::display::live::Throttle::new(std::time::Duration::from_secs(1))",
-    ),
     ("Token", "gp::hub::Token::new(\"secret\")"),
     ("TokenLossMap", "loss.token_losses(0)?"),
     (
@@ -291,17 +614,63 @@ const VALUES: &[(&str, &str)] = &[
         "gp::nn::TokenRows::new(\"rows\", &[3], &Tensor::zeros((1, 4), DType::F32, &device)?, 9)?",
     ),
     ("TokenStrip", "sequence.strip(0)?"),
+    ("TilePiece", "gp::vision::TilePiece::Tile(3)"),
+    ("Tiles", "split.tile(&image)?"),
+    ("Tiling", "split"),
     ("Tower", "tower"),
     ("TowerConfig", "tower_config"),
     (
         "TrainReport",
-        "TrainReport { steps: 1, samples: 2, seconds: 3.0, tokens: 4, loss: 5.0, validation: None, new_steps: 1, unreadable: Vec::new() }",
+        "TrainReport { steps: 1, samples: 2, seconds: 3.0, tokens: 4, loss: 5.0, validation: None, new_steps: 1, unreadable: Vec::new(), cut: 0, memory: None, stopped: None, waited_for_ranks: Vec::new() }",
     ),
     ("Trainer", "trainer"),
-    ("TrainerConfig", "TrainerConfig::tour()"),
+    ("BestBy", "BestBy::default()"),
+    (
+        "CaptionRecord",
+        "CaptionRecord { step: 3, picture: 0, caption: \"a red star\".into() }",
+    ),
+    (
+        "CheckpointSettings",
+        "CheckpointSettings::new(\"run/checkpoints\")",
+    ),
+    ("EarlyStop", "EarlyStop { patience: 3, least: 0.0 }"),
+    ("FailedSave", "FailedSave::Warn"),
+    ("FeatureSettings", "FeatureSettings::new(\"features\")"),
+    ("LossAverage", "LossAverage::Tokens"),
+    ("NotFinite", "NotFinite::Stop"),
+    ("OptimizerKind", "OptimizerKind::ScheduleFree"),
+    (
+        "PartSettings",
+        "PartSettings { learning_rate: Some(1e-3), weight_decay: None }",
+    ),
+    (
+        "PlannedPart",
+        "PlannedPart { part: TrainedPart::Projector, tensors: 4, values: 100, learning_rate: 1e-3, weight_decay: 0.01 }",
+    ),
+    ("Rates", "Rates { rate: 1e-3, weight_decay: 0.01 }"),
+    (
+        "RunCheckpoint",
+        "RunCheckpoint { step: 100, folder: \"run/step-00000100\".into() }",
+    ),
+    ("ScheduleFree", "ScheduleFree::new(AdamWConfig::default())?"),
+    (
+        "SettingDifference",
+        "TrainerSettings::tour().differences(&TrainerSettings::default())?.remove(0)",
+    ),
+    (
+        "TrainStage",
+        "TrainStage { share: 0.5, train: vec![TrainedPart::Projector], learning_rate: None }",
+    ),
+    ("TooLong", "TooLong::Cut"),
+    (
+        "TrainPlan",
+        "TrainPlan { parts: Vec::new(), weights: 1, gradients: 2, optimizer: 3, sample: Some((4, 5)), not_recomputed: Vec::new(), batch_size: 6, packed: None, sample_seconds: 0.1, samples: 7, measured: None, stages: Vec::new() }",
+    ),
+    ("TrainedPart", "TrainedPart::LlmLora"),
+    ("TrainerSettings", "TrainerSettings::tour()"),
     (
         "Unreadable",
-        "Unreadable { held_out: false, position: 3, why: \"cut off\".into() }",
+        "Unreadable { held_out: false, position: 3, why: \"cut off\".into(), lasting: false }",
     ),
     ("Variables", "gp::variables::Variables::new()"),
     ("ViTConfig", "vit.config.clone()"),
@@ -309,10 +678,19 @@ const VALUES: &[(&str, &str)] = &[
     ("Vit", "vit"),
     ("VitLayer", "vit.layers[0].clone()"),
     ("VitOutput", "vit.forward(&pixels)?"),
+    (
+        "Published",
+        concat!(
+            "Vlm::from_pretrained(\"",
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/published/llava_clip_llama\", &device)?.published().cloned()"
+        ),
+    ),
     ("Vlm", "vlm"),
+    ("VlmPart", "gp::nn::VlmPart::Projector"),
     ("VlmParts", "VlmParts::tiny(&device)?"),
     ("VlmSettings", "vlm.settings"),
-    ("Weight", "layer.qkv_proj.weight"),
+    ("Weight", "layer.self_attn.o_proj.weight"),
 ];
 
 /// The types that stand at the left margin of the prelude's files: `pub struct Name`, `pub enum Name`.
@@ -397,9 +775,14 @@ fn every_type_shows_a_screen_at_most_and_no_wall_of_debug() {
     let mut session = TestSession::start();
     setup(&mut session);
     let folder = tempfile::tempdir().expect("a folder");
+    let talk = folder.path().join("talk.json");
+    let turns = r#"[{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]"#;
+    std::fs::write(&talk, turns).expect("a file");
     let run = session.run(&format!(
         "shapes.write_coco({:?}, 8, 4)?;
-         let coco = CocoCaptions::open({:?}, Split::Train)?;",
+         let coco = CocoCaptions::open({:?}, Split::Train)?;
+         let conversations = Conversations::open({talk:?}, {:?})?;",
+        folder.path(),
         folder.path(),
         folder.path()
     ));
@@ -488,7 +871,7 @@ fn a_result_shows_its_value_and_asks_for_the_question_mark() {
     assert!(text(&shown).contains("add `?`") && html(&shown).contains("add `?`"));
     let failed = text(&result(
         &mut session,
-        "Phi3::load(\"/no/such/folder\", DType::F32, &Device::Cpu)",
+        "Decoder::load(\"/no/such/folder\", DType::F32, &Device::Cpu)",
     ));
     assert!(
         failed.starts_with("Err: ") && failed.contains("/no/such/folder"),
@@ -643,8 +1026,8 @@ fn clones_do_not_train_each_other() {
         };
         let before = sum(&vlm)?;
         for mut model in [vlm.clone(), vlm.copy()?, vlm.for_encoder(vit.clone(), 1)?] {
-            let weight = &mut model.projector.fc1.weight;
-            weight.set(&weight.tensor().zeros_like()?)?;
+            let mlp = model.projector.get_mut::<Mlp2x>().ok_or_else(|| Error::Config("no mlp".into()))?;
+            mlp.fc1.weight.set(&mlp.fc1.weight.tensor().zeros_like()?)?;
             for p in model.trainable_parameters() { if let Some(var) = &p.var { var.set(&p.tensor.zeros_like()?)?; } }
         }
         assert_eq!(sum(&vlm)?, before);
@@ -663,7 +1046,7 @@ fn a_setting_that_would_do_nothing_does_not_compile() {
     setup(&mut session);
     for code in [
         "let mut m = vlm.clone(); m.settings.adapters = AdapterTraining::Frozen;",
-        "let mut m = vlm.clone(); m.llm.config.rms_norm_eps = 1.0;",
+        "let mut m = vlm.clone(); m.llm.config.norm_eps = 1.0;",
         "let mut m = vit.clone(); m.config.layer_norm_eps = 1.0;",
         "let mut m = vlm.clone(); m.projector.config.input = 3;",
     ] {
@@ -674,4 +1057,123 @@ fn a_setting_that_would_do_nothing_does_not_compile() {
             "{code}: {error}"
         );
     }
+}
+
+/// Whether the cell asked the compiler, or what it has kept.
+fn compiled(run: &session_support::Run) -> bool {
+    let phases = &run.outcome.phases;
+    phases
+        .iter()
+        .any(|(phase, _)| ["rustc", "kept", "ld"].contains(&phase.as_str()))
+}
+
+#[test]
+fn a_variable_that_is_named_alone_is_shown_without_the_compiler() {
+    let mut session = TestSession::start();
+    setup(&mut session);
+    let run = session.run(
+        "let words = vec![\"a\", \"b\"]; let number = 7; let half = 0.5f32; let nothing = (); let r#type = 'c'; let mut many = vec![0.25f64; 3];",
+    );
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let names = [
+        "vlm",
+        "sample",
+        "image",
+        "scene",
+        "tensor",
+        "trainer",
+        "record",
+        "loss",
+        "gradients",
+        "shapes",
+        "device",
+        "caption",
+        "saved_run",
+        "sweep",
+        "tower",
+        "words",
+        "number",
+        "half",
+        "r#type",
+        "many",
+    ];
+    let mut differ = Vec::new();
+    for name in names {
+        let alone = session.run(&format!("// looked at\n{name} // again\n"));
+        if compiled(&alone) {
+            differ.push(format!("{name} was compiled: {:?}", alone.outcome.phases));
+        }
+        let compiled = result(&mut session, &format!("({name})"));
+        let alone = result(&mut session, name);
+        if alone.data != compiled.data {
+            differ.push(format!("{name}: {alone:?} and {compiled:?}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    // `()` shows nothing, and a statement neither.
+    for quiet in ["nothing", "number;"] {
+        let run = session.run(quiet);
+        assert!(run.outcome.status.is_ok(), "{run:#?}");
+        assert!(
+            !run.events
+                .iter()
+                .any(|event| matches!(event, Event::Result(_))),
+            "{quiet}: {run:#?}"
+        );
+    }
+    // They are still there, the mutable one still mutable.
+    assert_eq!(
+        session.result_of("many.push(1.0); many.len() + words.len()"),
+        "6"
+    );
+    assert_eq!(session.result_of("many"), "[0.25, 0.25, 0.25, 1.0]");
+}
+
+#[test]
+fn what_only_a_compiler_can_show_by_its_name_is_compiled() {
+    let mut session = TestSession::start();
+    let run =
+        session.run("#[derive(Debug)] struct Mine(u8); let mine = Mine(3); let number = 7u8;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("mine"), "Mine(3)");
+    // An item of the name says what it means.
+    let run = session.run("const LIMIT: u8 = 9; let LIMITS = 1u8;");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    assert_eq!(session.result_of("LIMIT"), "9");
+    let run = session.run("missing");
+    assert!(run.outcome.status.is_err());
+    // A session's own way to show itself is found.
+    let run = session.run("trait Own { fn evcxr_display(&self); } impl Own for u8 { fn evcxr_display(&self) { println!(\"own {self}\"); } }");
+    assert!(run.outcome.status.is_ok(), "{run:#?}");
+    let run = session.run("number");
+    assert!(compiled(&run), "{run:#?}");
+}
+
+/// Types of other types or of borrowed things, and those of private modules: the compiler shows them.
+const COMPILED: [&str; 9] = [
+    "ByKind",
+    "Group",
+    "LoraPatterns",
+    "Part",
+    "PartMut",
+    "Place",
+    "Precision",
+    "ProgressIter",
+    "Task",
+];
+
+#[test]
+fn every_public_type_can_be_shown_by_a_variable_s_name() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("prelude/src/cell/by_name.rs");
+    let table = std::fs::read_to_string(file).expect("the table");
+    let listed: BTreeSet<&str> = table.split(|c: char| !c.is_alphanumeric()).collect();
+    let missing: Vec<&str> = VALUES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| !listed.contains(name) && !COMPILED.contains(name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "prelude/src/cell/by_name.rs has no row for {missing:?}"
+    );
 }

@@ -8,15 +8,18 @@ use std::path::PathBuf;
 use glassbox_prelude::Result;
 use glassbox_prelude::display::html::escape;
 use glassbox_prelude::display::{
-    Cell, GridItem, ImageGrid, LinePlot, LineStyle, LivePlot, MimeBundle, ModelPart, ModelTable,
-    NextTokenTable, Progress, Render, SegmentKind, Table, TensorView, TokenStrip,
+    Cell, GridItem, Histogram, ImageGrid, LinePlot, LineStyle, LivePlot, MimeBundle, ModelPart,
+    ModelTable, NextTokenTable, Progress, Render, SegmentKind, Table, TensorView, TokenStrip,
 };
 use glassbox_prelude::inspect::{
     EmbeddingPca, Expected, GradientLedger, LogitLens, LoraSpectrum, PatchHeat, StageTrace,
     TokenLossMap, attention_rollout,
 };
 use glassbox_prelude::nn::LoraConfig;
-use glassbox_prelude::prelude::{DType, Device, Network, Phi3, Phi3Config, Phi3Input, Tensor};
+use glassbox_prelude::prelude::{
+    DType, Decoder, DecoderConfig, Device, Difference, Example, LlmInput, Network, ProjectorKind,
+    Runs, Scores, Sweep, Tensor, Trainer, TrainerSettings, Vlm, VlmSettings,
+};
 use glassbox_prelude::serde_json::json;
 use glassbox_prelude::vision::Image;
 
@@ -70,7 +73,8 @@ fn main() -> Result<()> {
     let dark = arguments.next().is_some_and(|theme| theme == "dark");
     let mut page = Page(Vec::new());
     general(&mut page);
-    running(&mut page);
+    running(&mut page)?;
+    runs(&mut page)?;
     pictures(&mut page)?;
     tensors(&mut page)?;
     stages(&mut page)?;
@@ -132,7 +136,7 @@ fn general(page: &mut Page) {
     );
 }
 
-fn running(page: &mut Page) {
+fn running(page: &mut Page) -> Result<()> {
     let plot = LivePlot::new("projector + LoRA", 300);
     for step in 0..180 {
         let noise = f64::from(step * 7919 % 13) * 0.05;
@@ -146,6 +150,40 @@ fn running(page: &mut Page) {
         }
     }
     page.add("live plot, running", &plot);
+    for step in 0..180_usize {
+        let share = step as f64 / 300.0;
+        let noise = (step * 7919 % 13) as f64 * 0.02;
+        plot.panel("learning rate", "", step, 0.003 * (1.0 - share));
+        for (part, size) in [("projector", 0.8), ("llm_lora", 0.4), ("vectors", 0.05)] {
+            plot.panel(
+                "gradient's length",
+                part,
+                step,
+                size / (1.0 + share * 9.0) + noise * size,
+            );
+        }
+        plot.panel("tokens a second", "", step, 3000.0 + 900.0 * noise);
+        plot.panel(
+            "waited for data, %",
+            "",
+            step,
+            20.0 / (1.0 + step as f64) + noise,
+        );
+    }
+    plot.note("memory", "1.2 GB");
+    let star = Image::filled(96, 64, [200, 40, 40])?;
+    let square = Image::filled(64, 64, [40, 60, 200])?;
+    let said = [
+        (star, "a red square above a small blue circle"),
+        (square, "a blue square"),
+    ];
+    let said = said
+        .iter()
+        .map(|(image, text)| GridItem::new(image).prediction(*text));
+    plot.pictures(
+        "what the model says after step 180",
+        ImageGrid::new(said.collect()),
+    );
     plot.finish("stopped by hand: held-out accuracy 71%");
     page.add("live plot, stopped", &plot);
     let bar = Progress::new("download", 40);
@@ -155,6 +193,75 @@ fn running(page: &mut Page) {
     bar.set(40);
     bar.finish("checked");
     page.add("progress, finished", &bar);
+    Ok(())
+}
+
+/// Histograms, a sweep, and runs of which two are compared.
+fn runs(page: &mut Page) -> Result<()> {
+    let bell = |shift: f32, width: f32| {
+        let draws = (0..4000_u32).map(move |at| {
+            let sum: u32 = (0..6)
+                .map(|k| (at * 2_654_435 + k * 40_503 * at) % 1000)
+                .sum();
+            (sum as f32 / 1000.0 - 3.0) * width + shift
+        });
+        draws.collect::<Vec<f32>>()
+    };
+    let plot = Histogram::new("weights of the projector")
+        .axis("value")
+        .values("before", &bell(0.0, 0.5))
+        .values("after", &bell(0.4, 0.9));
+    page.add("histogram", &plot);
+
+    let folder = std::env::temp_dir().join(format!("gallery-runs-{}", std::process::id()));
+    let set: Vec<Example> = [
+        ([200, 30, 40], "a red square"),
+        ([20, 30, 240], "a blue square"),
+    ]
+    .into_iter()
+    .map(|(colour, caption)| Ok(Example::new(&Image::filled(64, 64, colour)?, caption)))
+    .collect::<Result<_>>()?;
+    let sweep = Sweep::grid(folder.join("sweep"))
+        .over("learning_rate", [0.001, 0.003, 0.01])?
+        .over(
+            "projector",
+            [ProjectorKind::Linear, ProjectorKind::Mlp2xGelu],
+        )?
+        .seeds(2);
+    let report = sweep.run(|trial| {
+        let learning_rate: f64 = trial.get("learning_rate")?;
+        let projector: ProjectorKind = trial.get("projector")?;
+        if learning_rate == 0.01 && projector == ProjectorKind::Linear {
+            return Err(glassbox_prelude::Error::Input("the loss is NaN".into()));
+        }
+        let settings = VlmSettings {
+            projector,
+            ..VlmSettings::tiny()
+        };
+        let vlm = Vlm::tiny(&Device::Cpu)?.with_settings(settings, trial.seed())?;
+        let mut trainer = Trainer::new(TrainerSettings {
+            learning_rate,
+            steps: 30,
+            batch_size: 2,
+            validate_every: 10,
+            seed: trial.seed(),
+            quiet: true,
+            run: Some(trial.folder().to_path_buf()),
+            ..TrainerSettings::tour()
+        })?;
+        let report = trainer.fit(&vlm, &set, &set)?;
+        Ok(Scores::new()
+            .lower("training loss", report.loss)
+            .higher("steps a second", 30.0 / report.seconds))
+    })?;
+    page.add("sweep", &report);
+    let runs = Runs::open(&folder)?;
+    page.add("runs", &runs);
+    page.add("curves of runs", &runs.curves());
+    let (first, last) = (&runs.all()[0], &runs.all()[runs.all().len() - 1]);
+    page.add("difference of two runs", &Difference::new(first, last));
+    std::fs::remove_dir_all(folder).ok();
+    Ok(())
 }
 
 fn pictures(page: &mut Page) -> Result<()> {
@@ -281,12 +388,12 @@ fn stages(page: &mut Page) -> Result<()> {
 /// What `inspect` shows, on a small random language model.
 fn instruments(page: &mut Page) -> Result<()> {
     let device = Device::Cpu;
-    let config: Phi3Config = glassbox_prelude::serde_json::from_str(
+    let config: DecoderConfig = glassbox_prelude::serde_json::from_str(
         r#"{"model_type": "phi3", "vocab_size": 60, "hidden_size": 32, "intermediate_size": 64,
             "num_hidden_layers": 4, "num_attention_heads": 4}"#,
     )
     .map_err(|error| glassbox_prelude::Error::Config(error.to_string()))?;
-    let mut llm = Phi3::new_random(&config, 7, &device)?;
+    let mut llm = Decoder::new_random(&config, 7, &device)?;
     let mut trace = StageTrace::new("a forward pass");
     let pixels = Tensor::randn(0f32, 0.5, (1, 3, 32, 32), &device)?;
     trace.record(
@@ -307,7 +414,7 @@ fn instruments(page: &mut Page) -> Result<()> {
     let ids = trace.run("ids", &["B", "T"], || {
         Ok(Tensor::new(&[[1u32, 5, 9, 33, 2, 17]], &device)?)
     })?;
-    let output = llm.forward(&Phi3Input::ids(&ids).with_hidden_states().with_attentions())?;
+    let output = llm.forward(&LlmInput::ids(&ids).with_hidden_states().with_attentions())?;
     for (index, hidden) in output.hidden_states.iter().enumerate() {
         let name = format!("llm/hidden_states/{index}");
         trace.record(
@@ -324,7 +431,7 @@ fn instruments(page: &mut Page) -> Result<()> {
     llm.set_trainable(false)?;
     llm.add_lora(&LoraConfig::new(4, 8.0, &["down_proj"]), 3)?;
     let loss = llm
-        .forward(&Phi3Input::ids(&ids))?
+        .forward(&LlmInput::ids(&ids))?
         .logits()?
         .sqr()?
         .mean_all()?;
@@ -341,7 +448,7 @@ fn instruments(page: &mut Page) -> Result<()> {
     );
     llm.set_lora_trainable(true)?;
     for layer in &mut llm.layers {
-        if let Some(lora) = &mut layer.down_proj.lora {
+        if let Some(lora) = &mut layer.mlp.down_proj.lora {
             let moved = Tensor::randn(0f32, 0.02, lora.b.tensor().dims(), &device)?;
             lora.b.set(&moved)?;
         }

@@ -12,9 +12,12 @@
 //!
 //! What is generic here is compiled again in each cell, so it hands over to code that is not as soon as it can.
 
+#[cfg(unix)]
+pub(crate) mod by_name;
+
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,13 +32,14 @@ use crate::data::{CocoCaptions, Sample};
 use crate::display::containers::{self, ADD_QUESTION_MARK};
 use crate::display::{self, MimeBundle, Render, Table, limits};
 use crate::error::Error;
-use crate::language::{LlmProcessor, Phi3, Phi3Layer};
+use crate::language::{Decoder, DecoderLayer, LlmProcessor};
 use crate::nn::{Embedding, LayerNorm, Linear, Lora, LoraConfig, Parameter, RmsNorm, Weight};
 use crate::projector::Projector;
 use crate::session::stop::{self, Stop};
 use crate::session::{self, Surroundings};
+use crate::trail;
 use crate::train::{Trainer, TrainerConfig};
-use crate::vision::{Encoder, Image, ImageProcessor, Tower, Vit, VitLayer};
+use crate::vision::{Encoder, Image, ImageProcessor, Tiles, Tower, Vit, VitLayer};
 use crate::vlm::{Vlm, VlmSettings};
 use candle_core::{Tensor, Var};
 
@@ -49,6 +53,7 @@ thread_local! {
 /// Runs a cell, and says how it ended if it did not end well.
 pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
     CELLS.fetch_add(1, Ordering::Relaxed);
+    trail::entered();
     let (mut cell, mut outcome) = (Some(cell), None);
     let stopped = stop::guarded(&mut || {
         outcome = cell.take().map(|cell| catch_unwind(AssertUnwindSafe(cell)));
@@ -65,6 +70,7 @@ pub fn run(cell: Box<dyn FnOnce() -> Result<(), Failed> + '_>) {
             session::send(&session::Event::Error {
                 message: session::panic_message(&*payload),
                 chain: Vec::new(),
+                trail: Vec::new(),
             });
             // A payload's own destructor may panic, outside of any cell.
             std::mem::forget(payload);
@@ -92,6 +98,8 @@ fn was_stopped(stop: Stop) {
     };
     let message = format!("interrupted: stopped {place}, which looks for no interrupt");
     session::control(&Control::Interrupted);
+    // It came from no `?`.
+    trail::entered();
     session::cell_error_with_chain(&message, Vec::new());
     session::control(&Control::Failed);
 }
@@ -130,12 +138,19 @@ fn says_less_than_its_symbol(type_name: &str) -> bool {
 }
 
 /// How far behind the beginning of the library that it is in a function stands.
+#[cfg(unix)]
 fn offset_in_library(function: *const ()) -> Option<usize> {
     // SAFETY: zero is valid for every field of this plain structure.
     let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
     // SAFETY: the call only compares the address, and fills the structure, which is alive.
     let known = unsafe { libc::dladdr(function.cast(), &raw mut found) };
     (known != 0).then(|| (function as usize).wrapping_sub(found.dli_fbase as usize))
+}
+
+/// No function is in a library here.
+#[cfg(not(unix))]
+fn offset_in_library(_function: *const ()) -> Option<usize> {
+    None
 }
 
 /// Puts a variable of an earlier cell back, unless the cell has made a new one of the same name.
@@ -233,6 +248,23 @@ pub fn showing(begins: bool) {
     session::send(&session::Event::Showing { begins });
 }
 
+/// Until it goes, what is written in the way of crates made for evcxr is shown; see [`by_hand`].
+pub struct ByHand {
+    _private: (),
+}
+
+/// Called by generated code before a call of the cell's own of `evcxr_display`.
+pub fn by_hand() -> ByHand {
+    session::send(&session::Event::ByHand { begins: true });
+    ByHand { _private: () }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        session::send(&session::Event::ByHand { begins: false });
+    }
+}
+
 /// What a reference leads to as a value that shows itself, for the types that cells borrow most.
 fn known<'a>(value: &Erased<'a>) -> Option<&'a dyn Render> {
     macro_rules! one_of {
@@ -248,14 +280,15 @@ fn known<'a>(value: &Erased<'a>) -> Option<&'a dyn Render> {
         Image,
         Vlm,
         VlmSettings,
-        Phi3,
-        Phi3Layer,
+        Decoder,
+        DecoderLayer,
         LlmProcessor,
         ImageProcessor,
         Encoder,
         Vit,
         VitLayer,
         Tower,
+        Tiles,
         Projector,
         Weight,
         Parameter,
@@ -274,14 +307,53 @@ fn known<'a>(value: &Erased<'a>) -> Option<&'a dyn Render> {
         Vec<Tensor>,
         Vec<Image>,
         Vec<Parameter>,
-        Vec<Phi3Layer>
+        Vec<DecoderLayer>
     );
     None
+}
+
+/// What lists and options of references show, of the types that cells borrow most.
+fn borrowed(value: &Erased<'_>) -> Option<MimeBundle> {
+    macro_rules! one_of {
+        ($($type:ty),+) => {
+            $(if let Some(shown) = borrowed_of::<$type>(value) {
+                return Some(shown);
+            })+
+        };
+    }
+    one_of!(Tensor, Var, Image, Parameter, Weight, Linear, Vlm, Sample);
+    None
+}
+
+fn borrowed_of<T: Render + 'static>(value: &Erased<'_>) -> Option<MimeBundle> {
+    let of_map = |entries: &mut dyn Iterator<Item = (&String, &&'static T)>| {
+        let entries = entries.map(|(key, value)| (limits::debug(key), *value as &dyn Render));
+        let all: Vec<_> = entries.collect();
+        let count = all.len();
+        containers::map(&mut all.into_iter(), count)
+    };
+    value
+        .while_borrowed(|list: &Vec<&'static T>| T::render_all(list))
+        .or_else(|| {
+            value.while_borrowed(|option: &Option<&'static T>| match option {
+                Some(value) => value.render(),
+                None => MimeBundle::text("None"),
+            })
+        })
+        .or_else(|| {
+            value.while_borrowed(|map: &BTreeMap<String, &'static T>| of_map(&mut map.iter()))
+        })
+        .or_else(|| {
+            value.while_borrowed(|map: &HashMap<String, &'static T>| of_map(&mut map.iter()))
+        })
 }
 
 fn show_debug(value: &dyn fmt::Debug, type_name: &str, erased: &Erased<'_>) {
     if let Some(value) = known(erased) {
         return display::show_value(value.render());
+    }
+    if let Some(shown) = borrowed(erased) {
+        return display::show_value(shown);
     }
     let text = limits::debug(value);
     if text == "()" {
@@ -467,6 +539,13 @@ impl<'a> Erased<'a> {
         // SAFETY: both types have the same identity, and `E` holds no reference of a shorter life than 'static, so the
         // value holds none either. The value lives for 'a.
         (self.identity == TypeId::of::<E>()).then(|| unsafe { &*self.value.cast::<E>() })
+    }
+
+    /// What `look` makes of the value if its type is `E`, in which every lifetime stands for any: nothing of the value outlives the call.
+    fn while_borrowed<E: 'static, R: 'static>(&self, look: impl Fn(&E) -> R) -> Option<R> {
+        // SAFETY: both types have the same identity but for lifetimes. What is borrowed is alive for 'a and so during the call, and what
+        // the call gives back is made of nothing that it borrows for longer than that.
+        (self.identity == TypeId::of::<E>()).then(|| look(unsafe { &*self.value.cast::<E>() }))
     }
 }
 

@@ -4,6 +4,15 @@ use crate::{Error, Result};
 use candle_core::Device;
 
 /// Devices by what they are good for, on candle's [`Device`]: in a cell, `let device = Device::best();`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let device = Device::best(); // a GPU if this session can use one
+/// let x = Tensor::ones((2, 3), DType::F32, &device)?;
+/// assert_eq!(x.dims(), [2, 3]);
+/// assert_eq!(device.is_cuda(), Device::gpu().is_ok()); // an error of `Device::gpu()` says why there is none
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 pub trait DeviceChoice: Sized {
     /// The first NVIDIA GPU, if this library was built with the feature `cuda` and the GPU answers; else the CPU.
     /// [`DeviceChoice::gpu`] says why there is none.

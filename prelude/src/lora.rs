@@ -16,6 +16,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What PEFT is to do with an adapter.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::lora::{TaskType, read_adapter_config, save_adapter};
+///
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?; // both of its parts carry LoRA
+/// let folder = std::env::temp_dir().join(format!("adapter-of-llm-{}", std::process::id()));
+/// save_adapter(&vlm.llm, TaskType::CausalLm, None, &folder)?; // PEFT reads it
+/// assert_eq!(read_adapter_config(&folder)?.r, 8);
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskType {
     /// A language model.
@@ -26,6 +39,19 @@ pub enum TaskType {
 
 /// Writes the LoRA of a network as a PEFT adapter folder. `base` is the folder or repository of the base model, where
 /// known: PEFT's `AutoPeftModel` loads it from there.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::lora::{TaskType, save_adapter};
+///
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let folder = std::env::temp_dir().join(format!("saved-adapter-{}", std::process::id()));
+/// save_adapter(&vlm.llm, TaskType::CausalLm, Some("microsoft/Phi-3-mini-4k-instruct"), &folder)?;
+/// assert!(folder.join("adapter_model.safetensors").is_file());
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// When the network has no LoRA, or the folder cannot be written.
@@ -42,7 +68,7 @@ pub fn save_adapter(
     let tensors: Vec<(String, Tensor)> = network
         .named_parameters()
         .into_iter()
-        .filter(|parameter| parameter.name.contains(".lora_"))
+        .filter(|parameter| parameter.role.is_lora())
         .map(|parameter| (parameter.name, parameter.tensor))
         .collect();
     let io = |source| Error::Io {
@@ -59,6 +85,22 @@ pub fn save_adapter(
         source,
     })?;
     std::fs::write(&path, text + "\n").map_err(|source| Error::Io { path, source })
+}
+
+/// Takes what [`save_adapter`] wrote out of a folder, where an earlier save left it and the network has no LoRA any more.
+pub(crate) fn drop_adapter(dir: &Path) -> Result<()> {
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let path = dir.join(name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    // It stays if there is anything of somebody else's in it.
+    let _ = std::fs::remove_dir(dir);
+    Ok(())
 }
 
 /// A config that says of each layer what the network has there, whatever the LoRA was first made for: names of another
@@ -132,18 +174,31 @@ fn peft_config(config: &LoraConfig, task: TaskType, base: Option<&str>) -> Value
         "inference_mode": true,
         "init_lora_weights": true,
         "modules_to_save": null,
-        "use_dora": false,
+        "use_dora": config.use_dora,
     })
 }
 
 /// Reads `adapter_config.json` of a PEFT adapter folder.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::lora::{TaskType, read_adapter_config, save_adapter};
+///
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let folder = std::env::temp_dir().join(format!("adapter-config-{}", std::process::id()));
+/// save_adapter(&vlm.llm, TaskType::CausalLm, None, &folder)?;
+/// assert!(read_adapter_config(&folder)?.targets("layers.0.self_attn.o_proj"));
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// A missing or damaged file, an adapter of another kind than LoRA, or a field that changes what the adapter computes and that
 /// cannot be read, by name.
 pub fn read_adapter_config(dir: impl AsRef<Path>) -> Result<LoraConfig> {
     let path = dir.as_ref().join("adapter_config.json");
-    let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+    let bytes = crate::files::bytes(&path).map_err(|source| Error::Io {
         path: path.clone(),
         source,
     })?;
@@ -162,6 +217,21 @@ pub fn read_adapter_config(dir: impl AsRef<Path>) -> Result<LoraConfig> {
 
 /// Reads a PEFT adapter folder into a network; LoRA that it had is replaced. The factors come frozen: call
 /// [`Network::set_lora_trainable`] to go on training. Returns the adapter's settings.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::lora::{TaskType, load_adapter, save_adapter};
+///
+/// # fn main() -> Result<()> {
+/// let folder = std::env::temp_dir().join(format!("loaded-adapter-{}", std::process::id()));
+/// save_adapter(&Vlm::tiny(&Device::Cpu)?.llm, TaskType::CausalLm, None, &folder)?;
+/// let mut plain = VlmParts::tiny(&Device::Cpu)?.llm; // the same weights, without LoRA
+/// assert!(plain.lora_config().is_none());
+/// let config = load_adapter(&mut plain, &folder)?;
+/// assert_eq!((config.r, plain.lora_config().is_some()), (8, true));
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// A missing or damaged file; an adapter of another base model, naming the layer and both shapes.
@@ -192,6 +262,7 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
             match factor {
                 Factor::A => factors.a = Some(key),
                 Factor::B => factors.b = Some(key),
+                Factor::Magnitude => factors.magnitude = Some(key),
             }
         } else {
             return Err(Error::Checkpoint {
@@ -221,7 +292,7 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
             && let Some(lora) = loras.remove(linear.name())
         {
             let (dtype, device) = (
-                linear.weight.tensor().dtype(),
+                Lora::dtype(linear.weight.tensor().dtype()),
                 linear.weight.tensor().device().clone(),
             );
             linear.lora = Some(lora.to(dtype, &device)?);
@@ -234,11 +305,19 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
 enum Factor {
     A,
     B,
+    /// DoRA's lengths.
+    Magnitude,
 }
 
 /// Module path and factor of a key such as `base_model.model.{module}.lora_A.weight`.
 fn parse_key(key: &str) -> Option<(String, Factor)> {
     let key = key.strip_prefix("base_model.model.").unwrap_or(key);
+    // PEFT writes this one without `.weight`.
+    let bare = key.strip_suffix(".weight").unwrap_or(key);
+    let bare = bare.strip_suffix(".default").unwrap_or(bare);
+    if let Some(module) = bare.strip_suffix(".lora_magnitude_vector") {
+        return Some((module.to_string(), Factor::Magnitude));
+    }
     let key = key.strip_suffix(".weight")?;
     let key = key.strip_suffix(".default").unwrap_or(key);
     if let Some(module) = key.strip_suffix(".lora_A") {
@@ -322,6 +401,7 @@ struct Factors {
     module: String,
     a: Option<String>,
     b: Option<String>,
+    magnitude: Option<String>,
 }
 
 impl Factors {
@@ -349,12 +429,25 @@ impl Factors {
         let r = config.rank(&self.module);
         let a = weights.get(a, &[r, input], Init::Zeros)?;
         let b = weights.get(b, &[output, r], Init::Zeros)?;
+        let magnitude = match (&self.magnitude, config.use_dora) {
+            (Some(key), true) => Some(weights.get(key, &[output], Init::Zeros)?),
+            (None, false) => None,
+            (None, true) => return Err(missing(Lora::magnitude_name(&self.module))),
+            (Some(key), false) => {
+                return Err(Error::Checkpoint {
+                    path: dir.into(),
+                    message: format!(
+                        "holds {key}, and the adapter's use_dora is false: PEFT would not read it"
+                    ),
+                });
+            }
+        };
         Ok(Lora::from_factors(
             config,
             name,
             config.scale(&self.module),
-            a,
-            b,
+            (a, b),
+            magnitude,
         ))
     }
 }

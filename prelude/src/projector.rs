@@ -1,20 +1,160 @@
-//! The projector: the image encoder's hidden states → vectors that the language model takes for tokens.
+//! The projector: the encoder's hidden states → vectors that the language model takes for tokens.
 //!
-//! `[B, P, D_image] → [B, P, D_text]`. [`ProjectorKind`] names the forms there are; [`perceiver`] is the one with layers of
-//! its own.
+//! ```text
+//! hidden states [B, P, D_image] ─ Projection::project ─► [B, N, D_text]
+//! ```
+//! A form is one file (or one cell) that implements [`Projection`], as an encoder implements
+//! [`Modality`](crate::vision::Modality); [`ProjectorKind`] names those that are here: [`linear`], [`mlp`], [`pixel_shuffle`],
+//! [`average_pool`] and [`perceiver`]; [`anyres`] is a published model's.
 
+pub mod anyres;
+pub mod average_pool;
+pub mod linear;
+pub mod mlp;
 pub mod perceiver;
+pub mod pixel_shuffle;
+
+pub use anyres::AnyresMlp;
+pub use average_pool::AveragePool;
+pub use linear::LinearProjector;
+pub use mlp::Mlp2x;
+pub use perceiver::Resampler;
+pub use pixel_shuffle::PixelShuffle;
 
 use crate::display::facts::{debug_by_facts, shown_by_fields};
 use crate::display::{Facts, MimeBundle, Render};
-use crate::nn::{Checkpoint, Init, Linear, Network, Part, PartMut, gelu, show};
-use crate::vision::Positions;
+use crate::nn::{Checkpoint, Init, Linear, Network, show};
+use crate::vision::{Positions, Tiles};
 use crate::{Error, ReadOnly, Result};
-use candle_core::{DType, Device, Tensor};
-use perceiver::{Perceiver, PerceiverConfig};
+use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::any::Any;
+use std::fmt::Debug;
+
+/// What leads from an encoder's hidden states into the language model: the `projector` of a [`Vlm`](crate::vlm::Vlm), behind a
+/// [`Projector`].
+///
+/// A projector of your own is a `Clone` type (clones share what is frozen and copy what trains) that lists its weights as a
+/// [`Network`] and implements this trait:
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+///
+/// /// One linear layer, and what is too long is cut to length 1.
+/// #[derive(Clone, Debug)]
+/// struct OnTheSphere {
+///     fc: Linear,
+/// }
+///
+/// parts!(OnTheSphere { fc });
+///
+/// impl Projection for OnTheSphere {
+///     fn project(&self, hidden_states: &Tensor) -> Result<Tensor> {
+///         let hidden = self.fc.forward(hidden_states)?; // [B, P, D]
+///         let length = hidden.sqr()?.sum_keepdim(2)?.sqrt()?.maximum(1.0)?; // [B, P, 1]
+///         Ok(hidden.broadcast_div(&length)?)
+///     }
+///     fn input(&self) -> usize {
+///         self.fc.input()
+///     }
+///     fn output(&self) -> usize {
+///         self.fc.output()
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let device = Device::Cpu;
+/// let mut vlm = Vlm::tiny(&device)?;
+/// let sizes = (vlm.image_encoder.dim(), vlm.llm.config.hidden_size);
+/// let own = |seed| -> Result<OnTheSphere> {
+///     Ok(OnTheSphere { fc: Linear::load(&Checkpoint::random(seed, DType::F32, &device), "fc", sizes, true)? })
+/// };
+/// vlm.set_projector(own(1)?)?; // it trains, as any projector does
+/// let image = Image::filled(64, 64, [200, 30, 40])?;
+/// let written = vlm.generate(&image)?.max_new_tokens(4).run()?;
+///
+/// let folder = std::env::temp_dir().join(format!("own-projector-{}", std::process::id()));
+/// vlm.save(&folder)?;
+/// let preset = Preset::fine_tune(&folder)?.projector(own(2)?); // its weights are read from the folder
+/// let again = Vlm::from_pretrained(&preset, &device)?;
+/// assert_eq!(again.generate(&image)?.max_new_tokens(4).run()?.ids, written.ids);
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(()) }
+/// ```
+pub trait Projection: Network + CloneProjection + Any + Debug + Send + Sync {
+    /// `[B, P, D_image] → [B, N, D_text]`.
+    ///
+    /// # Errors
+    /// When the hidden states have another shape than it takes.
+    fn project(&self, hidden_states: &Tensor) -> Result<Tensor>;
+
+    /// D_image, the width of the hidden states that it takes.
+    fn input(&self) -> usize;
+
+    /// D_text, the width of the vectors that it gives.
+    fn output(&self) -> usize;
+
+    /// How the vectors lie that come of an encoder's positions; `None`, as long as nothing else is said, if they belong to no
+    /// place.
+    ///
+    /// # Errors
+    /// When the form does not fit the positions.
+    fn positions(&self, encoder: Positions) -> Result<Option<Positions>> {
+        let _ = encoder;
+        Ok(None)
+    }
+
+    /// Puts what it made of the tiles of a picture, `[N, P, D_text]`, together as one sequence, `[T, D_text]`.
+    ///
+    /// # Errors
+    /// For a form that knows no tiles, and when they do not fit.
+    fn join(&self, tokens: &Tensor, tiles: &Tiles) -> Result<Tensor> {
+        let _ = tokens;
+        Err(Error::Input(format!(
+            "a picture in {} tiles should become one sequence, and the projector {} does not put tiles together: implement \
+             `Projection::join`, or leave out the model's tiling",
+            tiles.count(),
+            self.kind()
+        )))
+    }
+
+    /// What it is called in messages and saved fine-tunes: the name of its type.
+    fn kind(&self) -> String {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path).to_string()
+    }
+}
+
+/// How a projector behind a trait object is cloned: every `Clone` type has it.
+#[diagnostic::on_unimplemented(
+    message = "a projector must be `Clone`, and `{Self}` is not",
+    note = "put `#[derive(Clone, Debug)]` above it: clones of weights and layers share what is frozen and copy what trains"
+)]
+#[doc(hidden)]
+pub trait CloneProjection {
+    /// A clone, as [`Weight`](crate::nn::Weight) is cloned.
+    fn clone_projection(&self) -> Box<dyn Projection>;
+}
+
+impl<P: Projection + Clone> CloneProjection for P {
+    fn clone_projection(&self) -> Box<dyn Projection> {
+        Box::new(self.clone())
+    }
+}
 
 /// The form of a projector.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let kind = ProjectorKind::PixelShuffle { factor: 5 };
+/// let settings = VlmSettings { projector: kind, ..VlmSettings::tiny() };
+/// let vlm = Vlm::from_pretrained(&Preset::tiny().settings(settings), &Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// assert_eq!(vlm.embed_images(&[image])?.dims(), [1, 1, 128]); // 5 × 5 patches in one token
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectorKind {
@@ -24,8 +164,19 @@ pub enum ProjectorKind {
     #[default]
     Mlp2xGelu,
     /// Each square of `factor` × `factor` patches side by side as one token, then one linear layer, `fc1`: fewer, wider
-    /// tokens. A class token in front is left out.
+    /// tokens, as in Idefics3 and SmolVLM. A class token in front is left out.
     PixelShuffle {
+        /// Side of the square; divides the side of the patch grid.
+        factor: usize,
+    },
+    /// As [`ProjectorKind::PixelShuffle`], then `norm` → `fc1` → GELU → `fc2`, as in InternVL.
+    PixelShuffleMlp {
+        /// Side of the square; divides the side of the patch grid.
+        factor: usize,
+    },
+    /// The mean of each square of `factor` × `factor` patches as one token, then one linear layer, `fc1`. A class token in front
+    /// is left out.
+    AveragePool {
         /// Side of the square; divides the side of the patch grid.
         factor: usize,
     },
@@ -41,6 +192,9 @@ pub enum ProjectorKind {
         /// Values per head.
         head_dim: usize,
     },
+    /// One of your own, given with [`Vlm::set_projector`](crate::vlm::Vlm::set_projector) or
+    /// [`Preset::projector`](crate::vlm::Preset::projector).
+    Own,
 }
 
 impl ProjectorKind {
@@ -56,6 +210,15 @@ impl ProjectorKind {
 }
 
 /// Form and widths of a projector.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let config = vlm.projector.config;
+/// assert_eq!((config.kind, config.input, config.output), (ProjectorKind::Mlp2xGelu, 96, 128));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProjectorConfig {
     /// Its form.
@@ -66,26 +229,43 @@ pub struct ProjectorConfig {
     pub output: usize,
 }
 
-/// Maps image features into the language model's embedding space. A clone trains on its own: see
+/// A [`Projection`] of whatever form: one of [`ProjectorKind`], or your own. A clone trains on its own: see
 /// [`Weight`](crate::nn::Weight).
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let mlp = vlm.projector.mlp()?; // its own type, to take it apart
+/// assert_eq!(mlp.fc2.output(), vlm.llm.config.hidden_size);
+/// assert!(vlm.projector.get::<Resampler>().is_none());
+/// # Ok(()) }
+/// ```
 pub struct Projector {
     /// Form and widths, from which the layers were made.
     pub config: ReadOnly<ProjectorConfig>,
-    /// `[D_image → D_text]`; for [`ProjectorKind::PixelShuffle`] `[factor² · D_image → D_text]`.
-    pub fc1: Linear,
-    /// `[D_text → D_text]`, for [`ProjectorKind::Mlp2xGelu`].
-    pub fc2: Option<Linear>,
-    /// In front of `fc1`, for [`ProjectorKind::PerceiverResampler`].
-    pub perceiver: Option<Perceiver>,
+    form: Box<dyn Projection>,
 }
 
 impl Clone for Projector {
     fn clone(&self) -> Self {
         Self {
             config: self.config.again(),
-            fc1: self.fc1.clone(),
-            fc2: self.fc2.clone(),
-            perceiver: self.perceiver.clone(),
+            form: self.form.clone_projection(),
+        }
+    }
+}
+
+impl<P: Projection> From<P> for Projector {
+    fn from(own: P) -> Self {
+        let (input, output) = (own.input(), own.output());
+        Self {
+            config: ReadOnly::new(ProjectorConfig {
+                kind: ProjectorKind::Own,
+                input,
+                output,
+            }),
+            form: Box::new(own),
         }
     }
 }
@@ -102,51 +282,99 @@ impl Projector {
         Ok(projector)
     }
 
-    /// A frozen projector from weights named `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias`, `perceiver.…`.
+    /// A frozen projector from weights named `fc1.weight`, `fc1.bias`, `fc2.weight`, `fc2.bias`, `norm.…`, `perceiver.…`.
     ///
     /// # Errors
-    /// When a tensor is missing or of another shape.
+    /// When a tensor is missing or of another shape; for [`ProjectorKind::Own`], which only its owner can make.
     pub fn from_checkpoint(config: ProjectorConfig, weights: &Checkpoint) -> Result<Self> {
-        let (input, output) = (config.input, config.output);
-        let layer = |name: &str, input: usize| {
-            let init = Init::Uniform(1.0 / (input as f64).sqrt());
-            Linear::load_with(weights, name, (input, output), true, init)
-        };
-        let squares = match config.kind {
-            ProjectorKind::PixelShuffle { factor: 0 } => {
-                return Err(Error::Config(
-                    "the pixel-shuffle factor must be at least 1".into(),
-                ));
+        let ProjectorConfig {
+            kind,
+            input,
+            output,
+        } = config;
+        let form: Box<dyn Projection> = match kind {
+            ProjectorKind::Linear => Box::new(LinearProjector::load(weights, input, output)?),
+            ProjectorKind::Mlp2xGelu => Box::new(Mlp2x::load(weights, input, output)?),
+            ProjectorKind::PixelShuffle { factor } => {
+                Box::new(PixelShuffle::load(weights, factor, input, output)?)
             }
-            ProjectorKind::PixelShuffle { factor } => factor * factor,
-            _ => 1,
-        };
-        Ok(Self {
-            config: ReadOnly::new(config),
-            fc1: layer("fc1", squares * input)?,
-            fc2: match config.kind {
-                ProjectorKind::Mlp2xGelu => Some(layer("fc2", output)?),
-                _ => None,
-            },
-            perceiver: match config.kind {
-                ProjectorKind::PerceiverResampler {
+            ProjectorKind::PixelShuffleMlp { factor } => {
+                Box::new(PixelShuffle::load_mlp(weights, factor, input, output)?)
+            }
+            ProjectorKind::AveragePool { factor } => {
+                Box::new(AveragePool::load(weights, factor, input, output)?)
+            }
+            ProjectorKind::PerceiverResampler {
+                latents,
+                layers,
+                heads,
+                head_dim,
+            } => {
+                let config = perceiver::PerceiverConfig {
+                    dim: input,
                     latents,
                     layers,
                     heads,
                     head_dim,
-                } => {
-                    let config = PerceiverConfig {
-                        dim: input,
-                        latents,
-                        layers,
-                        heads,
-                        head_dim,
-                    };
-                    Some(Perceiver::from_checkpoint(config, weights)?)
-                }
-                _ => None,
-            },
+                };
+                Box::new(Resampler::load(weights, config, output)?)
+            }
+            ProjectorKind::Own => {
+                return Err(Error::Config(
+                    "the projector is one of your own: give it with `vlm.set_projector(own)?`, or with \
+                     `Preset::projector(own)` where a model is loaded"
+                        .into(),
+                ));
+            }
+        };
+        Ok(Self {
+            config: ReadOnly::new(config),
+            form,
         })
+    }
+
+    /// The same form with other weights, which train.
+    pub(crate) fn with_weights(&self, weights: &Checkpoint) -> Result<Self> {
+        let mut fresh = match self.config.kind {
+            ProjectorKind::Own => {
+                let mut own = self.clone();
+                own.visit_mut(&mut |part| crate::vlm::save::read_part(part, "", weights))?;
+                own
+            }
+            _ => Self::from_checkpoint(*self.config, weights)?,
+        };
+        fresh.set_trainable(true)?;
+        Ok(fresh)
+    }
+
+    /// The projector as its own type.
+    pub fn get<P: Projection>(&self) -> Option<&P> {
+        let any: &dyn Any = &*self.form;
+        any.downcast_ref()
+    }
+
+    /// As [`Projector::get`], for changing it.
+    pub fn get_mut<P: Projection>(&mut self) -> Option<&mut P> {
+        let any: &mut dyn Any = &mut *self.form;
+        any.downcast_mut()
+    }
+
+    /// The blog's projector that it is, with its two layers.
+    ///
+    /// # Errors
+    /// For another form.
+    pub fn mlp(&self) -> Result<&Mlp2x> {
+        self.get().ok_or_else(|| {
+            Error::Config(format!(
+                "this projector is a {}, not the blog's fc1 → GELU → fc2: use `projector.get::<{0}>()` for its own type",
+                self.kind()
+            ))
+        })
+    }
+
+    /// The name of its type.
+    pub fn kind(&self) -> String {
+        self.form.kind()
     }
 
     /// How the image tokens lie that come of an encoder's positions; `None` if they belong to no place, as the latents of a
@@ -155,99 +383,61 @@ impl Projector {
     /// # Errors
     /// When the projector's form does not fit the positions.
     pub fn positions(&self, encoder: Positions) -> Result<Option<Positions>> {
-        match self.config.kind {
-            ProjectorKind::Linear | ProjectorKind::Mlp2xGelu => Ok(Some(encoder)),
-            ProjectorKind::PerceiverResampler { .. } => Ok(None),
-            ProjectorKind::PixelShuffle { factor } => {
-                let Positions {
-                    special,
-                    rows,
-                    columns,
-                } = encoder;
-                if special > 1 || rows != columns || factor == 0 || !rows.is_multiple_of(factor) {
-                    return Err(Error::Config(format!(
-                        "pixel shuffle puts squares of {factor} × {factor} patches together: the encoder's {rows} × \
-                         {columns} positions (and {special} special ones) are no square grid that {factor} divides, \
-                         use another projector"
-                    )));
-                }
-                Ok(Some(Positions {
-                    special: 0,
-                    rows: rows / factor,
-                    columns: columns / factor,
-                }))
-            }
-        }
+        self.form.positions(encoder)
     }
 
-    /// `[B, P, D_image] → [B, P, D_text]`; P becomes P / factor² for [`ProjectorKind::PixelShuffle`], and the number of
-    /// latents for [`ProjectorKind::PerceiverResampler`].
+    /// What became of the tiles of one picture, `[N, P, D_text]`, as one sequence, `[T, D_text]`.
+    ///
+    /// # Errors
+    /// For a form that knows no tiles, and when they do not fit.
+    pub fn join(&self, tokens: &Tensor, tiles: &Tiles) -> Result<Tensor> {
+        self.form.join(tokens, tiles)
+    }
+
+    /// `[B, P, D_image] → [B, N, D_text]`, N by the form.
     ///
     /// # Errors
     /// When the hidden states have another width.
     pub fn forward(&self, hidden_states: &Tensor) -> Result<Tensor> {
-        let found = hidden_states.dim(candle_core::D::Minus1)?;
+        let found = hidden_states.dim(D::Minus1)?;
         if found != self.config.input {
             return Err(Error::Input(format!(
                 "the projector takes hidden states of width {}, the image encoder gives {found}",
                 self.config.input
             )));
         }
-        let hidden_states = match (self.config.kind, &self.perceiver) {
-            (ProjectorKind::PixelShuffle { factor }, _) => &pixel_shuffle(hidden_states, factor)?, // [B, P / f², f²·D_image]
-            (_, Some(perceiver)) => &perceiver.forward(hidden_states)?, // [B, N, D_image]
-            _ => hidden_states,
-        };
-        let hidden = self.fc1.forward(hidden_states)?; // [B, P, D_text]
-        match &self.fc2 {
-            None => Ok(hidden),
-            Some(fc2) => fc2.forward(&gelu(&hidden)?), // [B, P, D_text]
-        }
+        self.form.project(hidden_states)
     }
 }
 
-/// Squares of patches side by side: `[B, (1 +) g·g, D] → [B, (g/f)·(g/f), f²·D]`.
-fn pixel_shuffle(hidden_states: &Tensor, factor: usize) -> Result<Tensor> {
-    let (batch, positions, width) = hidden_states.dims3()?;
-    let side = positions.isqrt();
-    // One position more than a square: a class token, whose place is in front.
-    let class = usize::from(side * side != positions);
-    let side = (positions - class.min(positions)).isqrt();
-    if side * side + class != positions || !side.is_multiple_of(factor) {
-        return Err(Error::Input(format!(
-            "{positions} positions are no square grid (with or without a class token) whose side {factor} divides"
+/// A linear layer with bias, drawn as torch draws it where the weights are random.
+fn layer(weights: &Checkpoint, name: &str, input: usize, output: usize) -> Result<Linear> {
+    let init = Init::Uniform(1.0 / (input as f64).sqrt());
+    Linear::load_with(weights, name, (input, output), true, init)
+}
+
+/// How squares of `factor` × `factor` of an encoder's positions lie.
+fn squares(encoder: Positions, factor: usize, what: &str) -> Result<Option<Positions>> {
+    let Positions {
+        special,
+        rows,
+        columns,
+    } = encoder;
+    if special > 1 || rows != columns || factor == 0 || !rows.is_multiple_of(factor) {
+        return Err(Error::Config(format!(
+            "{what} puts squares of {factor} × {factor} patches together: the encoder's {rows} × \
+             {columns} positions (and {special} special ones) are no square grid that {factor} divides, \
+             use another projector"
         )));
     }
-    let cells = side / factor;
-    Ok(hidden_states
-        .narrow(1, class, side * side)? // [B, g·g, D]
-        .contiguous()?
-        .reshape(&[batch, cells, factor, cells, factor, width][..])?
-        .permute([0, 1, 3, 2, 4, 5])? // [B, g/f, g/f, f, f, D]
-        .reshape((batch, cells * cells, factor * factor * width))?)
+    Ok(Some(Positions {
+        special: 0,
+        rows: rows / factor,
+        columns: columns / factor,
+    }))
 }
 
-impl Network for Projector {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        if let Some(perceiver) = &self.perceiver {
-            perceiver.visit(visitor);
-        }
-        visitor(Part::Linear(&self.fc1));
-        if let Some(fc2) = &self.fc2 {
-            visitor(Part::Linear(fc2));
-        }
-    }
-
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        if let Some(perceiver) = &mut self.perceiver {
-            perceiver.visit_mut(visitor)?;
-        }
-        visitor(PartMut::Linear(&mut self.fc1))?;
-        self.fc2
-            .as_mut()
-            .map_or(Ok(()), |fc2| visitor(PartMut::Linear(fc2)))
-    }
-}
+crate::parts!(Projector { form });
 
 impl Projector {
     fn title(&self) -> String {
@@ -256,7 +446,10 @@ impl Projector {
             input,
             output,
         } = *self.config;
-        format!("Projector {kind:?}, {input} → {output}")
+        match kind {
+            ProjectorKind::Own => format!("Projector {}, {input} → {output}", self.kind()),
+            kind => format!("Projector {kind:?}, {input} → {output}"),
+        }
     }
 
     fn facts(&self) -> Facts {
@@ -275,6 +468,7 @@ shown_by_fields!(ProjectorKind, ProjectorConfig);
 
 #[cfg(test)]
 mod tests {
+    use super::pixel_shuffle::pixel_shuffle;
     use super::*;
     use crate::nn::testing::{assert_close, random};
     use candle_core::Var;
@@ -449,6 +643,159 @@ mod tests {
         let shuffled = pixel_shuffle(&hidden, 2)?.squeeze(0)?.to_vec2::<f32>()?;
         assert_eq!(shuffled[0], [0.0, 1.0, 4.0, 5.0]);
         assert_eq!(shuffled[3], [10.0, 11.0, 14.0, 15.0]);
+        Ok(())
+    }
+
+    fn connector() -> Result<Checkpoint> {
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/projectors/idefics3.safetensors"
+        );
+        Checkpoint::open(file, DType::F32, &Device::Cpu)
+    }
+
+    #[test]
+    fn pixel_shuffle_is_the_connector_of_idefics3_and_smolvlm() -> Result<()> {
+        let weights = connector()?;
+        for factor in [2, 3] {
+            let at = weights.below(&format!("factor{factor}."));
+            let input = at.get("input", &[2, 36, 8], Init::Zeros)?;
+            let want = at.get("output", &[2, 36 / (factor * factor), 10], Init::Zeros)?;
+            let shuffled = PixelShuffle {
+                fc1: Linear::load(&at, "proj", (8 * factor * factor, 10), false)?,
+                norm: None,
+                fc2: None,
+                factor,
+                input: 8,
+            };
+            assert_close(&Projector::from(shuffled).forward(&input)?, &want, 2e-6);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_form_fits_its_grid_trains_and_says_how_its_tokens_lie() -> Result<()> {
+        let grid = Positions {
+            special: 1,
+            rows: 4,
+            columns: 4,
+        };
+        let hidden = random(&[2, 17, 4], 1.0, 3);
+        for (kind, tokens) in [
+            (ProjectorKind::Linear, 17),
+            (ProjectorKind::Mlp2xGelu, 17),
+            (ProjectorKind::PixelShuffle { factor: 2 }, 4),
+            (ProjectorKind::PixelShuffleMlp { factor: 2 }, 4),
+            (ProjectorKind::AveragePool { factor: 2 }, 4),
+            (ProjectorKind::perceiver_resampler(3), 3),
+        ] {
+            let projector = projector(kind)?;
+            let out = projector.forward(&hidden)?;
+            assert_eq!(out.dims(), [2, tokens, 6], "{kind:?}");
+            let places = projector
+                .positions(grid)?
+                .map(|positions| positions.count());
+            let lie = !matches!(kind, ProjectorKind::PerceiverResampler { .. });
+            assert_eq!(places, lie.then_some(tokens), "{kind:?}");
+            let grads = out.sqr()?.sum_all()?.backward()?;
+            for parameter in projector.named_parameters() {
+                assert!(
+                    grads.get(&parameter.tensor).is_some(),
+                    "{kind:?} {}",
+                    parameter.name
+                );
+            }
+        }
+        for kind in [
+            ProjectorKind::PixelShuffleMlp { factor: 3 },
+            ProjectorKind::AveragePool { factor: 3 },
+        ] {
+            assert!(projector(kind)?.positions(grid).is_err());
+            assert!(projector(kind)?.forward(&hidden).is_err());
+        }
+        assert!(projector(ProjectorKind::AveragePool { factor: 0 }).is_err());
+        assert!(projector(ProjectorKind::Own).is_err());
+        Ok(())
+    }
+
+    /// A projector of one's own with a switch, as one with dropout has.
+    #[derive(Clone, Debug)]
+    struct Switched {
+        fc: Linear,
+        switch: std::sync::Arc<Switch>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Switch {
+        on: std::sync::atomic::AtomicBool,
+        back: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Network for Switched {
+        fn visit(&self, visitor: &mut dyn FnMut(crate::nn::Part<'_>)) {
+            self.fc.visit(visitor);
+        }
+
+        fn visit_mut(
+            &mut self,
+            visitor: &mut dyn FnMut(crate::nn::PartMut<'_>) -> Result<()>,
+        ) -> Result<()> {
+            self.fc.visit_mut(visitor)
+        }
+
+        fn set_training(&self, training: bool) {
+            let on = &self.switch.on;
+            on.store(training, std::sync::atomic::Ordering::Relaxed);
+        }
+
+        fn take_back_draws(&self) {
+            let back = &self.switch.back;
+            back.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    impl Projection for Switched {
+        fn project(&self, hidden_states: &Tensor) -> Result<Tensor> {
+            self.fc.forward(hidden_states) // [B, P, D_text]
+        }
+
+        fn input(&self) -> usize {
+            self.fc.input()
+        }
+
+        fn output(&self) -> usize {
+            self.fc.output()
+        }
+    }
+
+    #[test]
+    fn a_projector_of_ones_own_is_switched_with_the_model() -> Result<()> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut vlm = crate::vlm::Vlm::tiny(&Device::Cpu)?;
+        let sizes = (vlm.image_encoder.dim(), vlm.llm.config.hidden_size);
+        let weights = Checkpoint::random(1, DType::F32, &Device::Cpu);
+        let switch = std::sync::Arc::new(Switch::default());
+        vlm.set_projector(Switched {
+            fc: Linear::load(&weights, "fc", sizes, true)?,
+            switch: switch.clone(),
+        })?;
+        vlm.set_training(true);
+        assert!(switch.on.load(Relaxed));
+        vlm.take_back_draws();
+        assert_eq!(switch.back.load(Relaxed), 1);
+        vlm.set_training(false);
+        assert!(!switch.on.load(Relaxed));
+        Ok(())
+    }
+
+    #[test]
+    fn an_average_pool_is_the_mean_of_each_square() -> Result<()> {
+        let numbers: Vec<f32> = (0..16).map(|i| i as f32).collect();
+        let hidden = Tensor::from_vec(numbers, (1, 16, 1), &Device::Cpu)?;
+        let pooled = average_pool::pooled(&hidden, 2)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        assert_eq!(pooled, [2.5, 4.5, 10.5, 12.5]);
         Ok(())
     }
 }

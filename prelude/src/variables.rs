@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use candle_core::{Tensor, Var};
 
 use crate::cell::as_type;
+use crate::display::containers::plural;
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 use crate::nn::{Network, Parameter};
 use crate::vision::Image;
@@ -190,11 +191,6 @@ fn of_parameters(parameters: &[Parameter]) -> Summary {
         bytes: parameters.iter().map(|p| p.tensor.summary().bytes).sum(),
         ..Summary::default()
     }
-}
-
-fn plural(count: usize, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{} {what}{s}", number::count(count as u64))
 }
 
 fn short(text: &str) -> String {

@@ -28,7 +28,7 @@ fn vlm() -> Result<Vlm> {
         image_processor: ImageProcessor::from_file(fixture(
             "fixtures/images/preprocessor_config.json",
         ))?,
-        llm: Phi3::load(fixture("fixtures/llm"), DType::F32, &Device::Cpu)?,
+        llm: Decoder::load(fixture("fixtures/llm"), DType::F32, &Device::Cpu)?,
         llm_processor: LlmProcessor::from_dir(fixture("fixtures/tokenizer"))?,
     };
     let settings = VlmSettings {

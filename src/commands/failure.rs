@@ -8,11 +8,11 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Done,
-    /// A cell failed, or something needed is missing.
+    /// A cell, training or evaluating failed, or something needed is missing.
     CellFailed,
     /// The command line is wrong in a way that the parser does not see.
     Usage,
-    /// The notebook or a parameter is wrong.
+    /// The notebook, a parameter or the file of a run is wrong.
     BadNotebook,
     /// The session can't start.
     NoSession,

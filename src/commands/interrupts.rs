@@ -22,6 +22,8 @@ struct State {
     received: usize,
     /// SIGINT comes from a person who types cells.
     typed: bool,
+    /// What runs saves what it has made when it is asked to stop: SIGTERM and SIGHUP ask once, too.
+    gentle: bool,
     last: Option<Instant>,
 }
 
@@ -59,7 +61,7 @@ impl Interrupts {
                 match &state.watch {
                     Some(watch) if state.received < patience::LAST => {
                         watch.request();
-                        if signal != SIGINT {
+                        if signal != SIGINT && !state.gentle {
                             watch.request();
                         }
                     }
@@ -73,6 +75,12 @@ impl Interrupts {
     /// From now on a person types cells: between them SIGINT is the editor's business, not the program's end.
     pub fn typed(&self) {
         self.change(|state| state.typed = true);
+    }
+
+    /// From now on SIGTERM and SIGHUP, which batch systems send some time before they kill, ask as ctrl-c does: what runs saves what it has
+    /// made.
+    pub fn gently(&self) {
+        self.change(|state| state.gentle = true);
     }
 
     /// From now on signals go to this session's cells.
@@ -94,6 +102,7 @@ impl Interrupts {
         self.change(|state| {
             *state = State {
                 typed: state.typed,
+                gentle: state.gentle,
                 ..State::default()
             }
         });

@@ -16,7 +16,8 @@ Examples:
   glassbox install && jupyter lab            the usual way: Jupyter starts the kernel
   glassbox kernel --connection-file kernel.json
 
-GLASSBOX_FEATURES names the features to build the prelude with; `install --features` writes it into the kernelspec.")]
+GLASSBOX_FEATURES names the features to build the prelude with; `install --features` writes it into the kernelspec.
+GLASSBOX_CELL_CACHE sets how many megabytes of compiled cells are kept (256; `off` for none), so that a cell that runs again starts at once.")]
 pub struct KernelArgs {
     /// The connection file that Jupyter wrote
     #[arg(long, short = 'f', value_name = "FILE")]

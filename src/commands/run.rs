@@ -12,21 +12,23 @@ use clap::Args;
 use super::failure::{Exit, Failure};
 use super::interrupts::Interrupts;
 use super::terminal::{self, CellLines, Starting};
-use super::{SessionArgs, say};
+use super::{SessionArgs, say, staged};
 use crate::figures::time;
 use crate::notebook::Notebook;
 use crate::notebook::html::{self, PageOptions};
 use crate::notebook::parameters::{self, Parameter};
-use crate::notebook::run::{self as runner, Ending, Report, RunOptions};
-use crate::notebook::save::{check_place, save};
+use crate::notebook::run::{self as runner, CellReport, Ending, Report, RunOptions};
+use crate::notebook::save::{Access, check_place, save};
 use crate::notebook::watch::Watch;
+use crate::ranks;
 use crate::session::{Session, SessionConfig};
 
 /// Execute notebooks, each in a fresh session, and write them with their outputs
 ///
 /// Without --in-place or --output, X.ipynb gives X.executed.ipynb and the self-contained page X.executed.html beside
 /// it. Cells run in the notebook's folder. A cell that fails ends the run; the notebook so far is written all the same.
-/// ctrl-c interrupts the running cell and ends the run, a second ctrl-c ends the cell for good.
+/// ctrl-c interrupts the running cell and ends the run, a second ctrl-c ends the cell for good. Under mpirun or srun each process runs
+/// the cells, training in them is shared, and the first one writes the notebook.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -97,6 +99,8 @@ struct Job {
     page: Option<PathBuf>,
     /// Whether `place` is the user's own file, which is written only when the run has ended.
     in_place: bool,
+    /// Who may read the notebook.
+    access: Access,
 }
 
 /// Runs the command.
@@ -116,6 +120,10 @@ pub fn run(args: &RunArgs) -> Result<Exit, Failure> {
             );
             return Err(Failure::new(Exit::Usage, message));
         }
+    }
+    if jobs.len() > 1 && ranks::own().is_some() {
+        let message = "under mpirun or srun one notebook runs at a time: each has a process of its own, and MPI takes one";
+        return Err(Failure::new(Exit::Usage, message));
     }
     let interrupts = Interrupts::listen()
         .map_err(|e| Failure::new(Exit::NoSession, format!("signals can't be handled: {e}")))?;
@@ -142,6 +150,7 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
         Failure::new(Exit::BadNotebook, named)
     };
     let mut notebook = Notebook::read(path).map_err(|e| bad(e.to_string()))?;
+    let access = Access::of(path).map_err(|e| bad(format!("{name}: {e}")))?;
     notebook.check_kernel().map_err(|e| bad(e.to_string()))?;
     parameters::inject(&mut notebook, &args.parameters).map_err(|e| bad(e.to_string()))?;
 
@@ -169,7 +178,8 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
         return Err(Failure::new(Exit::Usage, message));
     }
     let page = (!args.no_html).then(|| place.with_extension("html"));
-    for file in [Some(&place), page.as_ref()].into_iter().flatten() {
+    let written = [Some(&place), page.as_ref()].into_iter().flatten();
+    for file in written.filter(|_| !ranks::follows()) {
         check_place(file).map_err(|e| Failure::new(Exit::NotWritten, e))?;
     }
     Ok(Job {
@@ -180,6 +190,7 @@ fn prepare(path: &Path, args: &RunArgs) -> Result<Job, Failure> {
         place,
         page,
         in_place,
+        access,
     })
 }
 
@@ -193,8 +204,11 @@ fn execute(mut job: Job, args: &RunArgs, interrupts: &Interrupts) -> Result<Exit
     };
     let report = &ran.report;
     let note = summary(&job.name, report, begun.elapsed(), ran.start);
-    let written = write(&job, &note);
     let failed = report.failed();
+    if ranks::follows() {
+        return Ok(follower(&job, failed));
+    }
+    let written = write(&job, &note);
     if let Some(text) = failed.and_then(|cell| terminal::failed_cell(&job.name, cell)) {
         drop(std::io::stderr().write_all(text.as_bytes()));
     }
@@ -205,6 +219,21 @@ fn execute(mut job: Job, args: &RunArgs, interrupts: &Interrupts) -> Result<Exit
         Ending::Failed => Exit::CellFailed,
         Ending::Interrupted => Exit::Interrupted,
     })
+}
+
+/// How a run ends on a process whose notebook another one writes: what that one can't report is said.
+fn follower(job: &Job, failed: Option<&CellReport>) -> Exit {
+    let Some((cell, error)) = failed.and_then(|cell| Some((cell, cell.error.as_ref()?))) else {
+        return Exit::Done;
+    };
+    if ranks::is_told(&error.evalue) {
+        return Exit::Done;
+    }
+    terminal::complain(&format!(
+        "{}, cell {} of {}: {}: {}",
+        job.name, cell.label.number, cell.label.total, error.ename, error.evalue
+    ));
+    Exit::CellFailed
 }
 
 /// What is left when the cells have run.
@@ -253,12 +282,12 @@ fn run_cells(job: &mut Job, args: &RunArgs, interrupts: &Interrupts) -> Result<R
         allow_errors: args.allow_errors,
         timeout: args.timeout,
     };
-    let (place, in_place) = (job.place.clone(), job.in_place);
+    let (place, in_place, access) = (job.place.clone(), job.in_place, job.access);
     let mut progress = CellLines::new(|_, notebook| {
         interrupts.new_cell();
-        if !in_place {
+        if !in_place && !ranks::follows() {
             // So that even a power cut leaves what was done. If it fails, the last write will say so.
-            drop(save(&place, &notebook.to_text()));
+            drop(save(&place, &notebook.to_text(), Some(access)));
         }
     });
     let report = runner::run(
@@ -270,6 +299,9 @@ fn run_cells(job: &mut Job, args: &RunArgs, interrupts: &Interrupts) -> Result<R
     );
     interrupts.release();
     watch.close();
+    if report.ending == Ending::Finished && ranks::own().is_some() {
+        staged::leave(&mut session)?;
+    }
     Ok(Ran {
         report,
         start,
@@ -323,7 +355,7 @@ fn summary(name: &str, report: &Report, took: Duration, start: Duration) -> Stri
 /// Writes the notebook and the page; says where.
 fn write(job: &Job, note: &str) -> Result<String, Failure> {
     let fault = |e: crate::notebook::save::SaveError| Failure::new(Exit::NotWritten, e);
-    save(&job.place, &job.notebook.to_text()).map_err(fault)?;
+    save(&job.place, &job.notebook.to_text(), Some(job.access)).map_err(fault)?;
     let told = |path: &Path| {
         path.strip_prefix(&job.here)
             .unwrap_or(path)
@@ -339,8 +371,15 @@ fn write(job: &Job, note: &str) -> Result<String, Failure> {
             folder: Some(&job.folder),
             note: &foot,
         };
-        save(path, &html::page(&job.notebook, &options)).map_err(fault)?;
+        let page = html::page(&job.notebook, &options);
+        save(path, &page.html, Some(job.access)).map_err(fault)?;
         said.push_str(&format!(" and {}", told(path)));
+        if let Some(left_out) = page.left_out.said() {
+            terminal::line(&format!(
+                "{}: left out of the page, so that it loads and runs nothing: {left_out}",
+                job.name
+            ));
+        }
     }
     Ok(said)
 }

@@ -10,7 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::figures::time;
 use crate::notebook::Notebook;
 use crate::notebook::run::{CellLabel, CellReport, Progress};
+use crate::ranks;
 use crate::session::{Display as Shown, Event, StartEvent};
+use crate::terminal_text::{tame, tame_line};
 
 /// How often a log gets a line about a cell or a build that takes long.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -18,39 +20,53 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Columns for a cell's first line in a terminal of 100; its time and its fate follow.
 const HEAD: usize = 76;
 
-/// Writes an error for a person.
+/// Writes an error for a person. Of several processes each says which one it is.
 pub fn complain(message: &str) {
-    line(&format!(
-        "{} {message}",
+    let who = match ranks::own() {
+        Some(rank) => format!("rank {rank}: "),
+        None => String::new(),
+    };
+    always(&format!(
+        "{who}{} {message}",
         style("error:").red().bold().for_stderr()
     ));
 }
 
-/// Writes a line to standard error. A reader that has gone away is no error.
+/// Writes a line to standard error, of which a terminal obeys nothing but colours. A reader that has gone away is no error. Of several
+/// processes the first one writes.
 pub fn line(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
+    if !ranks::follows() {
+        always(text);
+    }
+}
+
+/// The same on every process.
+pub fn always(text: &str) {
+    drop(writeln!(std::io::stderr(), "{}", tame(text)));
 }
 
 /// Text with ANSI colours as this terminal wants it.
 pub fn coloured(text: &str) -> String {
+    let text = tame(text);
     if console::colors_enabled_stderr() {
-        text.to_owned()
+        text.into_owned()
     } else {
-        console::strip_ansi_codes(text).into_owned()
+        console::strip_ansi_codes(&text).into_owned()
     }
 }
 
 /// A line that changes in place, or nothing where there is no terminal.
-struct Live {
+pub struct Live {
     bar: Option<ProgressBar>,
     /// When a log last got a line.
     logged: Instant,
 }
 
 impl Live {
-    fn new(template: &str) -> Live {
+    /// A line in the form of an indicatif template.
+    pub fn new(template: &str) -> Live {
         let terminal = Term::stderr();
-        let bar = terminal.is_term().then(|| {
+        let bar = (terminal.is_term() && !ranks::follows()).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::term(terminal, 12));
             // The templates are constants of this file; one that does not parse shows as the default style.
             if let Ok(style) = ProgressStyle::with_template(template) {
@@ -65,6 +81,29 @@ impl Live {
         }
     }
 
+    /// Empties it.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_message("");
+        }
+    }
+
+    /// Shows `whole` in a terminal, and `line` now and then in a log.
+    pub fn show(&mut self, whole: impl FnOnce() -> String, line: impl FnOnce() -> String) {
+        match &self.bar {
+            Some(bar) => bar.set_message(whole()),
+            None => self.log_now_and_then(line),
+        }
+    }
+
+    /// Does something that writes, with the line out of the way.
+    pub fn hidden(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
     /// What a log gets now and then.
     fn log_now_and_then(&mut self, text: impl FnOnce() -> String) {
         if self.bar.is_none() && self.logged.elapsed() >= LOG_EVERY {
@@ -73,7 +112,8 @@ impl Live {
         }
     }
 
-    fn end(&mut self) {
+    /// The line goes away.
+    pub fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -100,7 +140,7 @@ impl Starting {
 
     /// The session has reached the next step.
     pub fn step(&mut self, event: &StartEvent) {
-        let mut text = event.to_string();
+        let mut text = tame(&event.to_string()).into_owned();
         match event {
             StartEvent::BuildingPrelude { .. } => {
                 if !self.building {
@@ -160,7 +200,9 @@ fn head(label: &CellLabel, width: usize) -> String {
     let digits = label.total.to_string().len();
     let text = format!(
         "[{:>digits$}/{}] {}",
-        label.number, label.total, label.headline
+        label.number,
+        label.total,
+        tame_line(&label.headline)
     );
     console::truncate_str(&text, width, "…").into_owned()
 }
@@ -172,6 +214,7 @@ impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for CellLines<F> {
         match &live.bar {
             Some(bar) => bar.set_prefix(head(label, (width / 2).min(60))),
             // A log shows which cell is running even if it never ends.
+            None if ranks::follows() => {}
             None => drop(write!(std::io::stderr(), "  {} … ", head(label, 72))),
         }
         self.head = head(label, width.min(100) - (100 - HEAD));
@@ -196,8 +239,11 @@ impl<F: FnMut(&CellReport, &Notebook) + Send> Progress for CellLines<F> {
         let live = self.live.take();
         let (mark, note) = match (&report.error, report.forgiven) {
             (None, _) => (style("✓").green(), String::new()),
-            (Some(error), true) => (style("!").yellow(), format!("  {} (allowed)", error.ename)),
-            (Some(error), false) => (style("✗").red(), format!("  {}", error.ename)),
+            (Some(error), true) => (
+                style("!").yellow(),
+                format!("  {} (allowed)", tame_line(&error.ename)),
+            ),
+            (Some(error), false) => (style("✗").red(), format!("  {}", tame_line(&error.ename))),
         };
         let mark = mark.for_stderr();
         match live {
@@ -231,7 +277,12 @@ pub fn latest(event: &Event) -> Option<String> {
         .rev()
         .map(str::trim)
         .find(|line| !line.is_empty())?;
-    Some(last.chars().filter(|c| !c.is_control()).collect())
+    Some(
+        tame_line(last)
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect(),
+    )
 }
 
 /// The report of a cell that ended the run.
@@ -239,14 +290,15 @@ pub fn failed_cell(notebook: impl Display, report: &CellReport) -> Option<String
     let error = report.error.as_ref()?;
     let label = &report.label;
     let mut text = format!(
-        "\n{} {notebook}, cell {} of {}: {}: {}\n  {} {}\n",
+        "\n{} {}, cell {} of {}: {}: {}\n  {} {}\n",
         style("failed:").red().bold().for_stderr(),
+        tame_line(&notebook.to_string()),
         label.number,
         label.total,
-        error.ename,
-        error.evalue,
+        tame(&error.ename),
+        tame(&error.evalue),
         style("│").dim().for_stderr(),
-        label.headline,
+        tame_line(&label.headline),
     );
     for line in &error.traceback {
         text.push_str(&coloured(line));

@@ -1,7 +1,7 @@
 //! What was run, for `history_request`: kept in memory and appended to one file of JSON lines.
 //!
 //! The file is `glassbox/history.jsonl` in the user's data folder, or `$GLASSBOX_HISTORY` (an empty value keeps nothing
-//! on disk). Each cell is one line written at once, so kernels that run side by side do not mix theirs.
+//! on disk), which only the user can read. Each cell is one line written at once, so kernels that run side by side do not mix theirs.
 //! A session is named by the second it started: later sessions have larger numbers.
 
 use std::fs;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::wire::{Request, log};
+use crate::{private, regular};
 
 /// Beyond this size the older half of the file is dropped when a kernel starts.
 const LARGEST_FILE: u64 = 8 << 20;
@@ -190,7 +191,7 @@ fn glob(pattern: &[char], text: &[char]) -> bool {
 /// Appends entries; `again` if the attempt before this one failed and may have left the beginning of a line.
 fn append(path: &std::path::Path, entries: &[Entry], again: bool) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        private::make_folders(folder)?;
     }
     let mut lines = String::new();
     if again {
@@ -200,16 +201,13 @@ fn append(path: &std::path::Path, entries: &[Entry], again: bool) -> std::io::Re
         lines += &serde_json::to_string(entry)?;
         lines.push('\n');
     }
-    fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)?
-        .write_all(lines.as_bytes())
+    private::append(path)?.write_all(lines.as_bytes())
 }
 
 /// Reads what can be read; a line cut short by a crash or a full disk is skipped.
 fn load(path: &std::path::Path) -> Vec<Entry> {
-    let Ok(bytes) = fs::read(path) else {
+    // A pipe would hold the kernel up, and some devices have no end.
+    let Ok(bytes) = regular::read(path, u64::MAX) else {
         return Vec::new();
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -218,8 +216,10 @@ fn load(path: &std::path::Path) -> Vec<Entry> {
         lines.drain(..lines.len() / 2);
         // A failure leaves the file long, which the next start sees again.
         let shorter = path.with_extension("jsonl.new");
-        let _ =
-            fs::write(&shorter, lines.join("\n") + "\n").and_then(|()| fs::rename(&shorter, path));
+        let _ = fs::remove_file(&shorter);
+        let _ = private::append(&shorter)
+            .and_then(|mut file| file.write_all((lines.join("\n") + "\n").as_bytes()))
+            .and_then(|()| fs::rename(&shorter, path));
     }
     lines
         .into_iter()

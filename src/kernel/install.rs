@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::session::FEATURES_VARIABLE;
+use crate::{private, programs};
 
 use super::stock;
 
@@ -155,7 +155,7 @@ fn write(folder: &Path, spec: &Value) -> Result<()> {
     let parent = folder
         .parent()
         .context("a kernelspec needs a folder to be in")?;
-    std::fs::create_dir_all(parent)?;
+    private::make_ordinary_folders(parent)?;
     let new = tempfile::Builder::new()
         .prefix(".glassbox-")
         .tempdir_in(parent)?;
@@ -165,6 +165,9 @@ fn write(folder: &Path, spec: &Value) -> Result<()> {
     )?;
     for (name, bytes) in LOGOS {
         std::fs::write(new.path().join(name), bytes)?;
+    }
+    for entry in std::fs::read_dir(new.path())? {
+        private::make_ordinary(&entry?.path())?;
     }
     readable_by_all(new.path())?;
     if folder.exists() {
@@ -207,11 +210,13 @@ fn python_prefix() -> Result<PathBuf> {
     if let Some(prefix) = set("VIRTUAL_ENV").or_else(|| set("CONDA_PREFIX")) {
         return Ok(prefix.into());
     }
-    let asked = Command::new("python3")
-        .args(["-c", "import sys; print(sys.prefix)"])
+    let needs = "--sys-prefix needs an active Python environment, or python3 on PATH";
+    let python = programs::find("python3").context(needs)?;
+    // Isolated: no module of the present folder takes the place of one of Python's own.
+    let asked = programs::command(&python)
+        .args(["-I", "-c", "import sys; print(sys.prefix)"])
         .output();
-    let output =
-        asked.context("--sys-prefix needs an active Python environment, or python3 on PATH")?;
+    let output = asked.context(needs)?;
     let prefix = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() || prefix.is_empty() {
         bail!("python3 did not say its prefix: use --prefix instead");

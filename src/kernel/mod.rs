@@ -3,12 +3,13 @@
 //! # Layout
 //! - [`run`] reads the connection file and serves until told to stop;
 //! - `server` owns the sockets and answers what needs no session, `worker` owns the session and runs the cells,
-//!   `iopub` carries the outputs to all listeners, `wire` is the only place that knows frames and signatures, `content` what has to stand in them;
+//!   `iopub` carries the outputs to all listeners, `heartbeat` echoes, `wire` is the only place that knows messages and their parts,
+//!   `signature` whether they are genuine and new, `content` what has to stand in them, `zmtp` what carries them, `unsigned` what to say where nothing is signed;
 //! - `causes` knows which request began which cell, `aids` are completion and inspection, `stdin` carries the questions of cells to the client, `comm` what controls and their
 //!   halves in the browser say, `history`, `cursor`, `failure` and `lifetime` are what their names say;
 //! - [`install`](mod@install) writes and removes kernelspecs, [`stock`] runs plain evcxr_jupyter with the prelude preloaded.
 //!
-//! A request's way: socket → `wire` (checked) → `server` → `worker` → `Session::evaluate` → events → `iopub`,
+//! A request's way: `zmtp` → `wire` (checked) → `server` → `worker` → `Session::evaluate` → events → `iopub`,
 //! and the reply back through the socket that it came from.
 
 mod aids;
@@ -17,15 +18,19 @@ mod comm;
 mod content;
 mod cursor;
 mod failure;
+mod heartbeat;
 mod history;
 pub mod install;
 mod iopub;
 mod lifetime;
 mod server;
+mod signature;
 mod stdin;
 pub mod stock;
+mod unsigned;
 mod wire;
 mod worker;
+mod zmtp;
 
 use std::path::Path;
 use std::time::Duration;

@@ -6,30 +6,30 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::Sender;
 use jupyter_protocol::{ConnectionInfo, JupyterMessage};
-use jupyter_zmq_client::{
-    RouterRecvConnection, RouterSendConnection, create_kernel_control_connection,
-    create_kernel_heartbeat_connection, create_kernel_iopub_xpub_connection,
-    create_kernel_shell_connection, create_kernel_stdin_connection,
-};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::aids::{self, AidsSlot};
 use super::comm::{self, Comms};
 use super::failure::{Failure, error_reply};
+use super::heartbeat;
 use super::history::History;
 use super::iopub::{self, Outbox};
 use super::lifetime;
 use super::stdin::Stdin;
-use super::wire::{self, Dropped, PROTOCOL_VERSION, Request, announce, log};
+use super::unsigned;
+use super::wire::{self, Dropped, PROTOCOL_VERSION, Replies, Request, Wire, announce, log};
 use super::worker::{Job, Running, RunningCell, Worker};
+use super::zmtp::handshake::Kind;
+use super::zmtp::listener::Listener;
+use super::zmtp::router::{Incoming, Router};
 use crate::patience;
-use crate::session::{Aids, Completeness, completeness};
+use crate::session::{Aids, Completeness, Interrupter, completeness};
 
 /// Serves the sockets of `connection` until a client, a signal or the parent's end stops the kernel.
 pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
@@ -39,34 +39,33 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
             connection.signature_scheme
         );
     }
-    let id = uuid::Uuid::new_v4().to_string();
-    let at = || {
-        format!(
-            "the ports of the connection file at {} cannot be used",
-            connection.ip
-        )
+    if let Some(warning) = unsigned::warning(connection) {
+        log(&warning);
+    }
+    // All are bound before one is served: a client that reaches the last finds the others.
+    let bind = async |name, port, kind| {
+        let bound = Listener::bind(connection, port, name, kind).await;
+        bound.with_context(|| {
+            let ip = &connection.ip;
+            format!("the ports of the connection file at {ip} cannot be used: {name}, {port}")
+        })
     };
-    let mut heartbeat = create_kernel_heartbeat_connection(connection)
-        .await
-        .with_context(at)?;
-    let iopub = create_kernel_iopub_xpub_connection(connection, &id)
-        .await
-        .with_context(at)?;
-    let (shell_out, shell_in) = create_kernel_shell_connection(connection, &id)
-        .await
-        .with_context(at)?
-        .split();
-    let (control_out, control_in) = create_kernel_control_connection(connection, &id)
-        .await
-        .with_context(at)?
-        .split();
-    let (stdin_out, stdin_in) = create_kernel_stdin_connection(connection, &id)
-        .await
-        .with_context(at)?
-        .split();
+    let heartbeat = bind("heartbeat", connection.hb_port, Kind::Echo).await?;
+    let iopub = bind("iopub", connection.iopub_port, Kind::Publisher).await?;
+    let shell = bind("shell", connection.shell_port, Kind::Router).await?;
+    let control = bind("control", connection.control_port, Kind::Router).await?;
+    let stdin = bind("stdin", connection.stdin_port, Kind::Router).await?;
+    let wire = Arc::new(Wire::new(&connection.key));
+    let start = |listener| {
+        let (router, incoming) = Router::start(listener);
+        (Replies::new(wire.clone(), router), incoming)
+    };
+    heartbeat::start(heartbeat);
+    let outbox = iopub::start(iopub, wire.clone());
+    let (shell_out, shell_in) = start(shell);
+    let (control_out, control_in) = start(control);
+    let (stdin_out, stdin_in) = start(stdin);
 
-    tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
-    let outbox = iopub::start(iopub);
     outbox
         .post(announce("status", json!({ "execution_state": "starting" })))
         .await;
@@ -86,10 +85,10 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
     let worker = Worker {
         inbox,
         outbox: outbox.clone(),
-        shell: writer("shell", shell_out),
-        control: writer("control", control_out),
+        shell: shell_out.clone(),
+        control: control_out.clone(),
         stdin: Stdin {
-            questions: writer("stdin", stdin_out),
+            questions: stdin_out,
             answers,
         },
         running: running.clone(),
@@ -121,14 +120,15 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
             worker.run();
             let _ = worker_done.send(());
         })?;
-    tokio::spawn(listen(shell.clone(), shell_in, "shell", dropped.clone()));
-    tokio::spawn(listen(
-        control.clone(),
-        control_in,
-        "control",
-        dropped.clone(),
-    ));
-    tokio::spawn(pass_on(stdin_in, typed, dropped.clone()));
+    let arrivals = |socket, incoming| Arrivals {
+        incoming,
+        wire: wire.clone(),
+        socket,
+        dropped: dropped.clone(),
+    };
+    tokio::spawn(listen(shell.clone(), arrivals("shell", shell_in)));
+    tokio::spawn(listen(control.clone(), arrivals("control", control_in)));
+    tokio::spawn(pass_on(arrivals("stdin", stdin_in), typed));
     tokio::spawn(lifetime::end_with_parent(stop.clone()));
     let interrupted = control.clone();
     tokio::spawn(lifetime::signals(stop, move || interrupted.interrupt()));
@@ -147,49 +147,42 @@ pub async fn serve(connection: &ConnectionInfo) -> Result<()> {
         log("the session did not end in time");
     }
     outbox.flush().await;
-    if dropped.signatures() + dropped.malformed() > 0 {
-        let (signatures, malformed) = (dropped.signatures(), dropped.malformed());
+    let (signatures, malformed) = (dropped.signatures(), dropped.malformed());
+    let replayed = dropped.replayed();
+    if signatures + malformed + replayed > 0 {
         log(&format!(
-            "dropped {signatures} messages with a wrong signature, {malformed} malformed"
+            "dropped {signatures} messages with a wrong signature, {malformed} malformed, {replayed} that were sent again"
         ));
     }
     log(&format!("ends: {why}"));
     // Replies are handed to the system's buffers by tasks that the runtime is about to end.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::join!(shell_out.flush(), control_out.flush());
     Ok(())
 }
 
-/// A task that owns the sending half of a socket.
-fn writer(
-    name: &'static str,
-    mut socket: RouterSendConnection,
-) -> mpsc::UnboundedSender<JupyterMessage> {
-    let (send, mut replies) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(reply) = replies.recv().await {
-            // The client may be gone: its loss.
-            if let Err(error) = socket.send(reply).await {
-                log(&format!("a reply on {name} could not be sent: {error}"));
-            }
-        }
-    });
-    send
+/// What arrives at a socket.
+struct Arrivals {
+    incoming: mpsc::Receiver<Incoming>,
+    wire: Arc<Wire>,
+    socket: &'static str,
+    dropped: Arc<Dropped>,
 }
 
-async fn listen(
-    handler: RequestHandler,
-    mut socket: RouterRecvConnection,
-    name: &'static str,
-    dropped: Arc<Dropped>,
-) {
-    while let Some(request) = wire::receive(&mut socket, name, &dropped).await {
+impl Arrivals {
+    async fn next(&mut self) -> Option<Request> {
+        wire::receive(&mut self.incoming, &self.wire, self.socket, &self.dropped).await
+    }
+}
+
+async fn listen(handler: RequestHandler, mut arrivals: Arrivals) {
+    while let Some(request) = arrivals.next().await {
         handler.handle(request).await;
     }
 }
 
 /// Passes on what is typed; who waits for it is the running cell.
-async fn pass_on(mut stdin: RouterRecvConnection, typed: Sender<Request>, dropped: Arc<Dropped>) {
-    while let Some(answer) = wire::receive(&mut stdin, "stdin", &dropped).await {
+async fn pass_on(mut arrivals: Arrivals, typed: Sender<Request>) {
+    while let Some(answer) = arrivals.next().await {
         // The worker is gone only when the kernel is ending.
         let _ = typed.send(answer);
     }
@@ -215,7 +208,7 @@ async fn answer_past_the_worker(mut questions: mpsc::UnboundedReceiver<Question>
 /// What answers requests on one socket.
 #[derive(Clone)]
 struct RequestHandler {
-    replies: mpsc::UnboundedSender<JupyterMessage>,
+    replies: Replies,
     outbox: Outbox,
     jobs: Sender<Job>,
     running: RunningCell,
@@ -343,7 +336,7 @@ impl RequestHandler {
         self.outbox
             .post(request.broadcast("status", json!({ "execution_state": "busy" })))
             .await;
-        let _ = self.replies.send(request.reply(content));
+        self.replies.send(request.reply(content));
         self.close(request).await;
     }
 
@@ -380,22 +373,34 @@ impl RequestHandler {
         match cell.interrupted {
             // Whoever presses the button again and again does not mean to lose all variables.
             Some(first) if first.elapsed() < patience::TELL => return,
-            _ => cell.interrupter.interrupt(),
-        };
+            _ => {
+                // What is finished first has been told of when it began.
+                cell.interrupter.interrupt();
+            }
+        }
         if cell.interrupted.is_none() {
             cell.interrupted = Some(Instant::now());
             tokio::spawn(warn_after_grace(
                 self.outbox.clone(),
                 self.running.clone(),
                 cell.cause.clone(),
+                cell.interrupter.clone(),
             ));
         }
     }
 }
 
 /// Says how to end a cell that can't be stopped.
-async fn warn_after_grace(outbox: Outbox, running: RunningCell, cause: Arc<Request>) {
+async fn warn_after_grace(
+    outbox: Outbox,
+    running: RunningCell,
+    cause: Arc<Request>,
+    interrupter: Interrupter,
+) {
     tokio::time::sleep(patience::TELL).await;
+    while let Some(left) = interrupter.finishing() {
+        tokio::time::sleep(left.min(patience::TELL)).await;
+    }
     let goes_on = lock(&running)
         .as_ref()
         .is_some_and(|cell| Arc::ptr_eq(&cell.cause, &cause));

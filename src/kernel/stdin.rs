@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use jupyter_protocol::JupyterMessage;
 use serde_json::{Value, json};
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::iopub::Outbox;
-use super::wire::Request;
+use super::wire::{Replies, Request, log};
 use crate::session::{InputReader, InputRequest};
 
 /// How often a waiting cell looks whether it still shall wait.
@@ -22,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Stdin {
     /// Questions.
-    pub questions: UnboundedSender<JupyterMessage>,
+    pub questions: Replies,
     /// Answers, and whatever else clients send there.
     pub answers: Receiver<Request>,
 }
@@ -54,28 +52,36 @@ impl Stdin {
         // An answer to a question that was given up is an answer to nothing.
         while self.answers.try_recv().is_ok() {}
         let content = json!({ "prompt": question.prompt, "password": question.password });
-        let ending = || "the kernel is ending".to_owned();
-        if self
-            .questions
-            .send(cause.ask("input_request", content))
-            .is_err()
-        {
-            return Err(ending());
+        let ask = || {
+            self.questions
+                .ask(cause.ask("input_request", content.clone()))
+        };
+        let mut asked = ask();
+        if !asked {
+            log(
+                "a cell asks for input, and the client that runs it is not on stdin: it is asked once it is",
+            );
         }
         loop {
             match self.answers.recv_timeout(LOOK) {
-                Ok(answer) if answer.kind() == "input_reply" => {
+                Ok(answer) if answer.kind() != "input_reply" => {}
+                // It may come from whoever has the key: only the one who runs the cell was asked.
+                Ok(answer) if !answer.from.same_client(&cause.from) => {
+                    log("an answer on stdin is left out: its client was not asked");
+                }
+                Ok(answer) => {
                     return match answer.flaw() {
                         Some(why) => Err(format!("the client's answer is not understood: {why}")),
                         None => value(&answer.content),
                     };
                 }
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(ending()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("the kernel is ending".to_owned());
+                }
                 Err(RecvTimeoutError::Timeout) if given_up() => {
                     return Err("the cell was interrupted".to_owned());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => asked = asked || ask(),
             }
         }
     }

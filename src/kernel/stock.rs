@@ -26,6 +26,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::wire::log;
 use crate::session::{SharedPrelude, StartEvent, shared_prelude};
+use crate::{private, programs};
 
 /// The subcommand in the kernelspec.
 pub(super) const SUBCOMMAND: &str = "stock-kernel";
@@ -119,6 +120,16 @@ fn configured(progress: &mut dyn FnMut(StartEvent)) -> Result<Command> {
     // The lock is the descriptor's, which this process and the one it starts keep open until they end.
     std::mem::forget(lock);
     let mut command = Command::new(std::env::current_exe()?);
+    // evcxr asks rustup in the notebook's folder, whose files it would obey.
+    if let Some(sysroot) = prelude.rustc.parent().and_then(Path::parent) {
+        // Those that rustup installed it knows by name, others by path.
+        let named = sysroot
+            .parent()
+            .is_some_and(|folder| folder.ends_with("toolchains"));
+        let name = sysroot.file_name().filter(|_| named);
+        command.env("RUSTUP_TOOLCHAIN", name.unwrap_or(sysroot.as_os_str()));
+    }
+    programs::with_users_umask(&mut command);
     command
         .env("EVCXR_CONFIG_DIR", configuration)
         .env("EVCXR_TMPDIR", slot.join("cells"))
@@ -141,7 +152,10 @@ fn library_path(prelude: &SharedPrelude) -> OsString {
 }
 
 fn free_slot(base: &Path) -> Result<(PathBuf, File)> {
-    fs::create_dir_all(base).with_context(|| format!("{} cannot be made", base.display()))?;
+    if let Ok(Err(exposed)) = private::checked(base.parent().unwrap_or(base)) {
+        bail!("{exposed}: what others put there would run as you");
+    }
+    private::make_folders(base).with_context(|| format!("{} cannot be made", base.display()))?;
     for number in 0..SLOTS {
         let slot = base.join(format!("slot-{number}"));
         let lock = File::create(slot.with_extension("lock"))?;

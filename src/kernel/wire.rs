@@ -5,20 +5,30 @@
 //! What a content has to hold: [`super::content`]. A request whose content can't be understood is a [`Request`] too, with its
 //! [`Request::flaw`]: with a good signature it gets an answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use jupyter_protocol::{JupyterMessage, UnknownMessage};
-use jupyter_zmq_client::{Connection, RawMessage, RuntimeError};
+use jupyter_protocol::{Header, JupyterMessage, UnknownMessage};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::content;
+use super::signature::{Refused, Signer};
+use super::zmtp::router::{Address, Incoming, Router};
 
 /// The version of the messaging protocol that the kernel speaks.
 pub const PROTOCOL_VERSION: &str = "5.4";
 
+/// What stands before the signature.
+const DELIMITER: &[u8] = b"<IDS|MSG>";
+
 /// A checked message from a client: the place to send the answer, and its JSON content.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Who sent it.
+    pub from: Address,
+    /// What stood before the delimiter, and stands there in the answer too.
+    envelope: Vec<Vec<u8>>,
     /// The message without its content, in the shape that the wire crate wants as a parent.
     parent: JupyterMessage,
     /// The content as sent; nothing if it can't be understood.
@@ -38,6 +48,8 @@ impl Request {
     pub fn header_only(&self) -> Request {
         let silent = self.flag("silent", false);
         Request {
+            from: self.from.clone(),
+            envelope: self.envelope.clone(),
             parent: self.parent.clone(),
             content: json!({ "silent": silent }),
             flaw: None,
@@ -72,17 +84,26 @@ impl Request {
     }
 
     /// The answer on the socket that the request came from: `x_request` is answered by `x_reply`.
-    pub fn reply(&self, content: Value) -> JupyterMessage {
+    pub fn reply(&self, content: Value) -> Reply {
         let answer = match self.kind() {
             "" => "error".to_owned(),
             kind => format!("{}_reply", kind.strip_suffix("_request").unwrap_or(kind)),
         };
-        message(&answer, content, Some(&self.parent))
+        let message = message(&answer, content, Some(&self.parent));
+        self.to_sender(message)
     }
 
     /// A message of our own to the client that sent the request, on another of its sockets.
-    pub fn ask(&self, kind: &str, content: Value) -> JupyterMessage {
-        message(kind, content, Some(&self.parent))
+    pub fn ask(&self, kind: &str, content: Value) -> Reply {
+        self.to_sender(message(kind, content, Some(&self.parent)))
+    }
+
+    fn to_sender(&self, message: JupyterMessage) -> Reply {
+        Reply {
+            to: self.from.clone(),
+            envelope: self.envelope.clone(),
+            message,
+        }
     }
 
     /// A message to every listener of iopub, caused by this request.
@@ -96,9 +117,24 @@ impl Request {
     }
 }
 
+/// A message to one client.
+#[derive(Debug)]
+pub struct Reply {
+    to: Address,
+    envelope: Vec<Vec<u8>>,
+    message: JupyterMessage,
+}
+
 /// A message to every listener of iopub that no request caused.
 pub fn announce(kind: &str, content: Value) -> JupyterMessage {
-    topic(message(kind, content, None))
+    caused_by(None, kind, content)
+}
+
+/// A message to every listener of iopub, caused by the request with this header.
+pub fn caused_by(cause: Option<Header>, kind: &str, content: Value) -> JupyterMessage {
+    let mut message = message(kind, content, None);
+    message.parent_header = cause;
+    topic(message)
 }
 
 /// Counts what was thrown away, and why; the sockets share one.
@@ -106,6 +142,7 @@ pub fn announce(kind: &str, content: Value) -> JupyterMessage {
 pub struct Dropped {
     signatures: AtomicU64,
     malformed: AtomicU64,
+    replayed: AtomicU64,
 }
 
 impl Dropped {
@@ -114,73 +151,171 @@ impl Dropped {
         self.signatures.load(Ordering::Relaxed)
     }
 
+    /// Messages whose signature came before.
+    pub fn replayed(&self) -> u64 {
+        self.replayed.load(Ordering::Relaxed)
+    }
+
     /// Messages that were not Jupyter messages.
     pub fn malformed(&self) -> u64 {
         self.malformed.load(Ordering::Relaxed)
     }
 
-    fn note(&self, socket: &str, error: &RuntimeError) {
-        let (what, counter) = match error {
-            RuntimeError::VerifyError(_)
-            | RuntimeError::DecodeError(_)
-            | RuntimeError::MissingHmac => ("with a wrong signature", &self.signatures),
-            _ => ("that is malformed", &self.malformed),
+    fn note(&self, incoming: &Incoming, socket: &str, why: Refused) {
+        let counter = match why {
+            Refused::Malformed => &self.malformed,
+            Refused::Forged => &self.signatures,
+            Refused::Replayed => &self.replayed,
         };
         let seen = counter.fetch_add(1, Ordering::Relaxed) + 1;
         // A broken client can send thousands: the log says each power of two.
         if seen.is_power_of_two() {
+            let (what, from) = (name(why), &incoming.peer.from);
             log(&format!(
-                "dropped a message {what} on {socket} ({seen} so far): {error}"
+                "dropped a message {what} on {socket} from {from} ({seen} so far): {why}"
             ));
         }
     }
 }
 
+fn name(why: Refused) -> &'static str {
+    match why {
+        Refused::Malformed => "that is malformed",
+        Refused::Forged => "with a wrong signature",
+        Refused::Replayed => "that was sent again",
+    }
+}
+
+/// What turns frames into requests and messages into frames; all sockets share one.
+pub struct Wire {
+    signer: Signer,
+    /// The kernel's own session id.
+    session: String,
+}
+
+impl Wire {
+    pub fn new(key: &str) -> Wire {
+        Wire {
+            signer: Signer::new(key),
+            session: uuid::Uuid::new_v4().to_string(),
+        }
+    }
+
+    /// A message as it stands on the wire, its addresses or topic first.
+    pub fn seal(&self, message: JupyterMessage) -> Vec<Vec<u8>> {
+        let message = message.with_session(&self.session);
+        let envelope = message.zmq_identities.iter().map(|frame| frame.to_vec());
+        let parts = self.parts(&message);
+        envelope.chain(parts).collect()
+    }
+
+    fn parts(&self, message: &JupyterMessage) -> Vec<Vec<u8>> {
+        let json = |value: serde_json::Result<Vec<u8>>| {
+            // Nothing here is a map with keys that are no text, which alone has no JSON.
+            value.unwrap_or_else(|_| b"{}".to_vec())
+        };
+        let parts = vec![
+            json(serde_json::to_vec(&message.header)),
+            match &message.parent_header {
+                Some(parent) => json(serde_json::to_vec(parent)),
+                None => b"{}".to_vec(),
+            },
+            json(serde_json::to_vec(&message.metadata)),
+            json(serde_json::to_vec(&message.content)),
+        ];
+        let mut frames = vec![DELIMITER.to_vec(), self.signer.sign(&parts)];
+        frames.extend(parts);
+        frames.extend(message.buffers.iter().map(|buffer| buffer.to_vec()));
+        frames
+    }
+
+    /// The request that came, if its signature is good and new.
+    fn open(&self, frames: &[Vec<u8>], from: Address) -> Result<Request, Refused> {
+        let delimiter = frames.iter().position(|frame| frame == DELIMITER);
+        let (envelope, rest) = frames.split_at(delimiter.ok_or(Refused::Malformed)?);
+        let [_, signature, parts @ ..] = rest else {
+            return Err(Refused::Malformed);
+        };
+        let signed = parts.get(..4).ok_or(Refused::Malformed)?;
+        self.signer.check(signed, signature)?;
+        Ok(parse(signed, envelope, from))
+    }
+}
+
+/// The sending side of a socket, as those see it who answer requests. Clones are the same.
+#[derive(Clone)]
+pub struct Replies {
+    wire: Arc<Wire>,
+    router: Router,
+}
+
+impl Replies {
+    pub fn new(wire: Arc<Wire>, router: Router) -> Replies {
+        Replies { wire, router }
+    }
+
+    /// Answers where the request came from.
+    pub fn send(&self, reply: Reply) {
+        let (to, frames) = self.frames(reply);
+        self.router.answer(&to, &frames);
+    }
+
+    /// Sends to the same client on this other socket of his. Returns whether he is there.
+    pub fn ask(&self, question: Reply) -> bool {
+        let (to, frames) = self.frames(question);
+        self.router.ask(&to, &frames)
+    }
+
+    /// Waits until what was sent is with the system.
+    pub async fn flush(&self) {
+        self.router
+            .flush(std::time::Duration::from_millis(500))
+            .await;
+    }
+
+    fn frames(&self, reply: Reply) -> (Address, Vec<Vec<u8>>) {
+        let message = reply.message.with_session(&self.wire.session);
+        let parts = self.wire.parts(&message);
+        (reply.to, reply.envelope.into_iter().chain(parts).collect())
+    }
+}
+
 /// Reads until a message passes the checks; `None` once the socket is closed.
-pub async fn receive<S>(
-    connection: &mut Connection<S>,
+pub async fn receive(
+    incoming: &mut mpsc::Receiver<Incoming>,
+    wire: &Wire,
     socket: &'static str,
     dropped: &Dropped,
-) -> Option<Request>
-where
-    S: zeromq::SocketRecv,
-{
+) -> Option<Request> {
     loop {
-        let frames = match connection.socket.recv().await {
-            Ok(frames) => frames,
-            Err(zeromq::ZmqError::NoMessage) => return None,
-            Err(error) => {
-                dropped.note(socket, &error.into());
-                // An error of one peer must not become a busy loop.
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-                continue;
+        let arrived = incoming.recv().await?;
+        match wire.open(&arrived.message.frames, arrived.from()) {
+            Ok(request) => {
+                arrived.peer.trust();
+                return Some(Request { socket, ..request });
             }
-        };
-        match RawMessage::from_multipart(frames, &connection.mac).and_then(parse) {
-            Ok(request) => return Some(Request { socket, ..request }),
-            Err(error) => dropped.note(socket, &error),
+            Err(why) => dropped.note(&arrived, socket, why),
         }
     }
 }
 
-fn parse(raw: RawMessage) -> Result<Request, RuntimeError> {
-    let [header, _parent, _metadata, content, ..] = raw.jparts.as_slice() else {
-        return Err(RuntimeError::InsufficientMessageParts(raw.jparts.len()));
-    };
-    let header = content::header(header);
-    let (content, flaw) = match content::content(&header.msg_type, content) {
+fn parse(parts: &[Vec<u8>], envelope: &[Vec<u8>], from: Address) -> Request {
+    let part = |at: usize| parts.get(at).map_or(&[][..], Vec::as_slice);
+    let header = content::header(part(0));
+    let (content, flaw) = match content::content(&header.msg_type, part(3)) {
         Ok(content) => (content, None),
         Err(why) => (json!({}), Some(why)),
     };
-    let mut parent = JupyterMessage::new(UnknownMessage::default(), None)
-        .with_zmq_identities(raw.zmq_identities);
+    let mut parent = JupyterMessage::new(UnknownMessage::default(), None);
     parent.header = header;
-    Ok(Request {
+    Request {
+        from,
+        envelope: envelope.to_vec(),
         parent,
         content,
         flaw,
         socket: "",
-    })
+    }
 }
 
 fn message(kind: &str, content: Value, parent: Option<&JupyterMessage>) -> JupyterMessage {
@@ -204,42 +339,31 @@ fn topic(message: JupyterMessage) -> JupyterMessage {
 pub fn log(line: &str) {
     use std::io::Write as _;
     // Jupyter may have closed the pipe: nothing is lost that anyone could read.
+    let line = crate::terminal_text::tame(line);
     let _ = writeln!(std::io::stderr().lock(), "glassbox kernel: {line}");
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use proptest::prelude::*;
     use sha2::{Digest as _, Sha256};
-    use zeromq::Socket as _;
 
     use super::*;
 
-    const KEY: &[u8] = b"a key of the test";
+    const KEY: &str = "a key of the test";
     const HEADER: &[u8] = br#"{"msg_id":"1","session":"s","username":"u","date":"2024-01-01T00:00:00Z","msg_type":"execute_request","version":"5.4"}"#;
     const CONTENT: &[u8] = br#"{"code":"1 + 1"}"#;
 
     /// What a kernel with [`KEY`] makes of the frames.
-    fn decode(frames: Vec<Vec<u8>>) -> Result<Request, RuntimeError> {
-        static KERNEL: LazyLock<Connection<zeromq::RouterSocket>> = LazyLock::new(|| {
-            let key = std::str::from_utf8(KEY).unwrap_or_default();
-            Connection::new(zeromq::RouterSocket::new(), key, "test")
-        });
-        let mut frames = frames.into_iter();
-        let mut message = zeromq::ZmqMessage::from(frames.next().unwrap_or_default());
-        for frame in frames {
-            message.push_back(frame.into());
-        }
-        RawMessage::from_multipart(message, &KERNEL.mac).and_then(parse)
+    fn decode(frames: Vec<Vec<u8>>) -> Result<Request, Refused> {
+        Wire::new(KEY).open(&frames, Address::default())
     }
 
     /// HMAC-SHA256, written out so that it is not the code under test.
     fn signature(parts: &[Vec<u8>]) -> Vec<u8> {
         let block = |pad: u8| -> Vec<u8> {
             (0..64)
-                .map(|at| KEY.get(at).copied().unwrap_or(0) ^ pad)
+                .map(|at| KEY.as_bytes().get(at).copied().unwrap_or(0) ^ pad)
                 .collect()
         };
         let inner = Sha256::digest([block(0x36), parts.concat()].concat());
@@ -280,20 +404,39 @@ mod tests {
         let no_header = signed(vec![b"[".to_vec(), vec![], vec![], b"{}".to_vec()]);
         let request = decode(no_header).expect("its signature is good");
         assert!(request.flaw().is_some());
-        assert_eq!(request.reply(Value::Null).header.msg_type, "error");
+        assert_eq!(request.reply(Value::Null).message.header.msg_type, "error");
     }
 
     #[test]
-    fn what_is_dropped_is_counted_by_kind() {
-        let dropped = Dropped::default();
+    fn what_is_wrong_with_a_message_has_a_kind() {
         let mut forged = genuine();
         forged[6] = br#"{"code":"2 + 2"}"#.to_vec();
-        dropped.note("shell", &decode(forged).expect_err("it was changed"));
-        dropped.note(
-            "shell",
-            &decode(vec![b"x".to_vec()]).expect_err("it is nothing"),
+        assert_eq!(decode(forged).err(), Some(Refused::Forged));
+        assert_eq!(decode(vec![b"x".to_vec()]).err(), Some(Refused::Malformed));
+        let wire = Wire::new(KEY);
+        let open = |frames: Vec<Vec<u8>>| wire.open(&frames, Address::default()).err();
+        assert_eq!(open(genuine()), None);
+        // From elsewhere, with other buffers, or cut elsewhere: it is the same message.
+        assert_eq!(open(genuine()), Some(Refused::Replayed));
+        let mut elsewhere = genuine();
+        elsewhere[0] = b"another client".to_vec();
+        elsewhere.push(b"a buffer".to_vec());
+        assert_eq!(open(elsewhere), Some(Refused::Replayed));
+        let mut cut = genuine();
+        let first = cut[3].remove(0);
+        cut[2].push(first);
+        assert_ne!(open(cut), None);
+    }
+
+    #[test]
+    fn what_is_sealed_can_be_opened() {
+        let sealed = Wire::new(KEY).seal(announce("status", json!({ "execution_state": "idle" })));
+        assert_eq!(sealed[0], b"status");
+        let read = decode(sealed).expect("we signed it");
+        assert_eq!(
+            (read.kind(), read.text("execution_state")),
+            ("status", "idle")
         );
-        assert_eq!((dropped.signatures(), dropped.malformed()), (1, 1));
     }
 
     proptest! {
@@ -316,7 +459,7 @@ mod tests {
             let request = decode(signed(parts)).expect("it is JSON");
             let _ = (request.text("code"), request.flag("silent", false), request.integer("cursor_pos"));
             let reply = request.reply(Value::Null);
-            prop_assert_eq!(reply.header.msg_type, "execute_reply");
+            prop_assert_eq!(reply.message.header.msg_type, "execute_reply");
         }
 
         /// One flipped bit anywhere but in the address, and the message is dropped.

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use jupyter_protocol::JupyterMessage;
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::UnboundedSender;
 
 use super::aids::{self, AidsSlot};
 use super::causes::Causes;
@@ -21,7 +19,7 @@ use super::failure::{Failure, error_reply};
 use super::history::History;
 use super::iopub::Outbox;
 use super::stdin::Stdin;
-use super::wire::Request;
+use super::wire::{Replies, Request};
 use crate::figures::time;
 use crate::session::{
     Aids, Asked, BackgroundSink, CellErrorKind, Comm, Display, Event, Interrupter, Session,
@@ -65,9 +63,9 @@ pub struct Worker {
     /// Outputs.
     pub outbox: Outbox,
     /// Replies to what came from shell.
-    pub shell: UnboundedSender<JupyterMessage>,
+    pub shell: Replies,
     /// Replies to what came from control.
-    pub control: UnboundedSender<JupyterMessage>,
+    pub control: Replies,
     /// Questions of cells.
     pub stdin: Stdin,
     /// Filled while a cell runs.
@@ -589,8 +587,7 @@ impl CellQueue {
             "control" => &self.worker.control,
             _ => &self.worker.shell,
         };
-        // A closed queue means that the kernel is ending.
-        let _ = replies.send(cause.reply(content));
+        replies.send(cause.reply(content));
     }
 
     fn status(&self, cause: &Request, state: &str) {

@@ -8,9 +8,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::lossless::{self, Style};
 use super::python_json;
+use crate::regular;
+
+/// A larger file is no notebook, in bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// Why a notebook can't be used. Each message says what was found and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +206,7 @@ impl Notebook {
     /// # Errors
     /// The file is missing, unreadable, not JSON, not a notebook, or of a format other than 4.0–4.5.
     pub fn read(path: &Path) -> Result<Notebook, NotebookError> {
-        let text = std::fs::read_to_string(path).map_err(|source| NotebookError::Read {
+        let text = regular::read_text(path, LARGEST).map_err(|source| NotebookError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -374,6 +379,17 @@ impl Notebook {
                     .trim();
                 (!title.is_empty()).then(|| title.to_owned())
             })
+    }
+
+    /// SHA-256, in hexadecimal, of what a reader wrote: the kind and the source of each cell, not its outputs.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for cell in self.cells() {
+            // The length stands in front, so that text can't move from one cell to the next unseen.
+            let (kind, source) = (format!("{:?}", cell.kind()), cell.source());
+            digest.update(format!("{kind} {}\n{source}\n", source.len()));
+        }
+        format!("{:x}", digest.finalize())
     }
 
     /// The file's text: what was changed in the file's own style, all else byte for byte as it was read.

@@ -392,3 +392,14 @@ proptest! {
         prop_assert_eq!(again.to_text(), text);
     }
 }
+
+#[test]
+fn the_digest_is_of_what_was_written_not_of_what_came_out() {
+    let digest = Notebook::parse(JUPYTER).unwrap().digest();
+    assert_eq!(digest.len(), 64);
+    let mut executed = Notebook::parse(JUPYTER).unwrap();
+    executed.cells_mut()[1].set_outputs(Vec::new(), Some(9));
+    assert_eq!(executed.digest(), digest);
+    let other = JUPYTER.replace("println!", "print!");
+    assert_ne!(Notebook::parse(&other).unwrap().digest(), digest);
+}

@@ -1,15 +1,17 @@
 //! A notebook → one HTML page that needs nothing else: no scripts, no fonts, no files; pictures are data URIs.
 //!
 //! Text cells are typeset, code is coloured, each output is shown in the richest form that a page can show, and all
-//! text is escaped. `text/html` and SVG outputs are the cell's own markup and go in as they are.
+//! text is escaped. Of the markup of text cells, `text/html` and SVG outputs goes in what can only be looked at (see [`super::clean`]), and
+//! the page's content security policy has browsers refuse the rest; what is left out is said at the foot.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::ansi;
+use super::clean::{LeftOut, clean};
 use super::document::{Cell, CellKind, Notebook, joined};
-use super::markdown::{self, Heading};
+use super::markdown::{self, Headings};
 use super::pictures::Pictures;
 use super::python_json;
 use crate::html::escape;
@@ -28,20 +30,36 @@ pub struct PageOptions<'a> {
 /// Fewest headings that make a table of contents worth its room.
 const CONTENTS_FROM: usize = 4;
 
+/// A page.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Its text.
+    pub html: String,
+    /// What of the notebook's markup is not in it.
+    pub left_out: LeftOut,
+}
+
+/// Nothing runs, and nothing is loaded that is not in the page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; form-action 'none'";
+
 /// The whole page.
-pub fn page(notebook: &Notebook, options: &PageOptions<'_>) -> String {
-    let mut headings = Vec::new();
+pub fn page(notebook: &Notebook, options: &PageOptions<'_>) -> Page {
+    let mut headings = Headings::default();
+    let mut left_out = LeftOut::default();
+    let taken = std::cell::Cell::new(0);
     let mut body = String::new();
     let mut after_title = 0;
     for (index, cell) in notebook.cells().iter().enumerate() {
         match cell.kind() {
-            CellKind::Code => code_cell(cell, &mut body),
+            CellKind::Code => code_cell(cell, &mut body, &mut left_out),
             CellKind::Markdown => {
                 let pictures = Pictures {
                     attachments: cell.attachments(),
                     folder: options.folder,
+                    taken: Some(&taken),
                 };
                 let html = markdown::to_html(&cell.source(), pictures, &mut headings);
+                let html = clean(&html, &mut left_out);
                 body.push_str(&format!("<section class=\"text\">\n{html}</section>\n"));
                 if index == 0 {
                     after_title = body.len();
@@ -57,21 +75,34 @@ pub fn page(notebook: &Notebook, options: &PageOptions<'_>) -> String {
     }
     body.insert_str(after_title, &contents(&headings));
     let title = notebook.title().unwrap_or_else(|| options.name.to_owned());
-    format!(
+    let note = match left_out.said() {
+        None => options.note.to_owned(),
+        Some(said) => format!(
+            "{}. Left out, so that the page loads and runs nothing: {said}",
+            options.note
+        ),
+    };
+    let html = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"referrer\" content=\"no-referrer\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"generator\" content=\"glassbox {version}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
+         <meta name=\"generator\" content=\"glassbox {version}\">\n\
+         <meta name=\"notebook-sha256\" content=\"{digest}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
          </head>\n<body>\n<main>\n{body}</main>\n<footer>{note}</footer>\n</body>\n</html>\n",
         version = env!("CARGO_PKG_VERSION"),
+        digest = notebook.digest(),
         title = escape(title.trim_matches(['*', '`', '_'])),
-        note = escape(options.note),
-    )
+        note = escape(&note),
+    );
+    Page { html, left_out }
 }
 
 const STYLE: &str = include_str!("page.css");
 
-fn contents(headings: &[Heading]) -> String {
-    let listed: Vec<&Heading> = headings
+fn contents(headings: &Headings) -> String {
+    let listed: Vec<_> = headings
+        .all()
         .iter()
         .filter(|h| (2..=3).contains(&h.level))
         .collect();
@@ -94,7 +125,7 @@ fn contents(headings: &[Heading]) -> String {
     )
 }
 
-fn code_cell(cell: &Cell, out: &mut String) {
+fn code_cell(cell: &Cell, out: &mut String, left_out: &mut LeftOut) {
     let source = cell.source();
     if source.trim().is_empty() && cell.outputs().is_empty() {
         return;
@@ -112,12 +143,12 @@ fn code_cell(cell: &Cell, out: &mut String) {
         markdown::rust(source.trim_end())
     ));
     for output in cell.outputs() {
-        out.push_str(&output_html(output));
+        out.push_str(&output_html(output, left_out));
     }
     out.push_str("</section>\n");
 }
 
-fn output_html(output: &Value) -> String {
+fn output_html(output: &Value, left_out: &mut LeftOut) -> String {
     let text = |key: &str| output.get(key).map(joined).unwrap_or_default();
     match output.get("output_type").and_then(Value::as_str) {
         Some("stream") => {
@@ -134,7 +165,7 @@ fn output_html(output: &Value) -> String {
         Some("display_data" | "execute_result") => {
             let empty = Map::new();
             let object = |key: &str| output.get(key).and_then(Value::as_object).unwrap_or(&empty);
-            bundle_html(object("data"), object("metadata"))
+            bundle_html(object("data"), object("metadata"), left_out)
         }
         Some("error") => {
             let trace: Vec<&str> = output
@@ -161,15 +192,22 @@ fn output_html(output: &Value) -> String {
 const PICTURES: &[&str] = &["image/png", "image/jpeg", "image/webp", "image/gif"];
 
 /// The richest form of a display.
-fn bundle_html(data: &Map<String, Value>, metadata: &Map<String, Value>) -> String {
+fn bundle_html(
+    data: &Map<String, Value>,
+    metadata: &Map<String, Value>,
+    left_out: &mut LeftOut,
+) -> String {
     let text = |mime: &str| data.get(mime).map(joined).filter(|text| !text.is_empty());
     if let Some(html) = text("text/html") {
-        return format!("<div class=\"out rich\">{html}</div>\n");
+        return format!("<div class=\"out rich\">{}</div>\n", clean(&html, left_out));
     }
     if let Some(svg) = text("image/svg+xml") {
         // What precedes the element (XML declaration, doctype) has no place inside a page.
         let element = svg.find("<svg").map_or(svg.as_str(), |at| &svg[at..]);
-        return format!("<div class=\"out rich picture\">{element}</div>\n");
+        return format!(
+            "<div class=\"out rich picture\">{}</div>\n",
+            clean(element, left_out)
+        );
     }
     if let Some((mime, content)) = PICTURES.iter().find_map(|mime| Some((mime, text(mime)?))) {
         let size = |key: &str| {
@@ -185,10 +223,8 @@ fn bundle_html(data: &Map<String, Value>, metadata: &Map<String, Value>) -> Stri
         );
     }
     if let Some(source) = text("text/markdown") {
-        return format!(
-            "<div class=\"out text\">{}</div>\n",
-            markdown::to_html(&source, Pictures::default(), &mut Vec::new())
-        );
+        let html = markdown::to_html(&source, Pictures::default(), &mut Headings::default());
+        return format!("<div class=\"out text\">{}</div>\n", clean(&html, left_out));
     }
     if let Some(plain) = text("text/plain").or_else(|| text("text/latex")) {
         return format!("<pre class=\"out\">{}</pre>\n", ansi::to_html(&plain));
@@ -223,6 +259,7 @@ mod tests {
                 ..PageOptions::default()
             },
         )
+        .html
     }
 
     fn code(source: &str, outputs: Value) -> Value {

@@ -1,5 +1,7 @@
 //! Markdown cells → HTML: tables, footnotes, highlighted Rust blocks, pictures as data URIs.
 
+use std::collections::HashMap;
+
 use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use super::highlight::tokens;
@@ -17,8 +19,51 @@ pub struct Heading {
     pub id: String,
 }
 
+/// The headings of a page, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Headings {
+    all: Vec<Heading>,
+    /// The ids that are taken, each with the last number that a heading of this name got.
+    taken: HashMap<String, usize>,
+}
+
+impl Headings {
+    /// All of them.
+    pub fn all(&self) -> &[Heading] {
+        &self.all
+    }
+
+    fn unique_id(&mut self, text: &str) -> String {
+        let words: String = text
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_alphanumeric() { c } else { '-' })
+            .collect();
+        let parts: Vec<&str> = words.split('-').filter(|w| !w.is_empty()).collect();
+        let base = if parts.is_empty() {
+            "section".to_owned()
+        } else {
+            parts.join("-")
+        };
+        let Some(&last) = self.taken.get(&base) else {
+            self.taken.insert(base.clone(), 1);
+            return base;
+        };
+        let mut number = last + 1;
+        let mut id = format!("{base}-{number}");
+        // Another heading may be called `same-2`.
+        while self.taken.contains_key(&id) {
+            number += 1;
+            id = format!("{base}-{number}");
+        }
+        self.taken.insert(base, number);
+        self.taken.insert(id.clone(), 1);
+        id
+    }
+}
+
 /// Typesets `text`; headings are appended to `headings` and get ids that are unique in it.
-pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) -> String {
+pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Headings) -> String {
     let options = Options::ENABLE_TABLES
         | Options::ENABLE_FOOTNOTES
         | Options::ENABLE_STRIKETHROUGH
@@ -62,11 +107,11 @@ pub fn to_html(text: &str, pictures: Pictures<'_>, headings: &mut Vec<Heading>) 
             }
             Event::End(TagEnd::Heading(level)) => {
                 if let Some((at, text)) = heading.take() {
-                    let id = unique_id(&text, headings);
+                    let id = headings.unique_id(&text);
                     if let Some(Event::Start(Tag::Heading { id: slot, .. })) = events.get_mut(at) {
                         *slot = Some(id.clone().into());
                     }
-                    headings.push(Heading {
+                    headings.all.push(Heading {
                         level: level as u8,
                         text,
                         id,
@@ -125,37 +170,17 @@ pub fn rust(source: &str) -> String {
     out
 }
 
-fn unique_id(text: &str, taken: &[Heading]) -> String {
-    let words: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_alphanumeric() { c } else { '-' })
-        .collect();
-    let parts: Vec<&str> = words.split('-').filter(|w| !w.is_empty()).collect();
-    let base = if parts.is_empty() {
-        "section".to_owned()
-    } else {
-        parts.join("-")
-    };
-    let free = |id: &str| taken.iter().all(|heading| heading.id != id);
-    let numbered = (2usize..).map(|n| format!("{base}-{n}"));
-    std::iter::once(base.clone())
-        .chain(numbered)
-        .find(|id| free(id))
-        .unwrap_or(base)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn render(text: &str) -> String {
-        to_html(text, Pictures::default(), &mut Vec::new())
+        to_html(text, Pictures::default(), &mut Headings::default())
     }
 
     #[test]
     fn headings_get_unique_ids() {
-        let mut headings = Vec::new();
+        let mut headings = Headings::default();
         let html = to_html(
             "# The `Vlm`\n\n## Same\n\n## Same\n",
             Pictures::default(),
@@ -166,7 +191,7 @@ mod tests {
             "<h1 id=\"the-vlm\">The <code>Vlm</code></h1>\n<h2 id=\"same\">Same</h2>\n<h2 id=\"same-2\">Same</h2>\n"
         );
         assert_eq!(
-            headings[0],
+            headings.all()[0],
             Heading {
                 level: 1,
                 text: "The Vlm".into(),
@@ -196,11 +221,12 @@ mod tests {
         let pictures = Pictures {
             attachments: attachments.as_object(),
             folder: Some(folder.path()),
+            taken: None,
         };
         let html = to_html(
             "![one](attachment:a.png) ![two](b.png) ![three](gone.png) <img src=\"b.png\">\n\n<p>\n<img\nsrc='b.png'>\n</p>\n\n`<img src=\"b.png\">`",
             pictures,
-            &mut Vec::new(),
+            &mut Headings::default(),
         );
         assert_eq!(
             html.matches("src=\"data:image/png;base64,QUJD\"").count(),

@@ -9,11 +9,12 @@
 //! - [`parameters`] `-p name=value`
 //! - [`run`] cell after cell; [`outputs`] events → outputs; [`watch`] time limits and interrupts
 //! - [`save`] whole files or none
-//! - [`html`] the page; [`markdown`], [`pictures`], [`highlight`], [`ansi`] its parts
+//! - [`html`] the page; [`markdown`], [`pictures`], [`highlight`], [`ansi`] its parts; [`clean`] what of others' markup goes in
 //!
 //! This is the one module that knows the format of `.ipynb`.
 
 pub mod ansi;
+pub mod clean;
 pub mod document;
 pub mod highlight;
 pub mod html;

@@ -2,13 +2,70 @@
 //!
 //! Text of one stream in a row is one output; a display with an id can be updated from any later cell; `clear_output`
 //! empties the running cell at once or at its next output. `\r` stays in the text: whoever shows it obeys it.
+//!
+//! A cell that prints without end fills neither memory nor the file: of its text the beginning is kept, and the end behind a line that says how
+//! much lies between; displays beyond a limit are named instead.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
 use super::document::{Notebook, lines};
+use crate::figures::size as bytes;
 use crate::session::{CellError, Display, Event};
+
+/// Of a cell's text so many bytes are kept from its beginning.
+const BEGINNING: usize = 4 << 20;
+/// And so many from its end.
+const ENDING: usize = 1 << 20;
+/// What a cell's displays may have together, in bytes, as the file holds them.
+const DISPLAYS: usize = 128 << 20;
+/// What an output takes besides its text, about.
+const OUTPUT: usize = 512;
+
+/// How much a cell has shown.
+#[derive(Debug, Default)]
+struct Amount {
+    text: usize,
+    displays: usize,
+    /// What was printed last of that which is too much, by stream.
+    ending: VecDeque<(String, String)>,
+    /// Its bytes.
+    held: usize,
+    /// What lies between the beginning and that, in bytes.
+    between: usize,
+    /// How many displays are missing.
+    missing: usize,
+}
+
+impl Amount {
+    /// Keeps the end of what is printed.
+    fn hold(&mut self, name: &str, text: &str) {
+        match self.ending.back_mut() {
+            Some((last, whole)) if last == name && whole.len() < ENDING => whole.push_str(text),
+            _ => self.ending.push_back((name.to_owned(), text.to_owned())),
+        }
+        self.held += text.len();
+        while self.held > 2 * ENDING || self.ending.len() > ENDING / OUTPUT {
+            let Some((_, text)) = self.ending.front_mut() else {
+                break;
+            };
+            let over = self.held.saturating_sub(ENDING);
+            let cut = match over < text.len() {
+                true => text.ceil_char_boundary(over),
+                false => text.len(),
+            };
+            self.between += cut;
+            self.held -= cut;
+            text.drain(..cut);
+            if text.is_empty() || self.ending.len() > ENDING / OUTPUT {
+                let rest = self.ending.pop_front().map_or(0, |(_, text)| text.len());
+                self.between += rest;
+                self.held -= rest;
+            }
+        }
+    }
+}
 
 /// Writes outputs into a notebook while its cells run.
 #[derive(Debug, Default)]
@@ -24,6 +81,8 @@ pub struct Recorder {
     begun: Vec<usize>,
     /// Cells that had ended when threads of theirs said something more.
     reopened: BTreeSet<usize>,
+    /// What each cell has shown.
+    amounts: HashMap<usize, Amount>,
 }
 
 impl Recorder {
@@ -33,6 +92,7 @@ impl Recorder {
         self.cell = cell;
         self.execution_count = execution_count;
         self.clear_due = false;
+        self.amounts.remove(&cell);
         notebook.cells_mut()[cell].set_outputs(Vec::new(), Some(execution_count));
     }
 
@@ -106,6 +166,7 @@ impl Recorder {
         let mut ended = std::mem::take(&mut self.reopened);
         ended.insert(self.cell);
         for cell in ended {
+            self.say_what_is_missing(notebook, cell);
             let outputs = notebook.cells_mut()[cell].outputs_mut();
             for output in outputs.into_iter().flatten() {
                 if let Some(text) = output.get_mut("text")
@@ -119,6 +180,22 @@ impl Recorder {
 
     fn stream(&mut self, notebook: &mut Notebook, name: &str, text: &str) {
         self.clear_if_due(notebook);
+        let amount = self.amounts.entry(self.cell).or_default();
+        let room = BEGINNING.saturating_sub(amount.text);
+        let (text, over) = text.split_at(text.floor_char_boundary(room.min(text.len())));
+        if !over.is_empty() {
+            amount.text = BEGINNING;
+            amount.hold(name, over);
+        }
+        if !text.is_empty() {
+            self.write(notebook, name, text);
+        }
+    }
+
+    /// Adds text to the last output, if that is of the same stream.
+    fn write(&mut self, notebook: &mut Notebook, name: &str, text: &str) {
+        let amount = self.amounts.entry(self.cell).or_default();
+        amount.text += text.len();
         let last = notebook.cells_mut()[self.cell]
             .outputs_mut()
             .and_then(|outputs| outputs.last_mut());
@@ -128,6 +205,7 @@ impl Recorder {
         {
             return whole.push_str(text);
         }
+        amount.text += OUTPUT;
         self.push(
             notebook,
             json!({ "name": name, "output_type": "stream", "text": text }),
@@ -135,6 +213,12 @@ impl Recorder {
     }
 
     fn show(&mut self, notebook: &mut Notebook, display: &Display, output: Map<String, Value>) {
+        if self.clear_due {
+            self.clear(notebook);
+        }
+        if !self.fits(display) {
+            return;
+        }
         let index = self.push(notebook, Value::Object(output));
         if let Some(id) = &display.display_id {
             self.shown
@@ -149,6 +233,11 @@ impl Recorder {
         let Some(id) = &display.display_id else {
             return;
         };
+        // What it showed before is still counted: a display that changes for ever may show little each time.
+        let shown = self.shown.get(id).is_some_and(|places| !places.is_empty());
+        if shown && size(display) > LARGE && !self.fits(display) {
+            return;
+        }
         for &(cell, index) in self.shown.get(id).into_iter().flatten() {
             let outputs = notebook
                 .cells_mut()
@@ -159,6 +248,55 @@ impl Recorder {
                 output["metadata"] = Value::Object(display.metadata.clone());
             }
         }
+    }
+
+    /// Whether a display still goes into the cell.
+    fn fits(&mut self, display: &Display) -> bool {
+        let amount = self.amounts.entry(self.cell).or_default();
+        let size = size(display);
+        if amount.displays + size > DISPLAYS {
+            amount.missing += 1;
+            return false;
+        }
+        amount.displays += size;
+        true
+    }
+
+    /// Says what is missing of a cell that ended, and adds the end of its text.
+    fn say_what_is_missing(&mut self, notebook: &mut Notebook, cell: usize) {
+        let Some(amount) = self.amounts.get_mut(&cell) else {
+            return;
+        };
+        let (between, missing) = (
+            std::mem::take(&mut amount.between),
+            std::mem::take(&mut amount.missing),
+        );
+        let ending = std::mem::take(&mut amount.ending);
+        amount.held = 0;
+        let mut notes = Vec::new();
+        if between > 0 {
+            notes.push(format!(
+                "{} of this cell's text are left out here: a run keeps the first {} MB and the last. Let it print less, or write to a file",
+                bytes(between as u64),
+                BEGINNING >> 20
+            ));
+        }
+        if missing > 0 {
+            notes.push(format!(
+                "{missing} displays of this cell are left out: a run keeps {} MB of a cell's displays",
+                DISPLAYS >> 20
+            ));
+        }
+        // What waits to be cleared is the running cell's, and waits for an output of its own.
+        let (running, due) = (self.cell, self.clear_due);
+        (self.cell, self.clear_due) = (cell, false);
+        for note in notes {
+            self.push(notebook, json!({ "name": "stderr", "output_type": "stream", "text": format!("[glassbox: {note}]\n") }));
+        }
+        for (name, text) in ending {
+            self.write(notebook, &name, &text);
+        }
+        (self.cell, self.clear_due) = (running, due);
     }
 
     fn push(&mut self, notebook: &mut Notebook, output: Value) -> usize {
@@ -184,8 +322,21 @@ impl Recorder {
         self.shown
             .values_mut()
             .for_each(|places| places.retain(|place| place.0 != cell));
+        self.amounts.remove(&cell);
         self.clear_due = false;
     }
+}
+
+/// A display that changes is counted again only from here on.
+const LARGE: usize = 1 << 20;
+
+/// How much a display holds, in bytes, about.
+fn size(display: &Display) -> usize {
+    let texts = display.data.values().map(|content| match content {
+        Value::String(text) => text.len(),
+        content => content.to_string().len(),
+    });
+    OUTPUT + texts.sum::<usize>()
 }
 
 fn bundle(output_type: &str, display: &Display) -> Map<String, Value> {

@@ -3,6 +3,7 @@
 //! `![…](attachment:a.png)`, `![…](plots/my%20plot.png)` or `<img src="…">` → the attachment, or a file in the notebook's folder.
 //! What lies elsewhere, is no regular file or is too large stays a link: a page must not carry off what its reader did not put beside it.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::document::joined;
 use crate::html::escape;
+use crate::regular;
 
 /// Where the pictures that a text names are to be found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,10 +21,14 @@ pub struct Pictures<'a> {
     pub attachments: Option<&'a Map<String, Value>>,
     /// The notebook's folder, for relative paths.
     pub folder: Option<&'a Path>,
+    /// How many bytes of pictures the page has.
+    pub taken: Option<&'a Cell<u64>>,
 }
 
 /// Largest picture file that is put into the page, in bytes.
 const LARGEST: u64 = 20 << 20;
+/// All pictures of a page together, in bytes: one may be named a thousand times.
+const ALL: u64 = 200 << 20;
 
 impl Pictures<'_> {
     /// The data URI of a picture that a text names, if it is an attachment or a file in the notebook's folder. `url` may be
@@ -31,6 +37,17 @@ impl Pictures<'_> {
         match url.strip_prefix("attachment:") {
             Some(name) => self.attachment(name),
             None => self.file(url),
+        }
+    }
+
+    /// How many bytes of pictures still go into the page.
+    fn room(&self) -> u64 {
+        ALL.saturating_sub(self.taken.map_or(0, Cell::get))
+    }
+
+    fn take(&self, bytes: u64) {
+        if let Some(taken) = self.taken {
+            taken.set(taken.get() + bytes);
         }
     }
 
@@ -46,6 +63,10 @@ impl Pictures<'_> {
             .iter()
             .find(|(mime, _)| mime.starts_with("image/"))?;
         let data: String = joined(data).split_whitespace().collect();
+        if data.len() as u64 > self.room() {
+            return None;
+        }
+        self.take(data.len() as u64);
         Some(format!("data:{mime};base64,{data}"))
     }
 
@@ -60,11 +81,11 @@ impl Pictures<'_> {
         names.iter().find_map(|name| {
             let mime = mime(name)?;
             let path = std::fs::canonicalize(folder.join(name)).ok()?;
-            let known = std::fs::metadata(&path).ok()?;
-            if !path.starts_with(&folder) || !known.is_file() || known.len() > LARGEST {
+            if !path.starts_with(&folder) {
                 return None;
             }
-            let bytes = std::fs::read(&path).ok()?;
+            let bytes = regular::read(&path, LARGEST.min(self.room())).ok()?;
+            self.take(bytes.len() as u64);
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
             Some(format!("data:{mime};base64,{data}"))
         })
@@ -214,6 +235,7 @@ mod tests {
         let pictures = Pictures {
             attachments: attachments.as_object(),
             folder: Some(folder.path()),
+            taken: None,
         };
         for url in [
             "attachment:my%20plot.png",
@@ -248,6 +270,7 @@ mod tests {
         let pictures = Pictures {
             attachments: None,
             folder: Some(folder.path()),
+            taken: None,
         };
         let quoted = format!("\"{INSIDE}\"");
         for (html, expected) in [
@@ -292,6 +315,7 @@ mod tests {
         let pictures = Pictures {
             attachments: None,
             folder: Some(&folder),
+            taken: None,
         };
         let absolute = top.path().join("secret.png");
         for url in [

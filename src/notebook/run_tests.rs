@@ -1,5 +1,7 @@
 //! The runner against a scripted evaluator: order, counts, tags, failures, stops.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -74,7 +76,9 @@ impl Progress for Log {
 struct Nobody;
 
 impl crate::notebook::watch::Interrupt for Nobody {
-    fn interrupt(&self) {}
+    fn interrupt(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn code(source: &str, tags: &[&str]) -> Value {

@@ -1,7 +1,11 @@
-//! Puts a file in place whole or not at all: written beside its place, synced, then renamed over it.
+//! Puts a file in place whole or not at all: written beside its place, synced, then renamed over it. Nobody reads in it what they could not
+//! read in the notebook that it comes from.
 
 use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::private;
 
 /// Why an output could not be written. The file that was there before is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +32,57 @@ pub fn check_place(path: &Path) -> Result<(), SaveError> {
         )));
     }
     let folder = folder_of(path);
-    std::fs::create_dir_all(&folder).map_err(fault)?;
+    private::make_ordinary_folders(&folder).map_err(fault)?;
     temporary(&folder).map_err(fault)?;
     Ok(())
 }
 
-/// Writes `text` to `path`. A link is followed, the permissions of an existing file are kept.
+/// Who may read and write a file: its mode, and the group that this speaks of.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    mode: u32,
+    group: u32,
+}
+
+impl Access {
+    /// That of a file.
+    ///
+    /// # Errors
+    /// The file is not there, or can't be looked at.
+    pub fn of(file: &Path) -> std::io::Result<Access> {
+        let found = std::fs::metadata(file)?;
+        Ok(Access {
+            mode: found.mode() & 0o777,
+            group: found.gid(),
+        })
+    }
+
+    /// That of a new file that the user makes, but for nobody who may not do the same with this one.
+    fn for_new(self) -> Access {
+        Access {
+            mode: private::ordinary_file() & self.mode | private::FILE,
+            group: self.group,
+        }
+    }
+
+    fn give(self, file: &std::fs::File) -> std::io::Result<()> {
+        let mut mode = self.mode;
+        // A member of the group only can hand a file over to it. Else nobody is in the group that was meant.
+        if file.metadata()?.gid() != self.group
+            && std::os::unix::fs::fchown(file, None, Some(self.group)).is_err()
+        {
+            mode &= !0o070;
+        }
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+    }
+}
+
+/// Writes `text` to `path`. A link is followed, the permissions of an existing file are kept; a new one is as open as `source` is,
+/// from which it comes, and as the user's umask lets it be.
 ///
 /// # Errors
 /// The folder can't be written to or the disk is full; what was at `path` is then still there.
-pub fn save(path: &Path, text: &str) -> Result<(), SaveError> {
+pub fn save(path: &Path, text: &str, source: Option<Access>) -> Result<(), SaveError> {
     let fault = |source| SaveError {
         path: path.to_owned(),
         source,
@@ -45,10 +90,15 @@ pub fn save(path: &Path, text: &str) -> Result<(), SaveError> {
     let place = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut file = temporary(&folder_of(&place)).map_err(fault)?;
     file.write_all(text.as_bytes()).map_err(fault)?;
-    let permissions = std::fs::metadata(&place).map(|m| m.permissions());
-    if let Ok(permissions) = permissions.or_else(|_| ordinary_permissions()) {
-        file.as_file().set_permissions(permissions).map_err(fault)?;
+    let access = Access::of(&place).ok().or(source.map(Access::for_new));
+    match access {
+        Some(access) => access.give(file.as_file()),
+        None => {
+            let ordinary = std::fs::Permissions::from_mode(private::ordinary_file());
+            file.as_file().set_permissions(ordinary)
+        }
     }
+    .map_err(fault)?;
     file.as_file().sync_all().map_err(fault)?;
     file.persist(&place).map_err(|e| fault(e.error))?;
     Ok(())
@@ -68,17 +118,6 @@ fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
         .tempfile_in(folder)
 }
 
-/// What a new file gets; a temporary file is readable by its owner only.
-fn ordinary_permissions() -> std::io::Result<std::fs::Permissions> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        Ok(std::fs::Permissions::from_mode(0o644))
-    }
-    #[cfg(not(unix))]
-    Err(std::io::ErrorKind::Unsupported.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,8 +127,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/er/a.ipynb");
         check_place(&path).unwrap();
-        save(&path, "one").unwrap();
-        save(&path, "two").unwrap();
+        save(&path, "one", None).unwrap();
+        save(&path, "two", None).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
         assert_eq!(
             std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
@@ -106,7 +145,7 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        save(&link, "two").unwrap();
+        save(&link, "two", None).unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "two");
         assert_eq!(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::patience;
-use crate::session::Interrupter;
+use crate::session::{Interrupted, Interrupter};
 
 /// Who stopped a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +21,16 @@ pub enum Stop {
 
 /// How to interrupt: the first call asks, the second ends.
 pub trait Interrupt: Send + 'static {
-    /// Asks the running cell to stop, or ends it if it was asked before.
-    fn interrupt(&self);
+    /// Asks the running cell to stop, or ends it if it was asked before. If it finishes something first: how long that may take.
+    fn interrupt(&self) -> Option<Duration>;
 }
 
 impl Interrupt for Interrupter {
-    fn interrupt(&self) {
-        Interrupter::interrupt(self);
+    fn interrupt(&self) -> Option<Duration> {
+        match Interrupter::interrupt(self) {
+            Interrupted::Finishing(left) => Some(left),
+            _ => None,
+        }
     }
 }
 
@@ -87,8 +90,8 @@ impl Watch {
                 } else if due {
                     // Kept as it is when the user was first.
                     state.stop.get_or_insert(Stop::TimeLimit);
-                    state.deadline = Some(now + patience::END);
-                    target.interrupt();
+                    let wait = target.interrupt().unwrap_or(patience::END);
+                    state.deadline = Some(now + wait);
                 } else {
                     let wait = state
                         .deadline
@@ -167,8 +170,9 @@ mod tests {
     use super::*;
 
     impl Interrupt for mpsc::Sender<()> {
-        fn interrupt(&self) {
+        fn interrupt(&self) -> Option<Duration> {
             let _ = self.send(());
+            None
         }
     }
 

@@ -11,6 +11,7 @@ use reedline::ExternalPrinter;
 
 use super::screen::Screen;
 use crate::session::{Event, StreamName};
+use crate::terminal_text::{Tamer, tame};
 
 /// So many pieces wait for the prompt.
 const WAITING: usize = 64;
@@ -35,6 +36,8 @@ struct State {
     typing: bool,
     /// A line whose end has not come.
     line: String,
+    /// What of it a terminal may see.
+    tamer: Tamer,
     /// When each display was printed, and its state if that has changed since.
     displays: HashMap<String, (Instant, Option<String>)>,
 }
@@ -124,7 +127,7 @@ impl Above {
 impl State {
     /// The lines that are whole now, without the last one's end.
     fn lines(&mut self, text: &str) -> Option<String> {
-        self.line.push_str(text);
+        self.line.push_str(&self.tamer.whole(text));
         let end = match self.line.rfind('\n') {
             Some(end) => end,
             None if self.line.len() > LONGEST => self.line.len(),
@@ -139,6 +142,7 @@ impl State {
 
     /// What is to be printed of a display that shows `text` now.
     fn display(&mut self, id: Option<&str>, text: &str) -> Option<String> {
+        let text = &*tame(text);
         if let Some(id) = id {
             let before = self.displays.get_mut(id);
             if let Some((printed, changed)) = before

@@ -16,6 +16,7 @@ use super::layout;
 use super::paint::colour;
 use super::{Read, Shared};
 use crate::notebook::highlight::tokens;
+use crate::private;
 use crate::session::{Completeness, asked, completeness};
 
 /// How many cells are remembered.
@@ -198,8 +199,13 @@ impl Editor {
     }
 }
 
+/// The file of what was typed, made for the user alone. Without it the history lasts as long as the session.
 fn history_file() -> Option<PathBuf> {
-    Some(dirs::data_dir()?.join("glassbox").join("history.txt"))
+    let folder = dirs::data_dir()?.join("glassbox");
+    private::make_folders(&folder).ok()?;
+    let file = folder.join("history.txt");
+    private::append(&file).ok()?;
+    Some(file)
 }
 
 /// Whether Enter runs `code`: it is complete, or nothing could complete it.

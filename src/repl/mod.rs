@@ -272,7 +272,8 @@ impl CellRunner<'_> {
 fn warn(screen: &Mutex<Screen>, interrupter: &Interrupter, end: &Receiver<()>) {
     let mut asked: Option<Instant> = None;
     while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(LOOK) {
-        if !interrupter.is_asked() {
+        // What is finished first has been told of.
+        if !interrupter.is_asked() || interrupter.finishing().is_some() {
             continue;
         }
         if asked.get_or_insert_with(Instant::now).elapsed() > patience::TELL {

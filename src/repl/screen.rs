@@ -8,13 +8,14 @@ use std::io::{IsTerminal as _, Write};
 
 use super::{layout, picture};
 use crate::session::{CellError, Display, Event, StreamName};
+use crate::terminal_text::{Tamer, tame, tame_line};
 
 /// Rows that pictures get on any screen.
 const FEWEST: usize = 6;
 
 /// Writes a line to standard output. A reader that has gone away is no error.
 pub fn line(text: &str) {
-    drop(writeln!(std::io::stdout(), "{text}"));
+    drop(writeln!(std::io::stdout(), "{}", tame(text)));
 }
 
 /// A display that can be redrawn in place.
@@ -35,6 +36,9 @@ pub struct Screen {
     late: Vec<Display>,
     /// Whether the last text ended within a line.
     within_line: bool,
+    /// What of the cell's streams a terminal may see.
+    printed: Tamer,
+    complained: Tamer,
 }
 
 /// Columns and rows of standard output, if it is a terminal that understands more than text.
@@ -55,6 +59,8 @@ impl Screen {
             live: Vec::new(),
             late: Vec::new(),
             within_line: false,
+            printed: Tamer::default(),
+            complained: Tamer::default(),
         }
     }
 
@@ -74,13 +80,14 @@ impl Screen {
         if std::mem::take(&mut self.within_line) {
             drop(writeln!(out));
         }
-        drop(writeln!(out, "{text}"));
+        drop(writeln!(out, "{}", tame(text)));
     }
 
     /// Shows the question that a cell asks; the answer is typed behind it.
     pub fn question(&mut self, prompt: &str) {
         let mut out = std::io::stdout().lock();
         self.text_follows(&mut out);
+        let prompt = tame(prompt);
         drop(out.write_all(prompt.as_bytes()).and_then(|()| out.flush()));
     }
 
@@ -101,6 +108,7 @@ impl Screen {
             } => {
                 self.text_follows(out);
                 self.within_line = !text.ends_with('\n');
+                let text = self.printed.printed(text);
                 drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
             }
             Event::Stream {
@@ -109,6 +117,7 @@ impl Screen {
             } => {
                 self.text_follows(out);
                 self.within_line = !text.ends_with('\n');
+                let text = self.complained.printed(text);
                 drop(out.flush().and_then(|()| err.write_all(text.as_bytes())));
             }
             Event::Display(display) | Event::Result(display) => self.show(display, out),
@@ -243,6 +252,7 @@ impl Screen {
         } else {
             error.traceback.join("\n")
         };
+        let report = tame(&report).into_owned();
         let report = match (self.size)() {
             Some((columns, _)) => folded(&report, columns),
             None => report,
@@ -272,10 +282,10 @@ fn live(id: &str, display: &Display, columns: usize) -> Live {
 /// The text form of a display, or a word about what else it is.
 fn plain(display: &Display) -> String {
     match display.plain() {
-        Some(text) => text.trim_end_matches('\n').to_owned(),
+        Some(text) => tame(text.trim_end_matches('\n')).into_owned(),
         None => format!(
             "({})",
-            display.data.keys().cloned().collect::<Vec<_>>().join(", ")
+            tame_line(&display.data.keys().cloned().collect::<Vec<_>>().join(", "))
         ),
     }
 }

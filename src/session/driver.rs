@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
-use glassbox_wire::names;
+use glassbox_wire::{Passed, names};
 
+use crate::private;
 use crate::session::aids::{self, Aids};
 use crate::session::cell_log::CellLog;
 use crate::session::engine::namespaces::Spaces;
@@ -26,6 +27,7 @@ use crate::session::pipes::background::{
 use crate::session::pipes::frames::{Incoming, PanicReport};
 use crate::session::pipes::input::{Input, InputReader};
 use crate::session::pipes::streams::{Message, Streams};
+use crate::session::place;
 use crate::session::prelude::cache::{self, CachedPrelude};
 use crate::session::prelude::prelude_crates::PreludeCrate;
 use crate::session::prelude::source::PreludeSource;
@@ -78,6 +80,8 @@ struct Facts {
     /// Those of threads of which nothing has been said yet, and when they came.
     threads: Vec<(Instant, PanicReport)>,
     error: Option<(String, Vec<String>)>,
+    /// The places in functions that it passed, innermost first.
+    trail: Vec<Passed>,
     /// When the cell's code began, and how long it ran.
     began: Option<Instant>,
     ran: Option<Duration>,
@@ -97,17 +101,17 @@ impl Session {
         progress: &mut dyn FnMut(StartEvent),
     ) -> Result<Session, SessionError> {
         progress(StartEvent::Checking);
+        if let Some(file) = Toolchain::passed_over() {
+            progress(StartEvent::ToolchainPassedOver(file));
+        }
         let toolchain = Toolchain::find()?.with_source(progress)?;
-        let cache = cache::cache_dir(config.cache_dir.as_deref())?;
+        let cache = cache::own_cache(config.cache_dir.as_deref())?;
         let source = PreludeSource::find(config.prelude_source.as_deref(), &cache)?;
         let prelude = cache::get(&source, &toolchain, &config.features, &cache, progress)?;
         progress(StartEvent::StartingChild);
-        folder::remove_orphans();
-        let folder = Folder::make()
-            .map_err(SessionError::io(format!(
-                "create a folder in {} (set TMPDIR to a folder on a disk with space that you may write to)",
-                std::env::temp_dir().display()
-            )))?;
+        folder::remove_orphans(&place::all(&cache));
+        let place = place::find(&cache)?;
+        let folder = Folder::make(&place).map_err(|source| place::no_folder(&place, source))?;
         let nonce = uuid::Uuid::new_v4().simple().to_string();
         let streams = Streams::open(folder.path(), &nonce)
             .map_err(SessionError::io("open the pipes of the session"))?;
@@ -300,11 +304,13 @@ impl Session {
         let engine = &mut self.engine;
         let streams = &self.streams;
         let (input, background, sources) = (&self.input, &self.background, &self.sources);
+        let interrupter = &self.interrupter;
         let (result, facts) = std::thread::scope(|scope| {
             let pump = streams.messages().map(|messages| {
                 let messages = messages.clone();
                 let sink = &mut *sink;
-                scope.spawn(move || pump(&messages, sink, input, background, sources))
+                scope
+                    .spawn(move || pump(&messages, sink, input, background, (sources, interrupter)))
             });
             let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 engine.number(number);
@@ -362,6 +368,9 @@ impl Session {
             None => Ok(()),
             Some(mut error) => {
                 error.state = self.state_kept(code, &before, &error.kind, restarted);
+                if restarted && let Some(text) = statics_lost(&self.engine.lost_statics()) {
+                    error.traceback.push(text);
+                }
                 error
                     .traceback
                     .push(format!("\u{1b}[2m{}\u{1b}[0m", error.state));
@@ -391,7 +400,7 @@ impl Session {
                 ),
             }),
             Err(error) => Some(format!(
-                "the session's folder {path} has been removed and cannot be made anew: {error}\n"
+                "the session's folder {path} has been removed and cannot be made anew: {error}; restart the kernel, with TMPDIR set to a folder of your own that stays\n"
             )),
         }
     }
@@ -427,11 +436,14 @@ impl Session {
                 }
                 return Some(error);
             }
+            let generated = self.generated_source();
+            let code_of = |library: &str| self.sources.code_of(library);
             return Some(reports::failed(
                 &source(),
                 &message,
                 &chain,
                 facts.failed_at,
+                (&generated, &facts.trail, &code_of),
             ));
         }
         None
@@ -592,6 +604,11 @@ impl Session {
         self.prelude_package.clone()
     }
 
+    /// The items of earlier cells that are set aside: the text of each, and what is said of it.
+    pub(crate) fn set_aside(&self) -> Vec<(String, String)> {
+        self.engine.set_aside()
+    }
+
     /// The crates in the prelude.
     pub(crate) fn prelude_crates(&self) -> &[PreludeCrate] {
         self.engine.prelude_crates()
@@ -608,13 +625,29 @@ impl Session {
     }
 }
 
+/// So many statics are named that were lost with a process.
+const STATICS_NAMED: usize = 8;
+
+/// What is said of the statics that a process held which ended.
+fn statics_lost(told: &[String]) -> Option<String> {
+    let more = told.len().saturating_sub(STATICS_NAMED);
+    let named = told[..told.len() - more].join(", ");
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let begin = if told.len() == 1 { "begins" } else { "begin" };
+    (!told.is_empty())
+        .then(|| format!("{named}{more} {begin} anew: the process that held the value is gone"))
+}
+
 /// Passes events on until everything the cell wrote has been; returns what it says about how the cell ended.
 fn pump(
     messages: &Receiver<Message>,
     sink: &mut (dyn FnMut(Event) + Send),
     input: &Mutex<Input>,
     background: &Background,
-    sources: &Sources,
+    (sources, interrupter): (&Sources, &Interrupter),
 ) -> Facts {
     let mut facts = Facts::default();
     let mut next = None;
@@ -685,6 +718,11 @@ fn pump(
                     sink(stderr(format!("no one can be asked for input: {why}\n")));
                 }
             }
+            Ok(Message::Incoming(Incoming::Stopping { time, what })) => {
+                if let Some(news) = interrupter.finishes(time, &what) {
+                    sink(stderr(news));
+                }
+            }
             Ok(Message::Incoming(incoming)) => facts.take(incoming, sink),
         }
     }
@@ -722,6 +760,7 @@ impl Facts {
             Incoming::Input { .. }
             | Incoming::Stdin { .. }
             | Incoming::Content(_)
+            | Incoming::Stopping { .. }
             | Incoming::Of(..) => {}
             // A cell may run again, if a variable was not of the type that it was compiled for: only the last run counts.
             Incoming::Began => {
@@ -740,7 +779,14 @@ impl Facts {
                 }
                 self.panics.add(report);
             }
-            Incoming::Error { message, chain } => self.error = Some((message, chain)),
+            Incoming::Error {
+                message,
+                chain,
+                trail,
+            } => {
+                self.error = Some((message, chain));
+                self.trail = trail;
+            }
             Incoming::Ended {
                 panicked,
                 failed,
@@ -774,15 +820,18 @@ fn child_command(
             .unwrap_or_default(),
         toolchain.libdir.clone(),
     ];
+    // A folder without a name would be the one that the notebook lies in.
+    let others = before.iter().flat_map(std::env::split_paths);
     let paths = own
         .into_iter()
-        .chain(before.iter().flat_map(std::env::split_paths));
+        .chain(others.filter(|path| path.is_absolute()));
     let joined: OsString = std::env::join_paths(paths).unwrap_or_default();
     command
         .arg(child::ROLE)
         .env(names::FOLDER_VARIABLE, folder)
         .env(names::NONCE_VARIABLE, nonce)
         .env(names::PRELUDE_VARIABLE, &prelude.library)
+        .env(child::UMASK_VARIABLE, format!("{:o}", private::umask()))
         .env("LD_LIBRARY_PATH", joined);
     match before {
         Some(before) => command.env(names::LIBRARY_PATH_BEFORE_VARIABLE, before),

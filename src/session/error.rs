@@ -54,6 +54,24 @@ pub enum SessionError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Others could put what they like where the session's libraries are.
+    #[error(
+        "the cache is not used: {exposed}. What others put there would run as you: see to it that the folder and its parents belong to you or the system and only you write there (remove what is not yours; it is built anew), or set GLASSBOX_CACHE_DIR to a folder of your own"
+    )]
+    Exposed {
+        /// What is wrong with it.
+        exposed: crate::private::Exposed,
+    },
+    /// The path of a folder can't be used.
+    #[error(
+        "the folder {reason}, which compilers and loaders would read as something else; set {variable} to another one"
+    )]
+    OddPath {
+        /// The path and what is wrong with it.
+        reason: String,
+        /// The variable that names the folder.
+        variable: &'static str,
+    },
     /// A file or process of the session failed.
     #[error("cannot {action}: {source}")]
     Io {

@@ -2,24 +2,24 @@
 //!
 //! A session holds a lock on a file in its folder for as long as it lives. Who can take that lock has found a folder that nobody uses
 //! any more, whatever the numbers of processes say: they mean nothing to a session in another container with the same `TMPDIR`.
-//! Others may put what they like beside our folders, so nothing there is followed, waited for or trusted: only a regular file of
-//! our own in a folder of our own counts.
+//! Where a folder goes, [`super::place`] says. Folders of earlier versions lie where others may put what they like, so nothing beside ours is
+//! followed, waited for or trusted: only a regular file of our own in a folder of our own counts.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Sessions' folders in the system's temporary folder begin so.
+use crate::private::{self, user};
+
+/// Sessions' folders begin so.
 const PREFIX: &str = "glassbox-session-";
 /// In a session's folder: the file that it holds locked.
 const LOCK: &str = "lock";
 /// The same file while it is not locked yet.
 const UNLOCKED: &str = "lock.new";
-/// For the user alone.
-const MODE: u32 = 0o700;
 
 /// A session's folder. Dropping it removes it.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder in the system's temporary one.
-    pub(super) fn make() -> io::Result<Folder> {
+    /// Makes a folder in this place.
+    pub(super) fn make(place: &Path) -> io::Result<Folder> {
         let place = tempfile::Builder::new()
             .prefix(PREFIX)
-            .permissions(fs::Permissions::from_mode(MODE))
-            .tempdir()?;
+            .permissions(fs::Permissions::from_mode(private::FOLDER))
+            .tempdir_in(place)?;
         let lock = hold(place.path())?;
         Ok(Folder { place, lock })
     }
@@ -51,6 +51,9 @@ impl Folder {
         let path = self.place.path();
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() && found.uid() == user() => {
+                if found.permissions().mode() & 0o077 != 0 {
+                    fs::set_permissions(path, fs::Permissions::from_mode(private::FOLDER))?;
+                }
                 let held = self.lock.metadata()?;
                 let same = fs::symlink_metadata(path.join(LOCK))
                     .is_ok_and(|lock| (lock.dev(), lock.ino()) == (held.dev(), held.ino()));
@@ -61,9 +64,9 @@ impl Folder {
             Ok(_) => return Err(io::Error::other("something else lies in its place")),
             Err(_) => {
                 if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)?;
+                    private::make_folders(parent)?;
                 }
-                DirBuilder::new().mode(MODE).create(path)?;
+                DirBuilder::new().mode(private::FOLDER).create(path)?;
             }
         }
         self.lock = hold(path)?;
@@ -78,19 +81,17 @@ fn hold(folder: &Path) -> io::Result<File> {
     let lock = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(private::FILE)
         .open(&unlocked)?;
     lock.try_lock()?;
     fs::rename(unlocked, folder.join(LOCK))?;
     Ok(lock)
 }
 
-/// Removes the folders of sessions whose process was killed before it could.
-pub(super) fn remove_orphans() {
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
-        return;
-    };
-    for entry in entries.filter_map(Result::ok) {
+/// Removes the folders of sessions whose process was killed before it could, in these places.
+pub(super) fn remove_orphans(places: &[PathBuf]) {
+    let entries = places.iter().filter_map(|place| fs::read_dir(place).ok());
+    for entry in entries.flatten().filter_map(Result::ok) {
         let named = entry.file_name();
         let ours = named.to_str().is_some_and(|name| name.starts_with(PREFIX));
         if ours && let Some(_lock) = orphaned(&entry.path()) {
@@ -120,21 +121,17 @@ fn orphaned(folder: &Path) -> Option<File> {
     Some(lock)
 }
 
-fn user() -> u32 {
-    // SAFETY: the call has no preconditions.
-    unsafe { libc::geteuid() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_folder_in_use_is_nobody_s_and_one_that_was_left_is() {
-        let folder = Folder::make().unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let folder = Folder::make(top.path()).unwrap();
         assert!(orphaned(folder.path()).is_none());
         let mode = fs::metadata(folder.path()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, MODE);
+        assert_eq!(mode & 0o777, private::FOLDER);
         // As if its process had been killed.
         let left = tempfile::tempdir().unwrap();
         drop(hold(left.path()).unwrap());
@@ -163,8 +160,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_vanished_is_made_anew() {
-        let mut folder = Folder::make().unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let mut folder = Folder::make(top.path()).unwrap();
         assert!(!folder.heal().unwrap());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!folder.heal().unwrap());
+        let mode = fs::metadata(folder.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, private::FOLDER);
         fs::remove_dir_all(folder.path()).unwrap();
         assert!(folder.heal().unwrap());
         assert!(!folder.heal().unwrap());

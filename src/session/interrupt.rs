@@ -2,16 +2,20 @@
 //!
 //! The first request asks: the compiler is stopped if it is still compiling, else the child gets SIGINT, whose handler
 //! in the prelude sets a flag that every loop of the prelude looks at; code that does not look is stopped by the prelude a moment
-//! later. The second request ends the child, and with it all variables.
+//! later. The second request ends the child, and with it all variables: unless the cell has said that it finishes something and how
+//! long that may take. For so long, at most [`LONGEST`] after the first request, nothing is ended.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use glassbox_wire::names::INTERRUPT_FILE;
+
+use super::offspring;
+use crate::figures;
 
 /// In the session's folder: the id of the process that compiles.
 pub(crate) const PROCESS_FILE: &str = "compiler";
@@ -27,7 +31,22 @@ struct Shared {
     folder: PathBuf,
     child: Mutex<Option<Arc<Mutex<Child>>>>,
     state: AtomicU8,
+    work: Mutex<Work>,
 }
+
+/// What the running cell finishes before it stops.
+#[derive(Debug, Default)]
+struct Work {
+    /// When the cell was asked to stop.
+    asked: Option<Instant>,
+    /// Until when it is worked on, and at what.
+    until: Option<(Instant, String)>,
+    /// What the user was told of.
+    told: String,
+}
+
+/// Nobody waits longer for a cell that was asked to stop, whatever it says.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Nothing runs.
 const IDLE: u8 = 0;
@@ -45,6 +64,8 @@ pub enum Interrupted {
     NothingRuns,
     /// The cell was asked to stop and keeps its variables when it does.
     Asked,
+    /// The cell finishes something first, which takes up to this time: nothing was ended.
+    Finishing(Duration),
     /// The process that runs cells was ended; its variables are lost.
     Killed,
 }
@@ -56,24 +77,65 @@ impl Interrupter {
                 folder,
                 child: Mutex::new(None),
                 state: AtomicU8::new(IDLE),
+                work: Mutex::default(),
             }),
         }
     }
 
-    /// Asks the running cell to stop; if it was asked before, ends its process.
+    /// Asks the running cell to stop; if it was asked before, ends its process, but not while it finishes what it said it would.
     pub fn interrupt(&self) -> Interrupted {
         let state = &self.shared.state;
         if state
             .compare_exchange(RUNNING, ASKED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
         {
+            self.work().asked = Some(Instant::now());
             // The file catches a cell that has not begun to run: the engine and the child look for it.
             let _ = fs::write(self.shared.folder.join(INTERRUPT_FILE), "");
             self.signal_compiler();
             self.signal_child(libc::SIGINT, false);
             return Interrupted::Asked;
         }
-        self.kill()
+        match self.finishing() {
+            Some(left) if state.load(Ordering::Acquire) == ASKED => Interrupted::Finishing(left),
+            _ => self.kill(),
+        }
+    }
+
+    /// How much longer the cell that was asked to stop may finish something.
+    pub fn finishing(&self) -> Option<Duration> {
+        let work = self.work();
+        let (until, _) = work.until.as_ref()?;
+        let latest = work
+            .asked
+            .map_or(*until, |asked| (asked + LONGEST).min(*until));
+        let left = latest.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The running cell finishes something, which takes up to this time; or nothing any more. Returns what the user is to be told.
+    pub(crate) fn finishes(&self, time: Duration, what: &str) -> Option<String> {
+        {
+            let mut work = self.work();
+            work.until = Instant::now()
+                .checked_add(time)
+                .filter(|_| !time.is_zero())
+                .map(|until| (until, what.to_owned()));
+            if !self.is_asked() || work.told == what {
+                return None;
+            }
+        }
+        let left = self.finishing()?;
+        what.clone_into(&mut self.work().told);
+        Some(format!(
+            "stopping, up to {}: {what}\n",
+            figures::about(left)
+        ))
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        let work = &self.shared.work;
+        work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the running cell was asked to stop.
@@ -130,6 +192,7 @@ impl Interrupter {
 
     pub(crate) fn begin_cell(&self) {
         let _ = fs::remove_file(self.shared.folder.join(INTERRUPT_FILE));
+        *self.work() = Work::default();
         self.shared.state.store(RUNNING, Ordering::Release);
     }
 
@@ -155,9 +218,14 @@ impl Interrupter {
         if let Ok(None) = child.try_wait()
             && let Ok(pid) = i32::try_from(child.id())
         {
+            // Found first, for they are nobody's children after it, and ended last: a cell that waits for one must not go on.
+            let started = group.then(|| offspring::of(child.id()));
             // SAFETY: no memory is involved. The process has not been waited for, so its id is still its own; it is
             // the leader of its group.
             unsafe { libc::kill(if group { -pid } else { pid }, signal) };
+            if let Some(started) = started {
+                started.signal(signal);
+            }
         }
     }
 

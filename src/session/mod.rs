@@ -14,7 +14,7 @@
 //! - `child`: this binary as the process that runs cells, see [`role`]; `pipes`: from its bytes to events, and answers back
 //! - `reports`: what is said of cells that failed
 //! - `prelude`: the prelude as one shared library, and the Rust that builds it
-//! - `folder`: a session's own folder, and whose it is
+//! - `folder`: a session's own folder, and whose it is; `place`: where it lies; `offspring`: processes that cells start
 
 mod aids;
 mod cell_log;
@@ -26,26 +26,33 @@ pub mod error;
 pub mod event;
 mod folder;
 pub mod interrupt;
+mod nesting;
+mod offspring;
 pub mod outcome;
 mod pipes;
+mod place;
 mod prelude;
 mod reports;
 mod start;
 mod syntax;
+mod tokens;
 
 use std::path::PathBuf;
 
 pub use aids::Aids;
 pub use commands::{Asked, asked, commands};
 pub use driver::Session;
+pub use engine::kept::status::{KeptCells, kept_cells};
 pub use error::SessionError;
 pub use event::{Comm, CommKind, Display, Event, InputRequest, StreamName};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 pub use pipes::background::BackgroundSink;
 pub use pipes::input::InputReader;
+pub use place::{free_bytes, sessions_place};
 pub use prelude::source::{EmbeddedSource, embed_prelude_source};
 pub use prelude::status::{PreludeState, PreludeStatus, prelude_status};
+pub(crate) use prelude::toolchain::called as called_rust;
 pub(crate) use prelude::{SharedPrelude, shared_prelude};
 pub use start::StartEvent;
 pub use syntax::Completeness;

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum StartEvent {
     /// Looking for Rust and the prelude.
     Checking,
+    /// This file asks for another toolchain, and is not obeyed.
+    ToolchainPassedOver(std::path::PathBuf),
     /// rustup adds the source of the standard library, which the toolchain lacks.
     AddingRustSource,
     /// Another session builds the prelude; this one waits for it.
@@ -34,6 +36,7 @@ impl StartEvent {
         matches!(
             self,
             StartEvent::AddingRustSource
+                | StartEvent::ToolchainPassedOver(_)
                 | StartEvent::WaitingForOtherBuild
                 | StartEvent::BuildingPrelude { .. }
         )
@@ -44,6 +47,11 @@ impl fmt::Display for StartEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartEvent::Checking => f.write_str("looking for the compiler and the prelude"),
+            StartEvent::ToolchainPassedOver(file) => write!(
+                f,
+                "{} is not obeyed: a notebook's folder does not choose the compiler; set RUSTUP_TOOLCHAIN if you want another one",
+                file.display()
+            ),
             StartEvent::AddingRustSource => f.write_str(
                 "adding the source of Rust's standard library, which this toolchain lacks (rustup component add rust-src)",
             ),

@@ -1,9 +1,11 @@
 //! What can be said of a cell's source without compiling it: its statements, the names it defines, whether it is
 //! finished.
 
-use ra_ap_parser::LexedStr;
 use ra_ap_syntax::ast::{self, HasName};
-use ra_ap_syntax::{AstNode, Edition, SourceFile, SyntaxNode, T};
+use ra_ap_syntax::{AstNode, SyntaxNode, T};
+
+use super::nesting::{self, parse};
+use super::tokens::Tokens;
 
 /// Whether a cell can be run as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +21,10 @@ pub enum Completeness {
     Invalid,
 }
 
-const EDITION: Edition = Edition::Edition2024;
 /// How many spaces a level of nesting is indented.
 const INDENT: usize = 4;
+/// More levels than this are not indented further.
+const DEEPEST_INDENT: usize = 20;
 /// What stands before a cell when it is parsed.
 const WRAPPER: &str = "fn f(){";
 /// One of these finishes every cell that only lacks its end.
@@ -40,12 +43,14 @@ const ENDINGS: [&str; 8] = [
 pub(crate) fn completeness(code: &str) -> Completeness {
     let rust = skip_commands(code);
     let incomplete = |depth: usize| Completeness::Incomplete {
-        indent: " ".repeat(INDENT * depth),
+        indent: " ".repeat(INDENT * depth.min(DEEPEST_INDENT)),
     };
     match brackets(rust) {
         Brackets::Mismatched => Completeness::Invalid,
         Brackets::InsideText => incomplete(0),
         Brackets::Open(depth) => incomplete(depth),
+        // Running it says why it can't be.
+        Brackets::Closed if nesting::too_deep(rust).is_some() => Completeness::Complete,
         Brackets::Closed if parses(rust) => Completeness::Complete,
         Brackets::Closed => {
             let start = rust.trim_end();
@@ -62,9 +67,7 @@ pub(crate) fn completeness(code: &str) -> Completeness {
 }
 
 fn parses(code: &str) -> bool {
-    SourceFile::parse(&wrapped(code), EDITION)
-        .errors()
-        .is_empty()
+    parse(&wrapped(code)).errors().is_empty()
 }
 
 fn wrapped(code: &str) -> String {
@@ -75,10 +78,10 @@ fn wrapped(code: &str) -> String {
 pub(crate) fn unbalanced(code: &str) -> Option<(usize, String)> {
     let rust = skip_commands(code);
     let skipped = code.len() - rust.len();
-    let tokens = LexedStr::new(EDITION, rust);
+    let tokens = Tokens::new(rust);
     let mut open: Vec<(usize, &str)> = Vec::new();
     for index in 0..tokens.len() {
-        let (at, text) = (skipped + tokens.text_start(index), tokens.text(index));
+        let (at, text) = (skipped + tokens.range(index).start, tokens.text(index));
         let opening = match text {
             "(" | "[" | "{" => {
                 open.push((at, text));
@@ -104,7 +107,7 @@ pub(crate) fn unbalanced(code: &str) -> Option<(usize, String)> {
 /// What the parser objects to first, and where in `code` it does, in bytes.
 pub(crate) fn first_error(code: &str) -> Option<(usize, String)> {
     let rust = skip_commands(code);
-    let errors = SourceFile::parse(&wrapped(rust), EDITION).errors();
+    let errors = parse(&wrapped(rust)).errors();
     let error = errors.first()?;
     let within = usize::from(error.range().start())
         .saturating_sub(WRAPPER.len())
@@ -168,7 +171,7 @@ fn word_length(text: &str) -> usize {
 /// Where the attribute begins, in bytes, that is the last in `code` and so stands before nothing.
 pub(crate) fn lone_attribute(code: &str) -> Option<usize> {
     let rust = skip_commands(code);
-    let tokens = LexedStr::new(EDITION, rust);
+    let tokens = Tokens::new(rust);
     let mut kinds = (0..tokens.len())
         .filter(|&index| !tokens.kind(index).is_trivia())
         .rev();
@@ -184,7 +187,27 @@ pub(crate) fn lone_attribute(code: &str) -> Option<usize> {
         }
     }
     let hash = kinds.next().filter(|&index| tokens.kind(index) == T![#])?;
-    Some(code.len() - rust.len() + tokens.text_start(hash))
+    Some(code.len() - rust.len() + tokens.range(hash).start)
+}
+
+/// The name that a cell is, if it is nothing else than one, besides comments.
+pub(crate) fn lone_name(code: &str) -> Option<&str> {
+    let tokens = Tokens::new(code);
+    let mut name = None;
+    for index in 0..tokens.len() {
+        let text = tokens.text(index);
+        match tokens.kind(index) {
+            T![ident] if name.is_none() => name = Some(text),
+            ra_ap_syntax::SyntaxKind::WHITESPACE => {}
+            // A comment that documents stands before an expression in vain, which the compiler says.
+            ra_ap_syntax::SyntaxKind::COMMENT
+                if !["///", "//!", "/**", "/*!"]
+                    .iter()
+                    .any(|doc| text.starts_with(doc)) => {}
+            _ => return None,
+        }
+    }
+    name
 }
 
 /// The Rust code after the lines of commands (`:dep`, `!ls`) at the top of a cell.
@@ -213,7 +236,7 @@ pub(crate) fn is_aside(line: &str) -> bool {
 
 /// Whether there is more than blanks and comments.
 pub(crate) fn has_code(rust: &str) -> bool {
-    let tokens = LexedStr::new(EDITION, rust);
+    let tokens = Tokens::new(rust);
     (0..tokens.len()).any(|index| !tokens.kind(index).is_trivia())
 }
 
@@ -246,7 +269,7 @@ pub(crate) struct Statement<'a> {
 
 /// The statements of Rust code, in order and without gaps.
 pub(crate) fn statements(code: &str) -> Vec<Statement<'_>> {
-    let parsed = SourceFile::parse(&wrapped(code), EDITION);
+    let parsed = parse(&wrapped(code));
     let function = parsed
         .syntax_node()
         .children()
@@ -287,7 +310,7 @@ enum Brackets {
 }
 
 fn brackets(code: &str) -> Brackets {
-    let tokens = LexedStr::new(EDITION, code);
+    let tokens = Tokens::new(code);
     let mut open = Vec::new();
     for index in 0..tokens.len() {
         let unclosed =
@@ -347,6 +370,16 @@ mod tests {
         ] {
             assert_eq!(completeness(code), Completeness::Complete, "{code:?}");
         }
+    }
+
+    #[test]
+    fn minuses_at_the_top_of_a_cell_are_no_front_matter() {
+        for code in ["---5", "---\n5", "---\n5\n---\n3", "---\n-é"] {
+            assert_eq!(completeness(code), Completeness::Complete, "{code:?}");
+            assert!(has_code(code), "{code:?}");
+        }
+        assert_eq!(completeness("---\n(\n---\n"), incomplete(1));
+        assert_eq!(completeness("---\n(]\n---\n1"), Completeness::Invalid);
     }
 
     #[test]

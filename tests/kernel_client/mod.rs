@@ -3,7 +3,9 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
-use std::path::PathBuf;
+pub mod raw;
+
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,15 @@ use tokio::time::timeout;
 pub const COLD: Duration = Duration::from_secs(30 * 60);
 /// Everything else.
 pub const WARM: Duration = Duration::from_secs(60);
+
+/// Runs a test to its end on a runtime of its own.
+pub fn block_on<T>(test: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(test)
+}
 
 /// A kernel process and a client connected to it.
 pub struct Kernel {
@@ -90,6 +101,27 @@ impl Kernel {
 
     /// The same with environment variables.
     pub async fn start_with(environment: &[(&str, &str)]) -> Result<Kernel> {
+        Kernel::start_in(&std::env::current_dir()?, environment).await
+    }
+
+    /// The same in the notebook's folder.
+    pub async fn start_in(notebook: &Path, environment: &[(&str, &str)]) -> Result<Kernel> {
+        Kernel::start_where(notebook, 1024, environment).await
+    }
+
+    /// The same with so many descriptors at most.
+    pub async fn start_limited(
+        files: libc::rlim_t,
+        environment: &[(&str, &str)],
+    ) -> Result<Kernel> {
+        Kernel::start_where(&std::env::current_dir()?, files, environment).await
+    }
+
+    async fn start_where(
+        notebook: &Path,
+        files: libc::rlim_t,
+        environment: &[(&str, &str)],
+    ) -> Result<Kernel> {
         let folder = tempfile::tempdir()?;
         let (ports, listeners) = peek_ports_with_listeners("127.0.0.1".parse()?, 5).await?;
         let &[shell_port, iopub_port, stdin_port, control_port, hb_port] = ports.as_slice() else {
@@ -111,11 +143,15 @@ impl Kernel {
         std::fs::write(&file, serde_json::to_string(&connection)?)?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         drop(listeners);
-        let process = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        let process = Command::new("/bin/sh")
+            .args(["-c", "ulimit -n \"$0\" && exec \"$@\""])
+            .arg(files.to_string())
+            .arg(env!("CARGO_BIN_EXE_glassbox"))
             .args(["kernel", "--connection-file"])
             .arg(&file)
             .env("GLASSBOX_HISTORY", folder.path().join("history.jsonl"))
             .envs(environment.iter().copied())
+            .current_dir(notebook)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()?;
@@ -144,6 +180,12 @@ impl Kernel {
         })
     }
 
+    /// Connects the heartbeat anew, as clients do that lost it.
+    pub async fn beat_anew(&mut self) -> Result<()> {
+        self.heartbeat = create_client_heartbeat_connection(&self.connection).await?;
+        Ok(())
+    }
+
     /// Leaves iopub and comes back as another listener.
     pub async fn listen_anew(&mut self) -> Result<()> {
         let session = uuid::Uuid::new_v4().to_string();
@@ -152,6 +194,38 @@ impl Kernel {
             .await?
             .context("no iopub_welcome came")?;
         Ok(())
+    }
+
+    /// The memory of the kernel's process, in MiB.
+    pub fn memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let size = line.and_then(|line| line.split_whitespace().next());
+        Ok(size
+            .context("no VmRSS: the kernel has ended")?
+            .parse::<u64>()?
+            / 1024)
+    }
+
+    /// The most memory that the kernel's process has had, in MiB.
+    pub fn most_memory(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let size = line.and_then(|line| line.split_whitespace().next());
+        Ok(size
+            .context("no VmHWM: the kernel has ended")?
+            .parse::<u64>()?
+            / 1024)
+    }
+
+    /// The processor time that the kernel's own process has used.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let rest = stat.rsplit(')').next().context("no stat")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        // 100 a second everywhere that Linux runs.
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// What the kernel wrote to stderr.

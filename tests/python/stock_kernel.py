@@ -1,4 +1,4 @@
-"""The stock kernel (`glassbox install --stock`) in nbclient: what it shows, and what the README says it can't do.
+"""The stock kernel (`glassbox install --stock`) in nbclient: what it shows, and what docs/front_ends.md says it can't do.
 
 Run by tests/kernel_python.rs; by hand:  STOCK_KERNEL_NAME=glassbox-stock python stock_kernel.py [NOTEBOOK]
 With a notebook it executes that one too, and every cell of it has to succeed.

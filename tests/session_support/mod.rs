@@ -3,6 +3,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod place;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,11 +26,17 @@ pub struct Run {
 
 /// What a cell said on stderr.
 pub fn stderr(run: &Run) -> String {
+    stream(run, StreamName::Stderr)
+}
+
+/// What it printed.
+pub fn stdout(run: &Run) -> String {
+    stream(run, StreamName::Stdout)
+}
+
+fn stream(run: &Run, wanted: StreamName) -> String {
     let texts = run.events.iter().filter_map(|event| match event {
-        Event::Stream {
-            name: StreamName::Stderr,
-            text,
-        } => Some(text.as_str()),
+        Event::Stream { name, text } if *name == wanted => Some(text.as_str()),
         _ => None,
     });
     texts.collect()

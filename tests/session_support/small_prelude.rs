@@ -61,6 +61,19 @@ pub mod cell {
         crate::session::send(1, &format!("{{\"event\":\"showing\",\"begins\":{begins}}}"));
     }
 
+    pub struct ByHand(());
+
+    pub fn by_hand() -> ByHand {
+        crate::session::send(1, "{\"event\":\"by_hand\",\"begins\":true}");
+        ByHand(())
+    }
+
+    impl Drop for ByHand {
+        fn drop(&mut self) {
+            crate::session::send(1, "{\"event\":\"by_hand\",\"begins\":false}");
+        }
+    }
+
     pub fn failed<T: std::fmt::Display>(error: &T) {
         crate::session::send(1, &format!("{{\"event\":\"error\",\"message\":{:?},\"chain\":[]}}", error.to_string()));
     }
@@ -146,6 +159,14 @@ pub extern "C" fn glassbox_cell_end(_cell: u64) {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn glassbox_watch_threads(_count: *const u8) {}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_can_show(_name: *const u8, _length: usize) -> bool {
+    false
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn glassbox_show(_name: *const u8, _length: usize) {}
 
 #[unsafe(no_mangle)]
 pub extern "C" fn glassbox_comm(_json: *const u8, _length: usize) {}

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use glassbox_prelude::language::Phi3Config;
+use glassbox_prelude::language::DecoderConfig;
 use glassbox_prelude::vision::ViTConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -105,7 +105,7 @@ impl Config {
     }
 
     /// The language model's sizes.
-    pub fn llm_config(&self) -> Result<Phi3Config, Failure> {
+    pub fn llm_config(&self) -> Result<DecoderConfig, Failure> {
         Ok(serde_json::from_value(phi3_fields(&self.llm))?)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
-use glassbox_prelude::language::{LogitsAt, Phi3, Phi3Config, Phi3Input};
+use glassbox_prelude::language::{Decoder, DecoderConfig, LlmInput, LogitsAt};
 use half::bf16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,7 +23,7 @@ const POOL: usize = 1 << 24;
 /// Loads the weights and generates from random token ids.
 pub fn run(full: &FullSize) -> Result<Figures, Failure> {
     let begun = Instant::now();
-    let llm = Phi3::load(&full.dir, dtype(&full.dtype)?, &Device::Cpu)?;
+    let llm = Decoder::load(&full.dir, dtype(&full.dtype)?, &Device::Cpu)?;
     let load = begun.elapsed().as_secs_f64();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let vocabulary = llm.config.vocab_size.min(32_000) as u32;
@@ -35,7 +35,7 @@ pub fn run(full: &FullSize) -> Result<Figures, Failure> {
     let mut seconds = Vec::new();
     for _ in 0..=full.decode {
         let begun = Instant::now();
-        let output = llm.forward(&Phi3Input::ids(&ids).cache(&cache).logits_at(LogitsAt::Last))?;
+        let output = llm.forward(&LlmInput::ids(&ids).cache(&cache).logits_at(LogitsAt::Last))?;
         ids = output
             .logits()?
             .argmax_keepdim(D::Minus1)?
@@ -69,7 +69,7 @@ pub fn write(full: &FullSize) -> Result<bool, Failure> {
     }
     std::fs::create_dir_all(&full.dir)?;
     let config = full.config_json();
-    let sizes: Phi3Config = serde_json::from_value(config.clone())?;
+    let sizes: DecoderConfig = serde_json::from_value(config.clone())?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let pool = pool(&mut rng);
     let mut places = Map::new();
@@ -105,7 +105,7 @@ fn pool(rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 /// Names and shapes of all tensors, in two files.
-fn shards(sizes: &Phi3Config) -> [Vec<(String, Vec<usize>)>; 2] {
+fn shards(sizes: &DecoderConfig) -> [Vec<(String, Vec<usize>)>; 2] {
     let (d, inner, v) = (sizes.hidden_size, sizes.intermediate_size, sizes.vocab_size);
     let head = d / sizes.num_attention_heads;
     let qkv = d + 2 * sizes.kv_heads() * head;

@@ -1,7 +1,7 @@
 //! Captions of random models, greedy: through `Vlm::generate`, by a loop over the key-value cache, and the blog's way.
 
 use candle_core::{DType, Device, Tensor};
-use glassbox_prelude::language::{LogitsAt, Phi3Input};
+use glassbox_prelude::language::{LlmInput, LogitsAt};
 use glassbox_prelude::vlm::{Query, Vlm};
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn with_own_loop(vlm: &Vlm, pixels: &Tensor, tokens: usize) -> Result<Vec<u32>, 
     let mut embeds = sequence.inputs_embeds;
     let mut ids = Vec::with_capacity(tokens);
     while ids.len() < tokens {
-        let input = Phi3Input::embeds(&embeds)
+        let input = LlmInput::embeds(&embeds)
             .cache(&cache)
             .logits_at(LogitsAt::Last);
         let output = vlm.llm.forward(&input)?;

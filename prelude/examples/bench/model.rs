@@ -1,7 +1,7 @@
 //! The models that are measured, with random weights.
 
 use candle_core::{Device, Tensor};
-use glassbox_prelude::language::{LlmProcessor, Phi3};
+use glassbox_prelude::language::{Decoder, LlmProcessor};
 use glassbox_prelude::nn::{Checkpoint, LoraConfig, Weight};
 use glassbox_prelude::vision::{ImageProcessor, ImageProcessorConfig, Rescaling, Vit};
 use glassbox_prelude::vlm::{
@@ -36,7 +36,7 @@ pub fn random_vlm(config: &Config, with_lora: bool) -> Result<Vlm, Failure> {
             image_encoder.config.image_size as u32,
         ))?,
         image_encoder: image_encoder.into(),
-        llm: Phi3::from_checkpoint(&llm_config, &weights)?,
+        llm: Decoder::from_checkpoint(&llm_config, &weights)?,
         llm_processor: small_tokenizer()?,
     };
     let lora = config.lora.as_ref().filter(|_| with_lora);

@@ -5,10 +5,10 @@
 //! to do with image tokens. *Lists* give the objects in words, then a caption. *Captions* stand alone. No pixel is
 //! involved: what image tokens mean is left for the projector to learn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use glassbox_prelude::Result;
-use glassbox_prelude::data::shapes::Scene;
+use glassbox_prelude::data::shapes::{Scene, vocabulary};
 use glassbox_prelude::language::LlmProcessor;
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -55,6 +55,25 @@ const PROMPT: (&str, &str) = (
     "<s><|user|>\n<|imstart|>",
     "<|imend|>\nThis image contains:<|end|>\n<|assistant|>\n",
 );
+
+/// Words beyond the captions' own: the prompts, and the words of the sheets.
+const MORE_WORDS: [&str; 14] = [
+    "This", "image", "contains", "nothing", "part", "Describe", "the", "scene", "What", "is", "in",
+    "words", "Objects", "object",
+];
+
+/// Every word that should be one token, with its leading `▁`.
+pub fn words() -> Vec<String> {
+    let words: BTreeSet<&str> = vocabulary().into_iter().chain(MORE_WORDS).collect();
+    let letters = |word: &&str| word.chars().all(char::is_alphabetic);
+    let mut words: Vec<String> = words
+        .into_iter()
+        .filter(letters)
+        .map(|word| format!("▁{word}"))
+        .collect();
+    words.push("This".into()); // begins a line in the chat prompt
+    words
+}
 
 /// Chance that a sheet gives only one word for each place.
 const SINGLE: f64 = 0.1;

@@ -6,7 +6,7 @@ use glassbox_prelude::Result;
 use glassbox_prelude::candle_core::{Device, Tensor};
 use glassbox_prelude::data::shapes::Scene;
 use glassbox_prelude::data::{SceneAttributes, Shapes, ShapesConfig, Split};
-use glassbox_prelude::language::{LlmProcessor, LogitsAt, Phi3, Phi3Config, Phi3Input};
+use glassbox_prelude::language::{Decoder, DecoderConfig, LlmInput, LlmProcessor, LogitsAt};
 use glassbox_prelude::nn::{Network, cross_entropy};
 use glassbox_prelude::train::{AdamW, AdamWConfig, Gradients, Schedule};
 use rand::{Rng, SeedableRng};
@@ -23,9 +23,9 @@ const QUESTIONS: usize = 200;
 const LONGEST: usize = 32;
 
 /// The sizes of the model, its special tokens taken from the tokenizer.
-pub fn config(processor: &LlmProcessor) -> Phi3Config {
+pub fn config(processor: &LlmProcessor) -> DecoderConfig {
     let rows = processor.vocab_size().next_multiple_of(32);
-    let mut config = Phi3Config::new(rows, 128, 256, 4, 4);
+    let mut config = DecoderConfig::new(rows, 128, 256, 4, 4);
     config.max_position_embeddings = 256;
     config.bos_token_id = processor.bos_id();
     config.pad_token_id = processor.pad_id();
@@ -35,12 +35,12 @@ pub fn config(processor: &LlmProcessor) -> Phi3Config {
 
 /// Trains a fresh model; `sheets`: also on sheets, which are nearly nine of ten documents then.
 pub fn pretrain(
-    config: &Phi3Config,
+    config: &DecoderConfig,
     words: &Words,
     plan: &Plan,
     sheets: bool,
-) -> Result<(Phi3, Outcome)> {
-    let mut llm = Phi3::new_random(config, plan.seed, &Device::Cpu)?;
+) -> Result<(Decoder, Outcome)> {
+    let mut llm = Decoder::new_random(config, plan.seed, &Device::Cpu)?;
     llm.set_trainable(true)?;
     let parameters = llm.named_parameters();
     let shapes = Shapes::new(ShapesConfig {
@@ -110,7 +110,7 @@ pub fn pretrain(
 }
 
 /// Mean loss over the captions' tokens of a batch.
-fn loss(llm: &Phi3, documents: &[Document], rng: &mut ChaCha8Rng) -> Result<Tensor> {
+fn loss(llm: &Decoder, documents: &[Document], rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let longest = documents
         .iter()
         .map(|document| document.context.len() + document.caption.len())
@@ -129,13 +129,12 @@ fn loss(llm: &Phi3, documents: &[Document], rng: &mut ChaCha8Rng) -> Result<Tens
         rows.push(row_places);
     }
     let embeddings = embed(llm, &rows, Some(rng))?; // [B, T, D]
-    let output =
-        llm.forward(&Phi3Input::embeds(&embeddings).logits_at(LogitsAt::Chosen(places)))?;
+    let output = llm.forward(&LlmInput::embeds(&embeddings).logits_at(LogitsAt::Chosen(places)))?;
     cross_entropy(output.logits()?, &targets) // logits [N, V]
 }
 
 /// Each place's embedding: the weighted sum of its tokens'. `[B, T, D]`.
-fn embed(llm: &Phi3, rows: &[Vec<Place>], noise: Option<&mut ChaCha8Rng>) -> Result<Tensor> {
+fn embed(llm: &Decoder, rows: &[Vec<Place>], noise: Option<&mut ChaCha8Rng>) -> Result<Tensor> {
     let table = llm.embed_tokens.weight.tensor(); // [V, D]
     let (vocabulary, width) = table.dims2()?;
     let (batch, tokens) = (rows.len(), rows.first().map_or(0, Vec::len));
@@ -179,7 +178,7 @@ fn embed(llm: &Phi3, rows: &[Vec<Place>], noise: Option<&mut ChaCha8Rng>) -> Res
 }
 
 /// The part of held-out scenes that the model describes right from their sheets, greedily.
-fn read_sheets(llm: &Phi3, words: &Words, shapes: &Shapes) -> Result<f64> {
+fn read_sheets(llm: &Decoder, words: &Words, shapes: &Shapes) -> Result<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let scenes: Vec<Scene> = (0..QUESTIONS as u64)
         .map(|index| shapes.scene(Split::Val, index))
@@ -190,7 +189,7 @@ fn read_sheets(llm: &Phi3, words: &Words, shapes: &Shapes) -> Result<f64> {
         .collect::<Result<_>>()?;
     let embeddings = embed(llm, &sheets, None)?; // [B, T, D]
     let cache = llm.new_cache(QUESTIONS, embeddings.dim(1)? + LONGEST)?;
-    let mut input = Phi3Input::embeds(&embeddings).cache(&cache);
+    let mut input = LlmInput::embeds(&embeddings).cache(&cache);
     let mut answers = vec![Vec::new(); QUESTIONS];
     for _ in 0..LONGEST {
         let output = llm.forward(&input.logits_at(LogitsAt::Last))?;
@@ -198,7 +197,7 @@ fn read_sheets(llm: &Phi3, words: &Words, shapes: &Shapes) -> Result<f64> {
         for (answer, id) in answers.iter_mut().zip(next.to_vec1::<u32>()?) {
             answer.push(id);
         }
-        input = Phi3Input::ids(&next.unsqueeze(1)?).cache(&cache); // [B, 1]
+        input = LlmInput::ids(&next.unsqueeze(1)?).cache(&cache); // [B, 1]
     }
     let mut right = 0;
     for (answer, scene) in answers.iter().zip(&scenes) {

@@ -159,7 +159,7 @@ fn run(options: &Options) -> Result<()> {
     }
     if options.wants("llm") {
         let folder = made(&options.out.join("llm"))?;
-        tokenizer::write(&folder)?;
+        tokenizer::write(&folder, &documents::words())?;
         let processor = LlmProcessor::from_dir(&folder)?;
         let plan = options.plan(6000, 8, 1.5e-3);
         let config = llm::config(&processor);

@@ -1,21 +1,14 @@
-//! The tokenizer of the tiny language model: a list of words → `tokenizer.json` and `tokenizer_config.json`.
+//! The tokenizer of a tiny language model: a list of words → `tokenizer.json` and `tokenizer_config.json`.
 //!
 //! The same kind as Phi-3's: byte-pair encoding with `▁` for spaces, bytes as the way out for unknown characters, and
-//! Phi-3's special tokens. Merges are learned until every word of the shapes captions is one token; any other text
+//! Phi-3's special tokens. Merges are learned until every word of the list is one token; any other text
 //! still encodes, in smaller pieces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use glassbox_prelude::Result;
-use glassbox_prelude::data::shapes::vocabulary;
 use glassbox_prelude::serde_json::{Value, json};
-
-/// Words beyond the captions' own: the prompts, and the words of the scene sheets (see `documents`).
-const MORE_WORDS: [&str; 14] = [
-    "This", "image", "contains", "nothing", "part", "Describe", "the", "scene", "What", "is", "in",
-    "words", "Objects", "object",
-];
 
 /// Added after the merges, in Phi-3's order; (text, swallows the white space after it, special).
 const ADDED: [(&str, bool, bool); 13] = [
@@ -34,15 +27,14 @@ const ADDED: [(&str, bool, bool); 13] = [
     ("<|imend|>", false, true),
 ];
 
-/// Writes both files into `dir`; returns the number of tokens.
-pub fn write(dir: &Path) -> Result<usize> {
+/// Writes both files into `dir`, with one token for each of `words`, their leading `▁` with them; returns the number of tokens.
+pub fn write(dir: &Path, words: &[String]) -> Result<usize> {
     let mut vocabulary = Vec::from(["<unk>", "<s>", "</s>"].map(String::from));
     vocabulary.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
-    let words = words();
     let mut letters: BTreeSet<char> = (' '..='~').filter(|letter| *letter != ' ').collect();
     letters.insert('▁');
     vocabulary.extend(letters.iter().map(char::to_string));
-    let merges = merges(&words);
+    let merges = merges(words);
     for (left, right) in &merges {
         let merged = format!("{left}{right}");
         if !vocabulary.contains(&merged) {
@@ -106,19 +98,6 @@ pub fn write(dir: &Path) -> Result<usize> {
     super::write_json(&dir.join("tokenizer.json"), &tokenizer)?;
     super::write_json(&dir.join("tokenizer_config.json"), &config)?;
     Ok(vocabulary.len() + ADDED.len())
-}
-
-/// Every word that should be one token, with its leading `▁`.
-fn words() -> Vec<String> {
-    let words: BTreeSet<&str> = vocabulary().into_iter().chain(MORE_WORDS).collect();
-    let letters = |word: &&str| word.chars().all(char::is_alphabetic);
-    let mut words: Vec<String> = words
-        .into_iter()
-        .filter(letters)
-        .map(|word| format!("▁{word}"))
-        .collect();
-    words.push("This".into()); // begins a line in the chat prompt
-    words
 }
 
 /// Byte-pair merges until each word is one token: the most frequent pair first, ties in the pairs' own order.

@@ -5,10 +5,20 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::shapes::{Scene, Shape, ShapesConfig};
+use super::shapes::{Colour, Group, Scene, Shape, ShapesConfig};
 use crate::{Error, Result};
 
 /// A question about a picture with its answer.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let asked = Shapes::new(ShapesConfig::default())?.questions(Split::Train, 0);
+/// let kinds: Vec<&str> = asked.iter().map(QuestionAnswer::kind).collect();
+/// assert!(kinds.contains(&"count"));
+/// let about = QuestionAnswer::from_caption(7, "a red star");
+/// assert_eq!((about.answer.as_str(), about.kind()), ("a red star", "open"));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuestionAnswer {
     /// The dataset's number for the picture.
@@ -20,6 +30,27 @@ pub struct QuestionAnswer {
 }
 
 impl QuestionAnswer {
+    /// What kind of question it is, by its first words: count, colour, where, size, yes/no, or else open.
+    pub fn kind(&self) -> &'static str {
+        let question = self.question.trim().to_lowercase();
+        let begins = |words: &[&str]| words.iter().any(|word| question.starts_with(word));
+        if begins(&["how many", "how much"]) {
+            "count"
+        } else if begins(&["which colour", "what colour", "which color", "what color"]) {
+            "colour"
+        } else if begins(&["where"]) {
+            "where"
+        } else if begins(&["how big", "which size", "what size"]) {
+            "size"
+        } else if begins(&[
+            "is ", "are ", "does ", "do ", "has ", "can ", "was ", "were ",
+        ]) {
+            "yes/no"
+        } else {
+            "open"
+        }
+    }
+
     /// Makes any caption an answer: "what does the picture show".
     pub fn from_caption(image_id: u64, caption: &str) -> QuestionAnswer {
         QuestionAnswer {
@@ -31,6 +62,15 @@ impl QuestionAnswer {
 }
 
 /// How a question is written into the prompt.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let format = QuestionFormat::default();
+/// assert_eq!(format.query("how many stars?")?, "question: how many stars? answer: ");
+/// let short = QuestionFormat { before: "Q: ".into(), between: " A: ".into() };
+/// assert_eq!(short.query("how many stars?")?, "Q: how many stars A: ");
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuestionFormat {
     /// Stands before the question.
@@ -111,11 +151,19 @@ pub(super) fn about_scene(
             );
         }
     }
-    if let (Some(colour), Some(shape)) = (config.colours.choose(rng), config.shapes.choose(rng))
-        && !groups
-            .iter()
-            .any(|group| group.colour == *colour && group.shape == *shape)
-    {
+    // As many that are not there as are: saying "yes" to all is right half of the time.
+    let mut absent: Vec<(Colour, Shape)> = config
+        .colours
+        .iter()
+        .flat_map(|colour| config.shapes.iter().map(|shape| (*colour, *shape)))
+        .filter(|(colour, shape)| {
+            let there = |group: &Group<'_>| group.colour == *colour && group.shape == *shape;
+            !groups.iter().any(there)
+        })
+        .collect();
+    absent.sort_unstable();
+    absent.dedup();
+    for (colour, shape) in absent.choose_multiple(rng, groups.len()) {
         ask(
             format!("is there a {} {}", colour.name(), shape.name()),
             "no",
@@ -139,6 +187,7 @@ mod tests {
     #[test]
     fn answers_are_true_of_the_scene() -> Result<()> {
         let shapes = Shapes::new(ShapesConfig::default())?;
+        let mut kinds = std::collections::BTreeSet::new();
         for index in 0..200 {
             let scene = shapes.scene(Split::Val, index);
             let triples = shapes.questions(Split::Val, index);
@@ -159,7 +208,12 @@ mod tests {
                 }
             }
             assert_eq!(triples[0].answer, number(scene.objects.len()));
+            kinds.extend(triples.iter().map(QuestionAnswer::kind));
         }
+        assert_eq!(
+            Vec::from_iter(kinds),
+            ["colour", "count", "size", "where", "yes/no"]
+        );
         Ok(())
     }
 

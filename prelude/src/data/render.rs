@@ -4,7 +4,7 @@ use super::shapes::{
     AttributeScore, CaptionOrder, Colour, Group, Object, PixelBox, Relation, Shape, Size,
 };
 use super::{
-    CocoCaptions, QuestionAnswer, QuestionFormat, Sample, Samples, Scene, SceneAttributes, Shapes,
+    Captions, QuestionAnswer, QuestionFormat, Sample, Samples, Scene, SceneAttributes, Shapes,
     ShapesConfig, Split,
 };
 use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
@@ -30,7 +30,7 @@ impl Render for Sample {
     }
 }
 
-impl Render for CocoCaptions {
+impl Render for Captions {
     fn render(&self) -> MimeBundle {
         let report = self.report();
         let text = MimeBundle::text(format!("{self:?}"));
@@ -75,6 +75,15 @@ shown_by_fields!(
     ShapesConfig,
     CaptionOrder,
     super::CocoFinding,
+    super::LessonKind,
+    super::NamedBox,
+    super::shapes::Claim,
+    super::shapes::ClaimKind,
+    super::shapes::Verdict,
+    super::TextLines,
+    super::Speaker,
+    super::Said,
+    super::Turn,
     Split,
     QuestionFormat,
     AttributeScore,

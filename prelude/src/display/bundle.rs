@@ -9,6 +9,16 @@ use serde_json::{Map, Value};
 use super::html::{data_uri, escape};
 
 /// A value as MIME type → content. `text/plain` is always present.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let bundle = MimeBundle::text("two thirds").with_html("<b>2/3</b>");
+/// assert_eq!((bundle.plain(), bundle.html()), ("two thirds", Some("<b>2/3</b>")));
+/// display(&bundle);
+/// let picture = MimeBundle::text("a red square").with_png(&Image::filled(8, 8, [200, 30, 40])?.to_png()?);
+/// assert!(picture.get("image/png").is_some());
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq)]
 pub struct MimeBundle {
     data: Map<String, Value>,

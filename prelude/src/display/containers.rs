@@ -203,9 +203,19 @@ pub(crate) fn list(items: &[&dyn Render]) -> MimeBundle {
     listed(&plural(items.len(), "item"), &mut values, items.len())
 }
 
-fn plural(count: usize, what: &str) -> String {
+/// `1 item`, `1,000 items`.
+pub(crate) fn plural(count: usize, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{} {what}{s}", number::count(count as u64))
+}
+
+/// The entries of a map below each other.
+pub(crate) fn map(
+    entries: &mut dyn Iterator<Item = (String, &dyn Render)>,
+    all: usize,
+) -> MimeBundle {
+    let heading = plural(all, "entry").replace("entrys", "entries");
+    listed(&heading, entries, all)
 }
 
 /// Plain values between brackets, as `{:?}` writes them; `None` if one of them is not plain.
@@ -292,7 +302,7 @@ macro_rules! maps {
                 let mut entries = self
                     .iter()
                     .map(|(key, value)| (limits::shortened(&format!("{key:?}"), 80), value as &dyn Render));
-                listed(&plural(self.len(), "entry").replace("entrys", "entries"), &mut entries, self.len())
+                map(&mut entries, self.len())
             }
 
             fn debug_text(&self) -> Option<String> {

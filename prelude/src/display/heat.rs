@@ -64,6 +64,14 @@ pub fn diverging(value: f32, limit: f32) -> [u8; 3] {
 }
 
 /// Which colours a heat map's values have: `low` to `high`, around zero where both signs occur.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::display::Scale;
+///
+/// let scale = Scale::of(&[-1.0, 0.0, 2.0]);
+/// assert_eq!((scale.low, scale.high), (-2.0, 2.0)); // as far to both sides of zero
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     /// Where the colours begin.
@@ -108,6 +116,28 @@ impl Scale {
             low: low.max(mean - reach) as f32,
             high: high.min(mean + reach) as f32,
         }
+    }
+
+    /// The scale as a strip of colours with its ends, HTML.
+    pub(crate) fn legend(&self) -> String {
+        const STEPS: usize = 24;
+        let at = |step: usize| {
+            let share = step as f32 / (STEPS - 1) as f32;
+            self.color(self.low + share * (self.high - self.low))
+        };
+        let steps = (0..STEPS).map(|step| {
+            format!(
+                "<span style=\"display:inline-block;width:5px;height:9px;background:{}\"></span>",
+                css(at(step))
+            )
+        });
+        let end = |value: f32| super::number::short(f64::from(value));
+        format!(
+            "<div style=\"font-size:11px;opacity:0.85\">{} <span style=\"font-size:0\">{}</span> {}</div>",
+            end(self.low),
+            steps.collect::<String>(),
+            end(self.high)
+        )
     }
 
     /// The colour of `value`.
@@ -193,7 +223,7 @@ pub fn css([r, g, b]: [u8; 3]) -> String {
 
 /// A grid of values, row by row.
 #[derive(Clone, PartialEq)]
-pub struct Grid {
+pub(crate) struct Grid {
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.

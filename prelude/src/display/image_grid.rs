@@ -16,6 +16,15 @@ const MAX_ITEMS: usize = 64;
 const MAX_TEXTS: usize = 12;
 
 /// One picture of an [`ImageGrid`] and the text beneath it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let image = Image::filled(64, 64, [200, 30, 40])?;
+/// let item = GridItem::new(&image).title("7").prediction("a red circle").reference("a red square").mark("colour", true).mark("shape", false);
+/// let grid = ImageGrid::new(vec![item]);
+/// assert!(grid.render().plain().contains("a red circle"));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct GridItem {
     picture: Image,
@@ -142,6 +151,18 @@ fn mark_html(name: &str, right: bool) -> String {
 }
 
 /// Pictures with text beneath them, as many in a row as the page is wide.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let items = (0..4).map(|index| {
+///     let sample = shapes.sample(Split::Train, index)?;
+///     Ok(GridItem::new(&sample.image).title(sample.captions[0].clone()))
+/// });
+/// let grid = ImageGrid::new(items.collect::<Result<_>>()?).title("drawn shapes");
+/// assert!(grid.render().html().is_some_and(|html| html.matches("<img").count() == 4));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq)]
 pub struct ImageGrid {
     title: String,

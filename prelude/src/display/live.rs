@@ -17,6 +17,15 @@ pub(crate) const UPDATES: Duration = Duration::from_millis(200);
 const LINES: Duration = Duration::from_secs(5);
 
 /// Shows `value` and gives a handle with which it can be replaced in place.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shown = display_live(&MimeBundle::text("nothing yet"));
+/// for done in [10, 20, 30] {
+///     shown.update(&MimeBundle::text(format!("{done} pictures")));
+/// }
+/// assert!(!shown.id().is_empty());
+/// ```
 pub fn display_live<T: Render + ?Sized>(value: &T) -> DisplayHandle {
     DisplayHandle::show(value.render())
 }
@@ -24,6 +33,16 @@ pub fn display_live<T: Render + ?Sized>(value: &T) -> DisplayHandle {
 /// A display that can be replaced in place. Clones replace the same display.
 ///
 /// The last update is always shown: when the last clone is dropped, or when the cell ends, whichever comes first.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shown: DisplayHandle = display_live(&Table::new(["step"]).row([0_usize.into()]));
+/// for step in 1..4_usize {
+///     shown.update(&Table::new(["step"]).row([step.into()])); // in the same place
+/// }
+/// assert!(!shown.id().is_empty());
+/// assert_eq!(shown.clone().id(), shown.id()); // a clone is the same display
+/// ```
 #[derive(Clone)]
 pub struct DisplayHandle {
     state: Arc<Mutex<State>>,
@@ -158,6 +177,17 @@ impl Slot {
         }
     }
 
+    /// From now on it is updated at most once per `interval`.
+    pub(super) fn every(&mut self, interval: Duration) {
+        self.throttle.interval = interval;
+    }
+
+    /// Whether something was shown.
+    #[cfg(test)]
+    pub(super) fn is_filled(&self) -> bool {
+        self.handle.is_some()
+    }
+
     fn show(&mut self, bundle: MimeBundle) {
         match &self.handle {
             Some(handle) => handle.replace(bundle),
@@ -190,6 +220,11 @@ pub(super) trait Followed: Send + Sized + 'static {
     /// What it looks like now.
     fn look(&self) -> MimeBundle;
 
+    /// Whether it is shown at all.
+    fn is_shown(&self) -> bool {
+        true
+    }
+
     /// Shows the value, and shows what is still unshown when the cell ends.
     fn follow(mut self) -> Shared<Self> {
         self.changed();
@@ -217,8 +252,10 @@ pub(super) trait Followed: Send + Sized + 'static {
 
     /// Shows the value as it is.
     fn show(&mut self) {
-        let bundle = self.look();
-        self.slot().show(bundle);
+        if self.is_shown() {
+            let bundle = self.look();
+            self.slot().show(bundle);
+        }
     }
 }
 
@@ -232,7 +269,7 @@ impl<T: Followed> Live for T {
 
 /// Says when something may be sent again, and whether something is waiting to be.
 #[derive(Clone, Debug)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     interval: Duration,
     last: Option<Instant>,
     waiting: bool,

@@ -1,19 +1,31 @@
-//! Training as it happens, on one display: loss and validation loss, pace, and how long still.
+//! Training as it happens, on one display: loss and validation loss, small multiples of whatever else is measured, pace, and how
+//! long still.
 //!
-//! The trainer reports steps; the plot decides when to draw. What is left in the saved notebook is the last state,
-//! with the result in words.
+//! The trainer (or a loop of one's own) reports steps; the plot decides when to draw. What is left in the saved notebook is the last
+//! state, with the result in words.
+//!
+//! ```text
+//! step, validation ─► the large chart      panel ─► small ones beside each other      note, pictures ─► words and pictures below
+//! ```
 
 use std::time::{Duration, Instant};
 
 use super::live::{Followed, Shared, Slot};
 use super::plot::LineStyle;
 use super::progress::time_left;
-use super::{LinePlot, MimeBundle, Render, html, number, text_plot};
+use super::{ImageGrid, LinePlot, MimeBundle, Render, html, number, text_plot};
 
-/// A plot costs a few milliseconds to draw and some kilobytes to send: twice a second is live enough.
+/// A plot costs some milliseconds to draw and some kilobytes to send: this often is live enough.
 const REDRAW: Duration = Duration::from_millis(500);
+/// The same with small multiples below it.
+const REDRAW_ALL: Duration = Duration::from_millis(1500);
 /// Losses that the smooth line averages over, as a share of all steps.
 const SMOOTHING: f64 = 0.03;
+/// Small multiples; what comes after them is not drawn, and said to be left out.
+const MOST_PANELS: usize = 12;
+
+/// Steps and what they had.
+type Points<'a> = &'a [(usize, f64)];
 
 /// One display that follows a training run. Clones follow the same run.
 ///
@@ -22,6 +34,7 @@ const SMOOTHING: f64 = 0.03;
 /// let plot = LivePlot::new("projector + LoRA", 200);
 /// for step in 0..200 {
 ///     plot.step(step, 3.0 / (1.0 + step as f64), 64);
+///     plot.panel("gradient", "projector", step, 1.0 / (1.0 + step as f64));
 /// }
 /// plot.validation(200, 0.5);
 /// plot.finish("held-out accuracy 93%");
@@ -36,13 +49,26 @@ struct State {
     total: u64,
     train: Vec<(f64, f64)>,
     validation: Vec<(f64, f64)>,
+    panels: Vec<Panel>,
+    /// What stands behind the figures: a name, and its last value in words.
+    notes: Vec<(String, String)>,
+    pictures: Option<(String, ImageGrid)>,
     /// Steps and tokens since this display began, for the pace.
     steps: u64,
     tokens: u64,
     begun: Instant,
     ended: Option<Duration>,
     result: String,
+    /// Nothing is shown.
+    hidden: bool,
     slot: Slot,
+}
+
+/// A small chart.
+struct Panel {
+    name: String,
+    /// By label.
+    lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 impl LivePlot {
@@ -58,6 +84,20 @@ impl LivePlot {
         train: &[(usize, f64)],
         validation: &[(usize, f64)],
     ) -> Self {
+        Self::begin(title.into(), total, (train, validation), false)
+    }
+
+    /// The same without a display, for loops over many runs: it takes what it is told and shows nothing.
+    pub fn hidden() -> Self {
+        Self::begin(String::new(), 0, (&[], &[]), true)
+    }
+
+    fn begin(
+        title: String,
+        total: usize,
+        (train, validation): (Points<'_>, Points<'_>),
+        hidden: bool,
+    ) -> Self {
         let points = |earlier: &[(usize, f64)]| {
             earlier
                 .iter()
@@ -65,15 +105,19 @@ impl LivePlot {
                 .collect()
         };
         let state = State {
-            title: title.into(),
+            title,
             total: total as u64,
             train: points(train),
             validation: points(validation),
+            panels: Vec::new(),
+            notes: Vec::new(),
+            pictures: None,
             steps: 0,
             tokens: 0,
             begun: Instant::now(),
             ended: None,
             result: String::new(),
+            hidden,
             slot: Slot::new(REDRAW),
         };
         Self {
@@ -94,6 +138,47 @@ impl LivePlot {
     pub fn validation(&self, step: usize, loss: f64) {
         let mut state = self.state.lock();
         state.validation.push((step as f64, loss));
+        state.changed();
+    }
+
+    /// A value at `step` on the small chart `panel`, on its line `line` (empty for a chart with one line). Seen with the next step.
+    pub fn panel(&self, panel: &str, line: &str, step: usize, value: f64) {
+        let mut state = self.state.lock();
+        let at = match state.panels.iter().position(|known| known.name == panel) {
+            Some(at) => at,
+            None => {
+                let name = panel.to_owned();
+                let lines = Vec::new();
+                state.panels.push(Panel { name, lines });
+                state.slot.every(REDRAW_ALL);
+                state.panels.len() - 1
+            }
+        };
+        let lines = &mut state.panels[at].lines;
+        let at = match lines.iter().position(|(label, _)| label == line) {
+            Some(at) => at,
+            None => {
+                lines.push((line.to_owned(), Vec::new()));
+                lines.len() - 1
+            }
+        };
+        lines[at].1.push((step as f64, value));
+    }
+
+    /// What is said of `name` behind the figures from now on, such as `memory` and `1.2 GB`. Seen with the next step.
+    pub fn note(&self, name: &str, value: impl Into<String>) {
+        let mut state = self.state.lock();
+        let value = value.into();
+        match state.notes.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => state.notes.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Pictures below the charts with what is said of them, in place of those that were there.
+    pub fn pictures(&self, title: impl Into<String>, pictures: ImageGrid) {
+        let mut state = self.state.lock();
+        state.pictures = Some((title.into(), pictures));
         state.changed();
     }
 
@@ -119,6 +204,10 @@ impl Followed for State {
     fn look(&self) -> MimeBundle {
         self.bundle(self.begun.elapsed())
     }
+
+    fn is_shown(&self) -> bool {
+        !self.hidden
+    }
 }
 
 impl State {
@@ -134,75 +223,116 @@ impl State {
             .map_or(0, |(step, _)| (*step as u64).saturating_add(1))
     }
 
+    /// The losses as a line that an eye can follow.
+    fn smooth(&self) -> Vec<(f64, f64)> {
+        smoothed(&self.train, span(self.total))
+    }
+
     fn bundle(&self, elapsed: Duration) -> MimeBundle {
         let elapsed = self.ended.unwrap_or(elapsed);
-        let figures = self.figures(elapsed);
-        let smooth = smoothed(&self.train, (self.total as f64 * SMOOTHING).max(4.0));
+        let smooth = self.smooth();
+        let figures = self.figures(elapsed, &smooth);
+        let titled = match self.title.is_empty() {
+            true => String::new(),
+            false => format!("{}: ", self.title),
+        };
+        let result = match self.result.is_empty() {
+            true => String::new(),
+            false => format!(" · {}", self.result),
+        };
+        let line = format!("{titled}{figures}{result}");
+        let drawn = self.drawn_as_text(&smooth);
+        let said = self
+            .pictures
+            .as_ref()
+            .map(|(title, pictures)| format!("{title}\n{}", pictures.render().plain()));
+        let parts = [drawn, said, Some(line)];
+        let text: Vec<String> = parts.into_iter().flatten().collect();
+        MimeBundle::text(text.join("\n")).with_html(self.markup(&figures, smooth))
+    }
+
+    fn markup(&self, figures: &str, smooth: Vec<(f64, f64)>) -> String {
         let plot = LinePlot::new(self.title.clone())
             .axes("step", "loss")
-            .styled_line("training", self.train.clone(), LineStyle::Faint)
-            .styled_line("training", smooth, LineStyle::Solid);
+            .pale_line("each step", "training, smoothed", self.train.clone())
+            .styled_line("training, smoothed", smooth, LineStyle::Solid);
         let plot = if self.validation.is_empty() {
             plot
         } else {
             plot.styled_line("validation", self.validation.clone(), LineStyle::Marked)
         };
-        let picture = plot
-            .figure()
-            .map(|figure| figure.html())
-            .unwrap_or_default();
         let fraction = self.done() as f64 / self.total.max(1) as f64;
         let color = match self.ended {
             None => "#1f77b4",
             Some(_) if self.done() >= self.total => html::GREEN,
             Some(_) => html::RED,
         };
-        let result = if self.result.is_empty() {
-            String::new()
-        } else {
-            format!(
+        let result = match self.result.is_empty() {
+            true => String::new(),
+            false => format!(
                 "<div style=\"font-weight:600;margin-top:2px\">{}</div>",
                 html::escape(&self.result)
+            ),
+        };
+        let pictures = self.pictures.as_ref().map(|(title, pictures)| {
+            let grid = pictures.render();
+            let grid = grid.html().unwrap_or_default();
+            format!(
+                "<div style=\"margin-top:6px\">{}</div>{grid}",
+                html::escape(title)
             )
-        };
-        let markup = format!(
-            "<div style=\"font-family:{};font-size:13px;max-width:640px\">{picture}\
-             <div style=\"margin-top:4px\">{}</div><div style=\"margin-top:2px\">{}</div>{result}</div>",
+        });
+        format!(
+            "<div style=\"font-family:{};font-size:13px;max-width:640px\">{}\
+             <div style=\"margin-top:4px\">{}</div><div style=\"margin-top:2px\">{}</div>{result}{}{}</div>",
             html::SANS,
+            drawn(&plot),
             html::bar(fraction, 640, 10, color),
-            html::escape(&figures),
-        );
-        let title = if self.title.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", self.title)
-        };
-        let result = if self.result.is_empty() {
-            String::new()
-        } else {
-            format!(" · {}", self.result)
-        };
-        let line = format!("{title}{figures}{result}");
-        let smooth = smoothed(&self.train, (self.total as f64 * SMOOTHING).max(4.0));
-        let mut series: Vec<text_plot::Series<'_>> = vec![("training", &smooth)];
+            html::escape(figures),
+            self.small_multiples(),
+            pictures.unwrap_or_default()
+        )
+    }
+
+    /// The panels, two in a row.
+    fn small_multiples(&self) -> String {
+        let each = self.panels.iter().take(MOST_PANELS).map(|panel| {
+            let plot = LinePlot::new(panel.name.clone()).small();
+            let plot = panel.lines.iter().fold(plot, |plot, (label, points)| {
+                plot.styled_line(label.clone(), points.clone(), LineStyle::Solid)
+            });
+            format!(
+                "<div style=\"display:inline-block;vertical-align:top;margin:6px 4px 0 0\">{}</div>",
+                drawn(&plot)
+            )
+        });
+        let mut markup: String = each.collect();
+        if let Some(left_out) = self
+            .panels
+            .get(MOST_PANELS..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let names: Vec<&str> = left_out.iter().map(|panel| panel.name.as_str()).collect();
+            markup += &format!("<div>not drawn: {}</div>", html::escape(&names.join(", ")));
+        }
+        markup
+    }
+
+    fn drawn_as_text(&self, smooth: &[(f64, f64)]) -> Option<String> {
+        let mut series: Vec<text_plot::Series<'_>> = vec![("training", smooth)];
         if !self.validation.is_empty() {
             series.push(("validation", &self.validation));
         }
-        let text = match text_plot::draw(&series, "step", false) {
-            Some(drawing) => format!("{drawing}\n{line}"),
-            None => line,
-        };
-        MimeBundle::text(text).with_html(markup)
+        text_plot::draw(&series, "step", false)
     }
 
     /// `step 120/200 · loss 0.81 · validation 0.92 · 3,400 tokens/s · 0:21 left`
-    fn figures(&self, elapsed: Duration) -> String {
+    fn figures(&self, elapsed: Duration, smooth: &[(f64, f64)]) -> String {
         let mut parts = vec![format!(
             "step {}/{}",
             number::count(self.done()),
             number::count(self.total)
         )];
-        let smooth = smoothed(&self.train, (self.total as f64 * SMOOTHING).max(4.0));
         if let Some((_, loss)) = smooth.last() {
             parts.push(format!("loss {}", number::float(*loss)));
         }
@@ -222,6 +352,8 @@ impl State {
                 number::count((self.tokens as f64 / seconds) as u64)
             ));
         }
+        let notes = self.notes.iter();
+        parts.extend(notes.map(|(name, value)| format!("{name} {value}")));
         match self.ended {
             None => {
                 let still = self.total.saturating_sub(self.done());
@@ -240,8 +372,19 @@ impl State {
     }
 }
 
+/// A chart for a page, with the legend above it where it has no room inside.
+fn drawn(plot: &LinePlot) -> String {
+    let bundle = plot.picture();
+    bundle.html().unwrap_or_default().to_owned()
+}
+
+/// Losses that the smooth line of a run of so many steps averages over.
+pub(crate) fn span(steps: u64) -> f64 {
+    (steps as f64 * SMOOTHING).max(4.0)
+}
+
 /// Running mean with exponentially fading memory of about `span` points, without the start's bias towards zero.
-fn smoothed(points: &[(f64, f64)], span: f64) -> Vec<(f64, f64)> {
+pub(crate) fn smoothed(points: &[(f64, f64)], span: f64) -> Vec<(f64, f64)> {
     let keep = 1.0 - 1.0 / span.max(1.0);
     let (mut mean, mut weight) = (0.0, 0.0);
     let mut out = Vec::with_capacity(points.len());
@@ -276,11 +419,15 @@ mod tests {
             total,
             train: (0..steps).map(|step| (step as f64, 2.0)).collect(),
             validation: vec![(0.0, 2.5)],
+            panels: Vec::new(),
+            notes: Vec::new(),
+            pictures: None,
             steps: steps as u64,
             tokens: steps as u64 * 100,
             begun: Instant::now(),
             ended: None,
             result: String::new(),
+            hidden: false,
             slot: Slot::new(REDRAW),
         }
     }
@@ -290,7 +437,7 @@ mod tests {
         let mut running = state(50, 200);
         let line = "step 50/200 · loss 2 · validation 2.5 · 5 steps/s · 500 tokens/s";
         assert_eq!(
-            running.figures(Duration::from_secs(10)),
+            running.figures(Duration::from_secs(10), &running.smooth()),
             format!("{line} · 30.0 s left")
         );
         running.ended = Some(Duration::from_secs(10));
@@ -322,5 +469,46 @@ mod tests {
         assert_eq!(smooth[0].1, 4.0);
         assert!(smooth[1].1.is_nan());
         assert!((smooth[2].1 - 8.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn panels_notes_and_pictures_stand_below_and_too_many_are_named() -> crate::Result<()> {
+        let plot = LivePlot::new("run", 10);
+        for step in 0..10 {
+            plot.step(step, 1.0, 5);
+            plot.panel("gradient", "projector", step, 0.5);
+            plot.panel("gradient", "llm <lora>", step, 0.25);
+        }
+        for index in 0..MOST_PANELS + 1 {
+            plot.panel(&format!("own {index}"), "", 0, 1.0);
+        }
+        plot.note("memory", "1 GB");
+        plot.note("memory", "2 GB");
+        let image = crate::vision::Image::filled(8, 8, [9, 9, 9])?;
+        let item = super::super::GridItem::new(&image).prediction("a <star>");
+        plot.pictures("at step 10", ImageGrid::new(vec![item]));
+        plot.finish("");
+        let bundle = plot.render();
+        let html = bundle.html().unwrap_or_default();
+        assert_eq!(html.matches("<img").count(), 1 + MOST_PANELS + 1, "{html}");
+        assert!(html.contains("not drawn: own 11, own 12"), "{html}");
+        assert!(html.contains("a &lt;star&gt;") && !html.contains("<lora>"));
+        let text = bundle.plain();
+        assert!(
+            text.contains("· memory 2 GB ·") && !text.contains("1 GB"),
+            "{text}"
+        );
+        assert!(text.contains("a <star>"), "{text}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_hidden_plot_has_no_display() {
+        let plot = LivePlot::hidden();
+        plot.step(0, 1.0, 1);
+        plot.finish("done");
+        assert!(!plot.state.lock().slot.is_filled());
+        let shown = LivePlot::new("", 1);
+        assert!(shown.state.lock().slot.is_filled());
     }
 }

@@ -8,6 +8,15 @@ use super::{MimeBundle, Render, html, number};
 use crate::nn::Parameter;
 
 /// One part of a model in a [`ModelTable`].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let table = Vlm::tiny(&Device::Cpu)?.table();
+/// let part = table.parts().iter().find(|part| part.name == "projector");
+/// assert!(part.is_some_and(|part| part.parameters == part.trainable)); // all of it trains
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelPart {
     /// Its name, such as `image_encoder`.
@@ -86,11 +95,11 @@ impl ModelTable {
     pub fn of(
         title: impl Into<String>,
         parameters: &[Parameter],
-        part: &dyn Fn(&str) -> String,
+        part: &dyn Fn(&Parameter) -> String,
     ) -> Self {
         let mut parts: Vec<ModelPart> = Vec::new();
         for parameter in parameters {
-            let name = part(&parameter.name);
+            let name = part(parameter);
             if parts.last().is_none_or(|part| part.name != name) {
                 parts.push(ModelPart::new(name));
             }

@@ -8,6 +8,17 @@ use super::{MimeBundle, Render, html, number};
 use crate::error::{Error, Result};
 
 /// One candidate for the next token.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let table = vlm.next_tokens(&Image::filled(80, 80, [200, 30, 40])?, "a red", 5)?;
+/// let first = &table.top()[0];
+/// assert_eq!(first.rank, 1);
+/// assert!(first.probability >= table.top()[1].probability);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct NextToken {
     /// Place in the order of probability, from 1.
@@ -23,6 +34,16 @@ pub struct NextToken {
 }
 
 /// The top candidates for one position, and where the right one is.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let logits = Tensor::new(&[0f32, 2.0, 1.0], &Device::Cpu)?; // [V]
+/// let words = ["red", "blue", "green"];
+/// let table = NextTokenTable::from_logits(&logits, 2, Some(0), &|id| words[id as usize].to_string())?;
+/// assert_eq!(table.top()[0].text, "blue");
+/// assert_eq!(table.target().map(|target| target.rank), Some(3)); // "red" is the least likely
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct NextTokenTable {
     title: String,

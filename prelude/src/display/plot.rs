@@ -9,6 +9,13 @@ use super::axis::Axis;
 use super::{MimeBundle, Render, heat, html, number, text_plot};
 
 /// Colours of lines, in order: blue, orange, green, red, violet, brown, pink, grey.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::display::PALETTE;
+///
+/// assert_eq!(PALETTE.len(), 8); // the first line of a plot has the first colour
+/// ```
 pub const PALETTE: [RGBColor; 8] = [
     RGBColor(31, 119, 180),
     RGBColor(230, 110, 10),
@@ -28,6 +35,18 @@ const LEGEND_GAP: i32 = 40;
 const MAX_POINTS: usize = 600;
 
 /// A finished drawing.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::plotters::prelude::*;
+/// let square = Figure::draw(200, 120, "a red square", |paper| {
+///     paper.draw(&Rectangle::new([(20, 20), (100, 100)], RED.filled()))?;
+///     Ok(())
+/// })?;
+/// assert!(square.svg().contains("<rect"));
+/// assert_eq!(square.render().plain(), "a red square");
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct Figure {
     svg: String,
@@ -36,8 +55,34 @@ pub struct Figure {
 }
 
 /// What a drawing function works on.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::display::{DrawError, Paper};
+/// use glassbox_prelude::plotters::prelude::*;
+///
+/// fn square(paper: &Paper<'_>) -> std::result::Result<(), DrawError> {
+///     paper.draw(&Rectangle::new([(20, 20), (100, 100)], RED.filled()))?;
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let figure = Figure::draw(200, 120, "a red square", square)?;
+/// assert!(figure.svg().contains("<rect"));
+/// # Ok(()) }
+/// ```
 pub type Paper<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// The part of a plot between its axes.
+pub(super) type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
 /// What a drawing function may fail with; plotters' errors convert into it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::display::DrawError;
+///
+/// let failed = Figure::draw(200, 120, "nothing", |_| Err(DrawError::from("there are no points")));
+/// assert!(failed.unwrap_err().to_string().contains("there are no points"));
+/// ```
 pub type DrawError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Figure {
@@ -102,9 +147,51 @@ struct Line {
     label: String,
     points: Vec<(f64, f64)>,
     style: LineStyle,
+    /// The label of the line whose colour it has, where that is not its own.
+    colour_of: Option<String>,
+}
+
+/// How large the writing of a plot is, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Writing {
+    title: u32,
+    text: u32,
+    /// Height of the strip with title and legend.
+    header: u32,
+    /// Room for the axes' labels: with and without a description of the axis.
+    below: (u32, u32),
+    left: (u32, u32),
+}
+
+impl Writing {
+    const LARGE: Writing = Writing {
+        title: 19,
+        text: 16,
+        header: 30,
+        below: (42, 26),
+        left: (72, 56),
+    };
+    /// Of a small multiple.
+    const SMALL: Writing = Writing {
+        title: 14,
+        text: 12,
+        header: 22,
+        below: (32, 20),
+        left: (56, 44),
+    };
 }
 
 /// How a line is drawn.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let noisy: Vec<(f64, f64)> = (0..100).map(|step| (f64::from(step), f64::from(step % 7))).collect();
+/// let plot = LinePlot::new("loss")
+///     .styled_line("train", noisy, LineStyle::Faint)
+///     .styled_line("held out", vec![(0.0, 5.0), (50.0, 4.0), (99.0, 3.5)], LineStyle::Marked);
+/// assert!(plot.figure()?.svg().contains("<circle"));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineStyle {
     /// A full line.
@@ -130,6 +217,7 @@ pub struct LinePlot {
     lines: Vec<Line>,
     log_y: bool,
     size: (u32, u32),
+    writing: Writing,
 }
 
 impl LinePlot {
@@ -142,7 +230,15 @@ impl LinePlot {
             lines: Vec::new(),
             log_y: false,
             size: (640, 320),
+            writing: Writing::LARGE,
         }
+    }
+
+    /// A small plot with small writing, of which two stand side by side where one of the usual size would.
+    pub fn small(mut self) -> Self {
+        self.size = (316, 170);
+        self.writing = Writing::SMALL;
+        self
     }
 
     /// What the axes measure.
@@ -189,8 +285,30 @@ impl LinePlot {
             label: label.into(),
             points,
             style,
+            colour_of: None,
         });
         self
+    }
+
+    /// Adds a pale line in the colour of the line labelled `of`, with an entry of its own in the legend.
+    pub(crate) fn pale_line(
+        mut self,
+        label: impl Into<String>,
+        of: impl Into<String>,
+        points: Vec<(f64, f64)>,
+    ) -> Self {
+        self.lines.push(Line {
+            label: label.into(),
+            points,
+            style: LineStyle::Faint,
+            colour_of: Some(of.into()),
+        });
+        self
+    }
+
+    /// Whether the axes have been named.
+    pub(crate) fn has_axes(&self) -> bool {
+        !self.x_label.is_empty() || !self.y_label.is_empty()
     }
 
     /// The finished drawing.
@@ -198,23 +316,43 @@ impl LinePlot {
     /// # Errors
     /// [`crate::Error::Input`] if plotters refuses, which no choice of points should make it do.
     pub fn figure(&self) -> crate::Result<Figure> {
+        self.figure_over(|_| Ok(()))
+    }
+
+    /// The same over what `below` draws into the chart first.
+    pub(super) fn figure_over(
+        &self,
+        below: impl FnOnce(&mut Chart<'_>) -> Result<(), DrawError>,
+    ) -> crate::Result<Figure> {
         let (width, height) = self.size;
         let lines: Vec<Line> = self.lines.iter().map(|line| self.drawable(line)).collect();
         let (x_range, y_range) = ranges(&lines, self.log_y);
         Figure::draw(width, height, self.plain(), |paper| {
-            let (legend, chart) = paper.split_vertically(if self.needs_header() { 30 } else { 4 });
+            let writing = self.writing;
+            let (legend, chart) = paper.split_vertically(match self.needs_header() {
+                true => writing.header,
+                false => 4,
+            });
             self.draw_header(&legend)?;
             let mut builder = ChartBuilder::on(&chart);
             builder
                 .margin(6)
                 .margin_right(24)
-                .x_label_area_size(if self.x_label.is_empty() { 26 } else { 42 });
-            builder.y_label_area_size(if self.y_label.is_empty() { 56 } else { 72 });
+                .x_label_area_size(match self.x_label.is_empty() {
+                    true => writing.below.1,
+                    false => writing.below.0,
+                });
+            builder.y_label_area_size(match self.y_label.is_empty() {
+                true => writing.left.1,
+                false => writing.left.0,
+            });
             let y_axis = match self.log_y {
                 true => Axis::logarithmic(y_range.0, y_range.1),
                 false => Axis::linear(y_range.0, y_range.1),
             };
-            let context = builder.build_cartesian_2d(Axis::linear(x_range.0, x_range.1), y_axis)?;
+            let mut context =
+                builder.build_cartesian_2d(Axis::linear(x_range.0, x_range.1), y_axis)?;
+            below(&mut context)?;
             self.draw_lines(context, &lines)
         })
     }
@@ -235,37 +373,58 @@ impl LinePlot {
     }
 
     fn draw_header(&self, area: &Paper<'_>) -> Result<(), DrawError> {
-        let title = ("sans-serif", 19)
+        let Writing {
+            title: large,
+            text: small,
+            header,
+            ..
+        } = self.writing;
+        let title = ("sans-serif", large)
             .into_font()
             .style(FontStyle::Bold)
             .color(&INK);
-        area.draw_text(&self.title, &title, (12, 8))?;
+        let top = |size: u32| (header.saturating_sub(size)) as i32 / 2 + 3;
+        area.draw_text(&self.title, &title, (12, top(large)))?;
         if !self.legend_fits() {
             return Ok(());
         }
-        let font = ("sans-serif", 16).into_font().color(&INK);
+        let font = ("sans-serif", small).into_font().color(&INK);
         let mut right = self.size.0 as i32 - 18;
         for label in self.labels().into_iter().rev() {
-            right -= text_width(label, 14);
-            area.draw_text(label, &font, (right, 9))?;
-            let color = self.color_of(label);
+            right -= text_width(label, small - 2);
+            area.draw_text(label, &font, (right, top(small)))?;
+            let middle = top(small) + small as i32 / 2 + 1;
             area.draw(&PathElement::new(
-                [(right - 24, 18), (right - 6, 18)],
-                color.stroke_width(3),
+                [(right - 24, middle), (right - 6, middle)],
+                self.stroke_of(label),
             ))?;
             right -= LEGEND_GAP;
         }
         Ok(())
     }
 
+    /// The sample of a line in the legend.
+    fn stroke_of(&self, label: &str) -> ShapeStyle {
+        let colour = self.color_of(label);
+        let pale = self
+            .lines
+            .iter()
+            .any(|line| line.label == label && line.colour_of.is_some());
+        match pale {
+            true => colour.mix(0.4).stroke_width(3),
+            false => colour.stroke_width(3),
+        }
+    }
+
     /// Whether the legend has room beside the title. If not, it stands above the picture, where it can wrap.
     fn legend_fits(&self) -> bool {
-        let labels = self.labels();
-        let wanted: i32 = labels
+        let Writing { title, text, .. } = self.writing;
+        let wanted: i32 = self
+            .labels()
             .iter()
-            .map(|label| text_width(label, 14) + LEGEND_GAP)
+            .map(|label| text_width(label, text - 2) + LEGEND_GAP)
             .sum();
-        wanted + text_width(&self.title, 17) + 30 <= self.size.0 as i32
+        wanted + text_width(&self.title, title - 2) + 30 <= self.size.0 as i32
     }
 
     fn legend_html(&self) -> String {
@@ -292,28 +451,32 @@ impl LinePlot {
     }
 
     fn color_of(&self, label: &str) -> RGBColor {
+        let mut like = self.lines.iter();
+        let like = like.find_map(|line| line.colour_of.as_deref().filter(|_| line.label == label));
+        let own = |label: &&str| {
+            let mut lines = self.lines.iter();
+            lines.any(|line| line.label == *label && line.colour_of.is_none())
+        };
         let index = self
             .labels()
-            .iter()
-            .position(|other| *other == label)
+            .into_iter()
+            .filter(own)
+            .position(|other| other == like.unwrap_or(label))
             .unwrap_or(0);
         PALETTE[index % PALETTE.len()]
     }
 
-    fn draw_lines(
-        &self,
-        mut context: ChartContext<'_, SVGBackend<'_>, Cartesian2d<Axis, Axis>>,
-        lines: &[Line],
-    ) -> Result<(), DrawError> {
-        let font = ("sans-serif", 16).into_font().color(&INK);
+    fn draw_lines(&self, mut context: Chart<'_>, lines: &[Line]) -> Result<(), DrawError> {
+        let font = ("sans-serif", self.writing.text).into_font().color(&INK);
+        let large = self.writing == Writing::LARGE;
         let mut mesh = context.configure_mesh();
         mesh.light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
             .axis_style(INK.mix(0.5));
         mesh.label_style(font.clone())
             .axis_desc_style(font)
-            .x_labels(8)
-            .y_labels(6);
+            .x_labels(if large { 8 } else { 5 })
+            .y_labels(if large { 6 } else { 4 });
         mesh.x_desc(self.x_label.as_str())
             .y_desc(self.y_label.as_str())
             .draw()?;
@@ -391,17 +554,28 @@ impl LinePlot {
     }
 }
 
+impl LinePlot {
+    /// The picture, and as text no more than what the lines begin and end with.
+    pub(super) fn picture(&self) -> MimeBundle {
+        let text = MimeBundle::text(self.plain());
+        match self.figure() {
+            Ok(figure) if self.legend_fits() => text.with_html(figure.html()),
+            Ok(figure) => text.with_html(format!(
+                "<div>{}{}</div>",
+                self.legend_html(),
+                figure.html()
+            )),
+            Err(error) => MimeBundle::text(format!("{} ({error})", self.plain())),
+        }
+    }
+}
+
 impl Render for LinePlot {
     fn render(&self) -> MimeBundle {
-        match self.figure() {
-            Ok(figure) if self.legend_fits() => {
-                MimeBundle::text(self.drawn_as_text()).with_html(figure.html())
-            }
-            Ok(figure) => {
-                let markup = format!("<div>{}{}</div>", self.legend_html(), figure.html());
-                MimeBundle::text(self.drawn_as_text()).with_html(markup)
-            }
-            Err(error) => MimeBundle::text(format!("{} ({error})", self.plain())),
+        let picture = self.picture();
+        match picture.html() {
+            Some(html) => MimeBundle::text(self.drawn_as_text()).with_html(html),
+            None => picture,
         }
     }
 }
@@ -554,6 +728,7 @@ mod tests {
                 label: String::new(),
                 points,
                 style: LineStyle::Solid,
+                colour_of: None,
             }]
         };
         assert_eq!(ranges(&line(vec![(0.0, 0.2), (1.0, 3.0)]), false).1.0, 0.0);

@@ -10,6 +10,20 @@ use crate::session;
 /// A progress bar on one display that updates in place, at most five times a second.
 ///
 /// The last state is always shown: when [`Progress::finish`] is called or the last clone is dropped.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let bar = Progress::new("adding", 100);
+/// for number in 0..100 {
+///     bar.step()?; // ends the loop when the cell is interrupted
+///     if number == 50 {
+///         bar.message("half of it");
+///     }
+/// }
+/// assert!(bar.render().plain().contains("100/100"));
+/// bar.finish("done");
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Progress {
     state: Shared<State>,
@@ -137,6 +151,17 @@ pub fn progress<I: IntoIterator>(title: &str, items: I) -> ProgressIter<I::IntoI
 }
 
 /// The items of an iterator with a bar beside them; see [`Progress::iter`].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut sum = 0;
+/// for number in progress("adding", 1..=4) {
+///     sum += number?; // an error when the person stops it
+/// }
+/// assert_eq!(sum, 10);
+/// # Ok(()) }
+/// ```
 pub struct ProgressIter<I> {
     items: I,
     progress: Progress,

@@ -2,22 +2,17 @@
 
 use super::bundle::MimeBundle;
 use super::facts::{debug_by_first_line, shown_by_fields};
-use super::heat::{Grid, Scale};
-use super::html::escape;
-use super::live::Throttle;
 use super::progress::ProgressIter;
-use super::tensor::Statistics;
 use super::{
-    Cell, DisplayHandle, Facts, Figure, GridItem, ImageGrid, LinePlot, LineStyle, ModelPart,
-    ModelTable, NextToken, NextTokenTable, Render, SegmentKind, Table, TensorView, TokenStrip,
-    number,
+    Cell, DisplayHandle, Facts, Figure, GridItem, Histogram, ImageGrid, LinePlot, LineStyle,
+    ModelPart, ModelTable, NextToken, NextTokenTable, Render, Scale, SegmentKind, Table,
+    TensorView, TokenStrip, number,
 };
 use crate::bench::Benchmark;
 use crate::hub::{CachedModel, DownloadProgress, HubError, HubOptions, Token};
-use crate::inspect::spectrum::LayerSpectrum;
 use crate::inspect::{
-    EmbeddingPca, Expected, GradientLedger, LedgerEntry, LedgerState, LogitLens, LoraSpectrum,
-    PatchHeat, StageTrace, TokenLossMap,
+    EmbeddingPca, Expected, GradientLedger, LayerSpectrum, LedgerEntry, LedgerState, LogitLens,
+    LoraSpectrum, PatchHeat, StageTrace, TokenLossMap,
 };
 use crate::variables::Variables;
 use crate::vision::Image;
@@ -31,10 +26,10 @@ debug_by_first_line!(
     NextTokenTable,
     Figure,
     LinePlot,
+    Histogram,
     Table,
     TensorView,
     TokenStrip,
-    Grid,
     GradientLedger,
     LogitLens,
     PatchHeat,
@@ -50,11 +45,9 @@ debug_by_first_line!(
 shown_by_fields!(
     ModelPart,
     NextToken,
-    Statistics,
     LineStyle,
-    SegmentKind,
     Scale,
-    Throttle,
+    SegmentKind,
     LedgerEntry,
     LedgerState,
     Expected,
@@ -64,34 +57,6 @@ shown_by_fields!(
     HubOptions,
     Token,
 );
-
-impl Render for Grid {
-    /// The heat map.
-    fn render(&self) -> MimeBundle {
-        let scale = Scale::of(&self.values);
-        let text = format!(
-            "Grid of {} × {} values, {} to {}",
-            self.rows,
-            self.columns,
-            number::float(scale.low.into()),
-            number::float(scale.high.into())
-        );
-        if self.values.is_empty() {
-            return MimeBundle::text(text);
-        }
-        let small = self.shrunk(super::heat::MAX_SIDE);
-        let cell = (256 / small.columns.max(small.rows).max(1)).clamp(1, 16) as u32;
-        let picture = small.picture(scale, cell);
-        let image = super::html::image(
-            "image/png",
-            &super::heat::png(&picture),
-            picture.width(),
-            &text,
-        );
-        MimeBundle::text(text.clone())
-            .with_html(format!("<div>{image}<div>{}</div></div>", escape(&text)))
-    }
-}
 
 impl Render for GridItem {
     fn render(&self) -> MimeBundle {

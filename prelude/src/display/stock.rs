@@ -47,6 +47,7 @@ fn content_lines(bundle: &MimeBundle) -> String {
 }
 
 /// How many shared libraries this process has ever loaded.
+#[cfg(unix)]
 pub(crate) fn libraries_loaded() -> u64 {
     extern "C" fn first(
         info: *mut libc::dl_phdr_info,
@@ -61,6 +62,12 @@ pub(crate) fn libraries_loaded() -> u64 {
     // SAFETY: the callback matches the expected type and only writes to `adds`, which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut adds).cast()) };
     adds
+}
+
+/// None is loaded here.
+#[cfg(not(unix))]
+pub(crate) fn libraries_loaded() -> u64 {
+    0
 }
 
 #[cfg(test)]

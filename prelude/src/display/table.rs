@@ -14,6 +14,15 @@ const CHARACTER: u32 = 8;
 const PADDING: u32 = 10;
 
 /// One cell of a [`Table`]: text for terminals, HTML for notebooks.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let table = Table::new(["check", "found"])
+///     .row(["steps".into(), 1_200_usize.into()])
+///     .row([Cell::code("loss"), Cell::good("finite")]);
+/// assert!(table.render().plain().contains("1,200"));
+/// assert_eq!(Cell::bad("no gradient").plain(), "no gradient");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
     plain: String,

@@ -21,7 +21,7 @@ const CHUNK: usize = 1 << 24;
 
 /// What the summary line says of all values.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Number of values.
     pub count: usize,
     /// Smallest finite value; NaN if there is none.
@@ -58,12 +58,6 @@ impl Statistics {
         Ok(running.finish(count))
     }
 
-    /// `min −2.1 · mean 0.02 · max 2.6 · std 1`, then NaN and infinities if there are any.
-    pub fn line(&self) -> String {
-        let parts: Vec<String> = [self.figures()].into_iter().chain(self.warning()).collect();
-        parts.join(" · ")
-    }
-
     /// `min −2.1 · mean 0.02 · max 2.6 · std 1`
     pub fn figures(&self) -> String {
         if self.count == 0 {
@@ -92,10 +86,12 @@ impl Statistics {
     }
 }
 
-/// Welford's running mean and variance.
+/// Welford's running mean and variance, in units of a power of two near the largest value: so squares neither overflow nor vanish.
 #[derive(Default)]
 struct Running {
     finite: f64,
+    /// 0 before the first value that is not 0.
+    unit: f64,
     mean: f64,
     squares: f64,
     min: Option<f64>,
@@ -112,9 +108,20 @@ impl Running {
             self.infinite += 1;
         } else {
             self.finite += 1.0;
-            let difference = value - self.mean;
+            if value.abs() > self.unit * LARGE {
+                let unit = power_of_two(value);
+                let ratio = self.unit / unit;
+                (self.mean, self.squares) = (self.mean * ratio, self.squares * ratio * ratio);
+                self.unit = unit;
+            }
+            let scaled = if self.unit > 0.0 {
+                value / self.unit
+            } else {
+                0.0
+            };
+            let difference = scaled - self.mean;
             self.mean += difference / self.finite;
-            self.squares += difference * (value - self.mean);
+            self.squares += difference * (scaled - self.mean);
             self.min = Some(self.min.map_or(value, |min| min.min(value)));
             self.max = Some(self.max.map_or(value, |max| max.max(value)));
         }
@@ -125,16 +132,35 @@ impl Running {
         Statistics {
             count,
             min: self.min.unwrap_or(f64::NAN),
-            mean: if some { self.mean } else { f64::NAN },
+            mean: if some {
+                self.mean * self.unit
+            } else {
+                f64::NAN
+            },
             max: self.max.unwrap_or(f64::NAN),
             std: if some {
-                (self.squares / self.finite).sqrt()
+                (self.squares / self.finite).sqrt() * self.unit
             } else {
                 f64::NAN
             },
             nan: self.nan,
             infinite: self.infinite,
         }
+    }
+}
+
+/// A value of so many units begins another unit.
+const LARGE: f64 = 1.157_920_892_373_162e77; // 2^256
+
+/// The largest power of two that is not larger than a value's size.
+fn power_of_two(value: f64) -> f64 {
+    const EXPONENT: u64 = 0x7ff << 52;
+    let bits = value.abs().to_bits() & EXPONENT;
+    // Those without an exponent of their own are smaller than any other.
+    if bits == 0 {
+        f64::MIN_POSITIVE
+    } else {
+        f64::from_bits(bits)
     }
 }
 
@@ -153,11 +179,38 @@ fn values_f64(tensor: &Tensor) -> Result<Vec<f64>> {
     })
 }
 
-fn values_f32(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(values_f64(tensor)?
-        .into_iter()
-        .map(|value| value as f32)
-        .collect())
+/// The values of a tensor in the precision of colours, in units in which the largest of them has a place there.
+struct Colored {
+    values: Vec<f32>,
+    unit: f64,
+}
+
+/// The unit for values up to `largest`.
+fn unit_for(largest: f64) -> f64 {
+    // Single precision reaches from 1e-38 to 3e38, less what is lost in averages and squares.
+    match largest {
+        large if large > 1e30 => power_of_two(large),
+        small if small > 0.0 && small < 1e-30 => power_of_two(small),
+        _ => 1.0,
+    }
+}
+
+fn largest(values: &[f64]) -> f64 {
+    let finite = values.iter().filter(|value| value.is_finite());
+    finite.fold(0.0, |largest, value| value.abs().max(largest))
+}
+
+fn in_units(values: &[f64], unit: f64) -> Vec<f32> {
+    values.iter().map(|value| (value / unit) as f32).collect()
+}
+
+fn colored(tensor: &Tensor) -> Result<Colored> {
+    let values = values_f64(tensor)?;
+    let unit = unit_for(largest(&values));
+    Ok(Colored {
+        values: in_units(&values, unit),
+        unit,
+    })
 }
 
 /// `cpu`, `cuda:0` or `metal:0`.
@@ -295,13 +348,23 @@ impl TensorView {
         let shown = facets.min(MAX_FACETS);
         // Only what is shown is read; the scale is that of what is shown, so that facets can be compared.
         let flat = self.tensor.reshape((facets, rows * columns))?; // [facets, rows * columns]
-        let grids = (0..shown)
-            .map(|index| Grid::new(rows, columns, values_f32(&flat.get(index)?)?))
+        let values = (0..shown)
+            .map(|index| values_f64(&flat.get(index)?))
+            .collect::<Result<Vec<_>>>()?;
+        let unit = unit_for(
+            values
+                .iter()
+                .map(|values| largest(values))
+                .fold(0.0, f64::max),
+        );
+        let grids = values
+            .iter()
+            .map(|values| Grid::new(rows, columns, in_units(values, unit)))
             .collect::<Result<Vec<Grid>>>()?;
         let scale = Scale::of(grids.iter().flat_map(|grid| &grid.values));
         let mut out = String::new();
         if facets == 1 && rows <= FIGURES_UP_TO.0 && columns <= FIGURES_UP_TO.1 {
-            out.push_str(&self.figures_html(&grids[0], scale));
+            out.push_str(&self.figures_html(&grids[0], &values[0], scale));
         } else {
             for (index, grid) in grids.iter().enumerate() {
                 out.push_str(&self.facet_html(index, grid, scale, shown));
@@ -313,13 +376,13 @@ impl TensorView {
                 "<div style=\"font-size:12px\">… {hidden} more like these</div>"
             ));
         }
-        out.push_str(&scale_html(scale));
+        out.push_str(&scale_html(scale, unit));
         Ok(out)
     }
 
     /// A long vector, broken into rows like text.
     fn wrapped_html(&self) -> Result<String> {
-        let mut values = values_f32(&self.tensor)?;
+        let Colored { mut values, unit } = colored(&self.tensor)?;
         let scale = Scale::of(&values);
         let shown = values.len().min(VECTOR_ROW * heat::MAX_SIDE);
         let hidden = values.len() - shown;
@@ -351,7 +414,7 @@ impl TensorView {
         );
         Ok(format!(
             "{image}<div style=\"font-size:11px\">{note}</div>{}",
-            scale_html(scale)
+            scale_html(scale, unit)
         ))
     }
 
@@ -395,7 +458,7 @@ impl TensorView {
     }
 
     /// A small matrix as a table of coloured figures.
-    fn figures_html(&self, grid: &Grid, scale: Scale) -> String {
+    fn figures_html(&self, grid: &Grid, exact: &[f64], scale: Scale) -> String {
         let rank = self.tensor.rank();
         let (row_axis, column_axis) = (rank.checked_sub(2), rank - 1);
         let head = |text: &str| {
@@ -410,19 +473,20 @@ impl TensorView {
         out.push_str(&head(""));
         out.extend((0..grid.columns).map(|column| head(&self.label(column_axis, column))));
         out.push_str("</tr>");
-        for (row, values) in grid.values.chunks(grid.columns).enumerate() {
+        let rows = grid.values.chunks(grid.columns);
+        for (row, (values, exact)) in rows.zip(exact.chunks(grid.columns)).enumerate() {
             out.push_str("<tr>");
             out.push_str(&head(
                 &row_axis.map_or(String::new(), |axis| self.label(axis, row)),
             ));
-            for (column, value) in values.iter().enumerate() {
+            for (column, (value, exact)) in values.iter().zip(exact).enumerate() {
                 let color = scale.color(*value);
                 out.push_str(&format!(
                     "<td title=\"{}\" style=\"background-color:{};color:{};padding:2px 6px;text-align:right\">{}</td>",
-                    escape(&self.place(row_axis, row, column_axis, column, *value)),
+                    escape(&self.place(row_axis, row, column_axis, column, *exact)),
                     heat::css(color),
                     heat::text_on(color),
-                    number::float((*value).into()),
+                    number::float(*exact),
                 ));
             }
             out.push_str("</tr>");
@@ -438,7 +502,7 @@ impl TensorView {
         row: usize,
         column_axis: usize,
         column: usize,
-        value: f32,
+        value: f64,
     ) -> String {
         let named = |axis: usize, index: usize| {
             format!("{} {}", self.axes[axis], self.label(axis, index))
@@ -448,22 +512,28 @@ impl TensorView {
         let rows = row_axis
             .map(|axis| format!("{}, ", named(axis, row)))
             .unwrap_or_default();
+        // A value of single precision is written with the figures that it has.
+        let value = match self.tensor.dtype() {
+            DType::F64 | DType::I64 | DType::U32 => value.to_string(),
+            _ => (value as f32).to_string(),
+        };
         format!("{rows}{}: {value}", named(column_axis, column))
     }
 }
 
 /// What the colours mean.
-fn scale_html(scale: Scale) -> String {
+fn scale_html(scale: Scale, unit: f64) -> String {
     let Scale { low, high } = scale;
+    let end = |value: f32| number::float(f64::from(value) * unit);
     let colors = if low == high {
-        format!("all {}", number::float(low.into()))
+        format!("all {}", end(low))
     } else {
         format!(
             "{} <img src=\"{}\" alt=\"colour scale\" width=\"128\" height=\"10\" \
              style=\"display:inline;vertical-align:middle;margin:0\"> {} · darker: beyond",
-            number::float(low.into()),
+            end(low),
             super::html::data_uri("image/png", &heat::png(&scale.picture())),
-            number::float(high.into()),
+            end(high),
         )
     };
     format!(
@@ -621,6 +691,45 @@ mod tests {
             bundle
                 .plain()
                 .starts_with("<t>: Tensor [B 2, head 3, query 20, key 20] f32 cpu")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn doubles_beyond_single_precision_have_their_figures_and_statistics() -> Result<()> {
+        let tensor = Tensor::new(&[[1e300, -1e300], [5e299, 0.0]], &CPU)?;
+        let html = tensor.render().html().unwrap_or_default().to_owned();
+        assert!(
+            html.contains("1e300") || html.contains("1.00e300"),
+            "{html}"
+        );
+        assert!(
+            !html.contains(">∞</td>") && !html.contains(">NaN</td>"),
+            "{html}"
+        );
+        for (values, mean, std) in [
+            ([1e160, 3e160], 2e160, 1e160),
+            ([f64::MAX, -f64::MAX], 0.0, f64::MAX),
+            ([1e-200, 3e-200], 2e-200, 1e-200),
+            ([1e-200, 3.0], 1.5, 1.5),
+            ([3e200, 1.0], 1.5e200, 1.5e200),
+            ([0.0, 5e-324], 0.0, 0.0),
+        ] {
+            let found = Statistics::of(&Tensor::new(&values, &CPU)?)?;
+            let near =
+                |found: f64, wanted: f64| (found - wanted).abs() <= 1e-9 * wanted.abs().max(1e-300);
+            assert!(
+                near(found.mean, mean) && near(found.std, std),
+                "{values:?}: {found:?}"
+            );
+        }
+        let tiny = Tensor::new(&[[1e-60, 2e-60]], &CPU)?.render();
+        let html = tiny.html().unwrap_or_default();
+        assert!(html.contains("e-60") || html.contains("e−60"), "{html}");
+        let strip = Tensor::from_vec(vec![1e200; 500], 500, &CPU)?.render();
+        assert!(
+            strip.html().unwrap_or_default().contains("all 1"),
+            "{strip:?}"
         );
         Ok(())
     }

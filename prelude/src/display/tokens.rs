@@ -11,6 +11,14 @@ use super::{MimeBundle, Render, number};
 use crate::error::{Error, Result};
 
 /// What a part of the sequence is for.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let norms = vec![1.0, 1.2];
+/// let strip = TokenStrip::new().segment(SegmentKind::Prefix, ["▁a", "▁red"], norms).segment(SegmentKind::Target, ["▁square"], vec![]);
+/// assert!(strip.render().plain().starts_with("3 tokens: prefix 2 | target 1"));
+/// assert_eq!(SegmentKind::Image.name(), "image");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentKind {
     /// `start_vec`: a picture begins.
@@ -227,7 +235,7 @@ impl Segment {
         out
     }
 
-    /// Many tokens as one picture of norms: a class token, then the patch grid, if the number fits one.
+    /// Many tokens as one picture of norms: the first token alone, then a square grid, if the number fits one.
     fn block_html(&self) -> String {
         let number_of = self.tokens.len();
         if self.norms.len() != number_of {
@@ -257,7 +265,8 @@ impl Segment {
         }
         .picture(Scale { low, high }, cell);
         let class = if class && side.is_some() {
-            format!("CLS {} · ", number::float(self.norms[0].into()))
+            // Of a picture it stands for the whole (CLS); of a molecule it is the first atom.
+            format!("first token {} · ", number::float(self.norms[0].into()))
         } else {
             String::new()
         };

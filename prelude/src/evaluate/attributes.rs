@@ -2,11 +2,13 @@
 //!
 //! picture → greedy caption → [`SceneAttributes`] → compared with those of the reference caption.
 
+use super::metric::{Answered, Metric, Score, with_references};
+use super::readable::Readable;
 use crate::data::shapes::{AttributeScore, SceneAttributes};
 use crate::data::{CocoCaptions, Sample};
 use crate::display::facts::debug_by_first_line;
 use crate::display::{Cell, GridItem, ImageGrid, MimeBundle, Progress, Render, Table, number};
-use crate::train::unreadable::{self, LeftOut, Unreadable};
+use crate::train::unreadable::{self, Unreadable};
 use crate::vision::Image;
 use crate::vlm::Vlm;
 use crate::{Error, Result};
@@ -17,6 +19,21 @@ const MAX_NEW_TOKENS: usize = 40;
 const BATCH: usize = 25;
 
 /// What the model said about one picture.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::evaluate::Prediction;
+///
+/// # fn main() -> Result<()> {
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let sample = shapes.sample(Split::Val, 0)?;
+/// let set = Captions::of_images([(sample.image, sample.captions)])?;
+/// let report = attribute_accuracy(&Vlm::tiny(&Device::Cpu)?, &set, 1)?;
+/// let first: &Prediction = &report.predictions[0];
+/// println!("{} instead of {}", first.prediction, first.reference);
+/// assert_eq!(first.score, glassbox_prelude::data::shapes::score(&first.prediction, &first.reference));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Prediction {
     /// The picture.
@@ -30,6 +47,17 @@ pub struct Prediction {
 }
 
 /// Predictions and their scores. Renders as a table; [`AttributeReport::grid`] shows the pictures.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let sample = shapes.sample(Split::Val, 0)?;
+/// let set = Captions::of_images([(sample.image, sample.captions)])?;
+/// let report: AttributeReport = attribute_accuracy(&Vlm::tiny(&Device::Cpu)?, &set, 1)?;
+/// assert!(report.all() <= report.colour()); // all right needs the colours right
+/// assert!(report.grid(1).render().html().is_some()); // the picture with what was said of it
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct AttributeReport {
     /// One for each picture, in the order of the dataset.
@@ -39,6 +67,17 @@ pub struct AttributeReport {
 }
 
 /// Captions the first `samples` readable pictures of a shapes dataset and scores them. Shows progress.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let sample = shapes.sample(Split::Val, 0)?;
+/// let set = Captions::of_images([(sample.image, sample.captions)])?;
+/// let report = attribute_accuracy(&Vlm::tiny(&Device::Cpu)?, &set, 100)?; // of the 1 that there is
+/// assert_eq!(report.predictions.len(), 1);
+/// assert!((0.0..=1.0).contains(&report.shape()));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 ///
 /// # Errors
 /// `Interrupted`; `Input` when `samples` is 0, when a reference caption names no coloured shape (not a shapes dataset), or
@@ -56,23 +95,11 @@ pub fn attribute_accuracy(
     let samples = samples.min(dataset.len());
     let progress = Progress::new("captioning held-out pictures", samples);
     let mut predictions = Vec::with_capacity(samples);
-    let mut left_out = LeftOut::default();
-    let mut positions = 0..dataset.len();
+    let mut readable = Readable::of(dataset.len());
     while predictions.len() < samples {
         let wanted = BATCH.min(samples - predictions.len());
-        let mut batch: Vec<Sample> = Vec::with_capacity(wanted);
-        for position in positions.by_ref() {
-            match dataset.sample(position) {
-                Ok(sample) => batch.push(sample),
-                Err(error) => {
-                    let limits = (unreadable::MOST, dataset.len());
-                    left_out.add((true, position), error, limits)?;
-                }
-            }
-            if batch.len() == wanted {
-                break;
-            }
-        }
+        let batch = readable.next(wanted, |position| dataset.sample(position))?;
+        let batch: Vec<Sample> = batch.into_iter().map(|(_, sample)| sample).collect();
         if batch.is_empty() {
             break;
         }
@@ -89,20 +116,68 @@ pub fn attribute_accuracy(
     progress.finish("");
     Ok(AttributeReport {
         predictions,
-        unreadable: left_out.list().to_vec(),
+        unreadable: readable.left_out.list().to_vec(),
     })
+}
+
+/// The same as a [`Metric`] among others: colours, shapes, number of objects, and all together.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let said = [Answered::new("two red stars", ["two blue stars"]), Answered::new("a circle", ["a red circle"])];
+/// let scores = AttributeAccuracy.scores(&said)?;
+/// let shares: Vec<(&str, f64)> = scores.iter().map(|score| (score.name.as_str(), score.value)).collect();
+/// assert_eq!(shares, [("colours right", 0.0), ("shapes right", 0.5), ("number right", 1.0), ("all right", 0.0)]);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttributeAccuracy;
+
+impl Metric for AttributeAccuracy {
+    fn name(&self) -> String {
+        "attribute accuracy".into()
+    }
+
+    fn scores(&self, answers: &[Answered]) -> Result<Vec<Score>> {
+        with_references("attribute accuracy", answers)?;
+        let judged = answers.iter().enumerate();
+        let judged: Vec<AttributeScore> = judged
+            .map(|(at, answer)| {
+                score(&answer.prediction, &answer.references[0], &|| {
+                    format!("picture {at}")
+                })
+            })
+            .collect::<Result<_>>()?;
+        let figure = |name: &str, right: fn(&AttributeScore) -> bool| {
+            Score::share(name, judged.iter().map(right))
+        };
+        Ok(vec![
+            figure("colours right", |score| score.colour),
+            figure("shapes right", |score| score.shape),
+            figure("number right", |score| score.count),
+            figure("all right", |score| score.all),
+        ])
+    }
+}
+
+fn score(
+    prediction: &str,
+    reference: &str,
+    picture: &dyn Fn() -> String,
+) -> Result<AttributeScore> {
+    let truth = SceneAttributes::from_caption(reference);
+    if truth.objects.is_empty() {
+        return Err(Error::Input(format!(
+            "{}: the caption {reference:?} names no coloured shape; attribute accuracy is for shapes pictures",
+            picture()
+        )));
+    }
+    Ok(SceneAttributes::from_caption(prediction).score(&truth))
 }
 
 fn judge(sample: Sample, prediction: String) -> Result<Prediction> {
     let reference = sample.captions.into_iter().next().unwrap_or_default();
-    let truth = SceneAttributes::from_caption(&reference);
-    if truth.objects.is_empty() {
-        return Err(Error::Input(format!(
-            "{}: the caption {reference:?} names no coloured shape; attribute accuracy is for shapes pictures",
-            sample.file_name
-        )));
-    }
-    let score = SceneAttributes::from_caption(&prediction).score(&truth);
+    let score = score(&prediction, &reference, &|| sample.file_name.clone())?;
     Ok(Prediction {
         image: sample.image,
         prediction,

@@ -14,11 +14,25 @@ use std::path::{Path, PathBuf};
 use super::error::{HubError, HubResult};
 
 /// A model's place in the cache, whether anything is there or not.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::{CachedModel, HubOptions};
+///
+/// # fn main() -> Result<()> {
+/// let cache = std::env::temp_dir().join("no-models-here");
+/// let options = HubOptions::from_env().cache_dir(&cache);
+/// let model = CachedModel::new(&options.cache_dir, "owner/name", "main")?;
+/// assert!(model.snapshot().is_none()); // nothing of it was fetched yet
+/// assert!(CachedModel::new(&cache, "../name", "main").is_err()); // no name of a repository
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CachedModel {
     model: String,
     revision: String,
     folder: PathBuf,
+    #[cfg_attr(not(feature = "download"), allow(dead_code))] // only who fetches locks
     locks: PathBuf,
 }
 
@@ -57,7 +71,7 @@ impl CachedModel {
         let commit = if is_hex(&self.revision, 40) {
             self.revision.clone()
         } else {
-            let text = std::fs::read_to_string(self.reference()).ok()?;
+            let text = crate::files::text(self.reference()).ok()?;
             text.trim().to_owned()
         };
         let folder = self.folder.join("snapshots").join(commit);

@@ -246,7 +246,7 @@ fn link(snapshot: &Path, name: &str, blob: &Path) -> Result<()> {
     if std::fs::read_link(&path).is_ok_and(|found| found == target) {
         return Ok(());
     }
-    let fresh = snapshot.join(format!(".link-{}", std::process::id()));
+    let fresh = crate::files::unfinished(&path);
     std::os::unix::fs::symlink(target, &fresh).map_err(|source| io(&fresh, source))?;
     std::fs::rename(&fresh, &path).map_err(|source| io(&path, source))
 }
@@ -254,9 +254,8 @@ fn link(snapshot: &Path, name: &str, blob: &Path) -> Result<()> {
 /// Notes which commit the branch stood at.
 fn write_reference(path: &Path, commit: &str) -> Result<()> {
     make_parent(path)?;
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    std::fs::write(&fresh, commit).map_err(|source| io(Path::new(&fresh), source))?;
+    let fresh = crate::files::unfinished(path);
+    std::fs::write(&fresh, commit).map_err(|source| io(&fresh, source))?;
     std::fs::rename(&fresh, path).map_err(|source| io(path, source))
 }
 

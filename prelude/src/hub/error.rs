@@ -33,6 +33,14 @@ fn advice(found: &[String]) -> &'static str {
 }
 
 /// Why a model could not be found, fetched or trusted.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::{HubError, HubOptions, resolve};
+///
+/// let error = resolve("./no/such/folder", &HubOptions::from_env()).unwrap_err();
+/// assert!(matches!(error, Error::Hub(HubError::NoSuchFolder { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {

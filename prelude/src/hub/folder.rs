@@ -20,6 +20,18 @@ const INDEX: &str = "model.safetensors.index.json";
 ///
 /// Weights are `model.safetensors`, or `adapter_model.safetensors`, or the files that `model.safetensors.index.json` names.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::weight_files;
+///
+/// # fn main() -> Result<()> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/published/llava_clip_llama");
+/// let files = weight_files(folder.as_ref())?; // of a folder, or of one file
+/// assert!(files.iter().all(|file| file.extension().is_some_and(|ending| ending == "safetensors")));
+/// assert!(!files.is_empty());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// [`HubError::NoSuchFolder`], [`HubError::MissingFiles`] naming what is lacking, [`HubError::NoSafetensors`] if the weights are of another format,
 /// [`HubError::Truncated`] and [`HubError::NotSafetensors`] for a damaged file.
@@ -114,7 +126,7 @@ pub(crate) fn weight_map(index: &Path) -> HubResult<BTreeMap<String, String>> {
         path: index.to_path_buf(),
         what,
     };
-    let text = std::fs::read(index).map_err(|error| unusable(error.to_string()))?;
+    let text = crate::files::bytes(index).map_err(|error| unusable(error.to_string()))?;
     let value: Value =
         serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
     let map = value
@@ -196,6 +208,19 @@ pub(super) fn is_other_format(name: &str) -> bool {
 
 /// Checks that a safetensors file is as long as its header says. Reads the header only.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::{check_safetensors, weight_files};
+///
+/// # fn main() -> Result<()> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/published/llava_clip_llama");
+/// for file in weight_files(folder.as_ref())? {
+///     check_safetensors(&file)?; // neither cut off nor damaged in its list of tensors
+/// }
+/// assert!(check_safetensors("no-such-file.safetensors".as_ref()).is_err());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// [`HubError::Truncated`] with both lengths, [`HubError::NotSafetensors`] if it has no such header.
 pub fn check_safetensors(path: &Path) -> Result<()> {
@@ -205,6 +230,16 @@ pub fn check_safetensors(path: &Path) -> Result<()> {
 
 /// The kind of model that a folder holds: `model_type` of its `config.json`, empty if that names none.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::model_type;
+///
+/// # fn main() -> Result<()> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/published/llava_clip_llama");
+/// assert_eq!(model_type(folder.as_ref())?, "llava"); // what its config.json says
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// `Error::Io` or `Error::Json` if the config cannot be read.
 pub fn model_type(folder: &Path) -> Result<String> {
@@ -213,14 +248,23 @@ pub fn model_type(folder: &Path) -> Result<String> {
 
 fn model_type_of(config: &Path) -> Result<String> {
     let path = config.to_path_buf();
-    let text = match std::fs::read(config) {
+    let text = match crate::files::bytes(config) {
         Ok(text) => text,
         Err(source) => return Err(Error::Io { path, source }),
     };
     let config: Value =
         serde_json::from_slice(&text).map_err(|source| Error::Json { path, source })?;
-    let found = config.get("model_type").and_then(Value::as_str);
-    Ok(found.unwrap_or_default().to_owned())
+    Ok(kind_of(&config).to_owned())
+}
+
+/// The `model_type` of a config; nanoVLM's own names none, and is known by its fields.
+pub(crate) fn kind_of(config: &Value) -> &str {
+    let named = config.get("model_type").and_then(Value::as_str);
+    let has = |field: &str| config.get(field).is_some();
+    match named {
+        None if has("lm_hidden_dim") && has("vit_hidden_dim") => "nanovlm",
+        named => named.unwrap_or_default(),
+    }
 }
 
 /// Checks that `config.json` in `folder` names one of the kinds of model that the caller can read; an empty list

@@ -9,7 +9,6 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -41,7 +40,7 @@ impl Header {
     /// Reads the head of a file, and nothing of the values.
     pub fn of_file(path: &Path) -> HubResult<Self> {
         let not = |error: std::io::Error| wrong(path, error.to_string());
-        let mut file = File::open(path).map_err(not)?;
+        let mut file = crate::files::open(path).map_err(not)?;
         let size = file.metadata().map_err(not)?.len();
         let mut head = Vec::new();
         // Enough to see what else it may be.

@@ -287,7 +287,7 @@ fn tls() -> TlsConfig {
     let bundle = ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
         .iter()
         .filter_map(std::env::var_os)
-        .find_map(|path| std::fs::read(path).ok());
+        .find_map(|path| crate::files::bytes(path).ok());
     let certificates: Vec<_> = bundle
         .iter()
         .flat_map(|pem| parse_pem(pem))

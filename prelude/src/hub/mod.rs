@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use cache::CachedModel;
 pub use error::HubError;
+pub(crate) use folder::kind_of;
 pub use folder::{check_safetensors, model_type, weight_files};
 pub use options::{DownloadProgress, HubOptions, Token};
 
@@ -49,15 +50,23 @@ use crate::error::Result;
 /// it for another branch, tag or commit than the options name. A folder that exists wins over a repository of the same
 /// name. Weights are checked for truncation by their headers, which reads a few kilobytes of each file.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::{HubError, HubOptions, resolve};
+///
+/// # fn main() -> Result<()> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/published/llava_clip_llama");
+/// # let cache = std::env::temp_dir().join("no-models-here");
+/// let options = HubOptions::from_env().cache_dir(cache); // with `.allow_download(true)` what is lacking is fetched
+/// assert!(resolve(folder, &options)?.join("config.json").is_file());
+/// let error = resolve("google/vit-base-patch16-224", &options).unwrap_err();
+/// assert!(matches!(error, Error::Hub(HubError::NotCached { .. })));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// [`Error::Hub`](crate::Error::Hub) with what was looked for, where, and what to do; `Error::Interrupted` when the user
 /// interrupts a download (run it again to go on from there); `Error::Io` when the disk fails.
-///
-/// ```no_run
-/// use glassbox_prelude::hub::{HubOptions, resolve};
-/// let folder = resolve("google/vit-base-patch16-224", &HubOptions::from_env().allow_download(true))?;
-/// # Ok::<(), glassbox_prelude::Error>(())
-/// ```
 pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
     let folder = find(model, options)?;
     folder::check_kind(&folder, &options.model_types)?;
@@ -68,6 +77,35 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf> {
 pub(crate) fn local_folder(model: &str) -> Option<PathBuf> {
     Some(expand_home(model)).filter(|folder| folder.is_dir())
 }
+
+/// The folder with a model's tokenizer, as [`resolve`] finds it, but for the weights, which need not be there and are not fetched.
+pub(crate) fn resolve_tokenizer(model: &str, options: &HubOptions) -> Result<PathBuf> {
+    let has = |folder: &PathBuf| folder.join(TOKENIZER).is_file();
+    if let Some(local) = local_folder(model).filter(has) {
+        return Ok(local);
+    }
+    if looks_like_path(model) {
+        let path = expand_home(model);
+        return Err(HubError::NoSuchFolder { path }.into());
+    }
+    let (model, revision) = model
+        .split_once('@')
+        .unwrap_or((model, options.revision.as_str()));
+    let cached = CachedModel::new(&options.cache_dir, model, revision)?;
+    if let Some(snapshot) = cached.snapshot().filter(has) {
+        return Ok(snapshot);
+    }
+    if !options.allow_download || options.offline {
+        let lacking = vec![TOKENIZER.to_owned()];
+        return Err(not_cached(model, revision, options, lacking).into());
+    }
+    let mut options = options.clone().revision(revision).required(&[TOKENIZER]);
+    options.files = ["*.json", "*.jinja"].map(str::to_owned).to_vec();
+    options.model_types.clear();
+    only_fetch(&cached, &options)
+}
+
+const TOKENIZER: &str = "tokenizer.json";
 
 fn find(model: &str, options: &HubOptions) -> Result<PathBuf> {
     if let Some(local) = local_folder(model) {
@@ -95,27 +133,34 @@ fn find(model: &str, options: &HubOptions) -> Result<PathBuf> {
         None => Vec::new(),
     };
     if !options.allow_download || options.offline {
-        return Err(HubError::NotCached {
-            model: model.to_owned(),
-            revision: revision.to_owned(),
-            cache: options.cache_dir.clone(),
-            lacking,
-            offline: options.offline && options.allow_download,
-        }
-        .into());
+        return Err(not_cached(model, revision, options, lacking).into());
     }
     fetch(&cached, &options.clone().revision(revision))
 }
 
-#[cfg(feature = "download")]
+fn not_cached(model: &str, revision: &str, options: &HubOptions, lacking: Vec<String>) -> HubError {
+    HubError::NotCached {
+        model: model.to_owned(),
+        revision: revision.to_owned(),
+        cache: options.cache_dir.clone(),
+        lacking,
+        offline: options.offline && options.allow_download,
+    }
+}
+
 fn fetch(cached: &CachedModel, options: &HubOptions) -> Result<PathBuf> {
-    let snapshot = download::download(cached, options)?;
+    let snapshot = only_fetch(cached, options)?;
     folder::check_complete(&snapshot, &options.required)?;
     Ok(snapshot)
 }
 
+#[cfg(feature = "download")]
+fn only_fetch(cached: &CachedModel, options: &HubOptions) -> Result<PathBuf> {
+    download::download(cached, options)
+}
+
 #[cfg(not(feature = "download"))]
-fn fetch(cached: &CachedModel, _options: &HubOptions) -> Result<PathBuf> {
+fn only_fetch(cached: &CachedModel, _options: &HubOptions) -> Result<PathBuf> {
     Err(HubError::NoDownloadSupport {
         model: cached.model().to_owned(),
     }

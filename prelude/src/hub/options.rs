@@ -8,6 +8,16 @@ use std::sync::Arc;
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
 /// How far a download has come.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::{DownloadProgress, HubOptions};
+///
+/// let options = HubOptions::from_env().allow_download(true).on_progress(|now: &DownloadProgress| {
+///     println!("{}: {} of {} bytes", now.file, now.bytes, now.total_bytes);
+/// });
+/// assert!(options.allow_download); // for `Preset::hub` or `hub::resolve`
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadProgress {
     /// The repository's name.
@@ -28,6 +38,15 @@ pub struct DownloadProgress {
 pub(super) type ProgressSink = Arc<dyn Fn(&DownloadProgress) + Send + Sync>;
 
 /// A secret that opens gated and private models. Its value is never shown.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::Token;
+///
+/// let token = Token::new("hf_secret");
+/// assert!(!format!("{token:?}").contains("secret")); // never shown
+/// assert!(Token::new("").is_none());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -51,6 +70,16 @@ impl fmt::Debug for Token {
 }
 
 /// Where to look for a model, and what may be done to get it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::hub::HubOptions;
+///
+/// let options = HubOptions::from_env().allow_download(true).revision("v1.0"); // a branch, tag or commit
+/// assert_eq!(options.revision, "v1.0");
+/// let preset = Preset::pair("google/vit-base-patch16-224", "microsoft/Phi-3-mini-4k-instruct").hub(options);
+/// assert!(preset.hub.allow_download);
+/// ```
 #[derive(Clone)]
 pub struct HubOptions {
     /// May files be fetched over the network? `false` unless asked for.
@@ -76,6 +105,14 @@ pub struct HubOptions {
     pub(super) progress: Option<ProgressSink>,
 }
 
+/// The folder of models where the environment names none and nobody has a home. A browser has no folders, and asking for one there panics.
+fn last_resort() -> PathBuf {
+    match cfg!(target_family = "wasm") {
+        true => PathBuf::from("."),
+        false => std::env::temp_dir(),
+    }
+}
+
 impl HubOptions {
     /// What the environment says, and no download.
     pub fn from_env() -> Self {
@@ -96,7 +133,7 @@ impl HubOptions {
             get("XDG_CACHE_HOME")
                 .map(PathBuf::from)
                 .or_else(|| home.map(|home| home.join(".cache")))
-                .unwrap_or_else(std::env::temp_dir)
+                .unwrap_or_else(last_resort)
                 .join("huggingface")
         });
         let cache_dir = get("HF_HUB_CACHE")
@@ -105,7 +142,7 @@ impl HubOptions {
         let token_file = get("HF_TOKEN_PATH").map_or_else(|| hf_home.join("token"), PathBuf::from);
         let token = get("HF_TOKEN")
             .or_else(|| get("HUGGING_FACE_HUB_TOKEN"))
-            .or_else(|| std::fs::read_to_string(token_file).ok())
+            .or_else(|| crate::files::text(token_file).ok())
             .filter(|_| !yes("HF_HUB_DISABLE_IMPLICIT_TOKEN"))
             .and_then(|text| Token::new(&text));
         let endpoint = get("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());

@@ -5,7 +5,7 @@
 
 /// A square matrix, row by row.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Square {
+pub(crate) struct Square {
     pub size: usize,
     pub values: Vec<f64>,
 }
@@ -55,7 +55,7 @@ impl Square {
 /// Eigenvalues in falling order, and the eigenvectors as the columns of a matrix in the same order.
 ///
 /// `matrix` has to be symmetric; only finite values give a meaningful answer.
-pub(super) fn symmetric(matrix: &Square) -> (Vec<f64>, Square) {
+pub(crate) fn symmetric(matrix: &Square) -> (Vec<f64>, Square) {
     let size = matrix.size;
     let mut a = matrix.clone();
     let mut vectors = Square::identity(size);

@@ -7,12 +7,22 @@ use candle_core::{DType, Device, Tensor};
 use crate::display::html::{self, escape};
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 use crate::error::Result;
-use crate::nn::Parameter;
+use crate::nn::{Parameter, Role};
 
 /// Rows before the fold; what has to be repaired comes first.
 const OPEN_ROWS: usize = 16;
 
 /// How a parameter stands.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let ledger = caption_ledger(&vlm, &Image::filled(64, 64, [200, 30, 40])?, "a red square")?;
+/// let of = |state| ledger.entries().iter().filter(|entry| entry.state == state).count();
+/// assert!(of(LedgerState::Trains) > 0 && of(LedgerState::Frozen) > 0);
+/// assert!(!LedgerState::Frozen.is_error() && LedgerState::NoGradient.is_error());
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LedgerState {
     /// Trains and has a gradient.
@@ -55,6 +65,16 @@ impl LedgerState {
 }
 
 /// One parameter in the ledger.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let ledger = caption_ledger(&vlm, &Image::filled(80, 80, [200, 30, 40])?, "a red square")?;
+/// let entry = ledger.entries().iter().find(|entry| entry.name == "projector.fc1.weight");
+/// assert!(entry.is_some_and(|entry| entry.gradient_norm > Some(0.0))); // it learns
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerEntry {
     /// Full name.
@@ -79,8 +99,7 @@ pub struct LedgerEntry {
 /// # fn main() -> glassbox_prelude::Result<()> {
 /// let used = Var::new(&[1f32, 2.0], &Device::Cpu)?;
 /// let unused = Var::new(&[3f32], &Device::Cpu)?;
-/// let parameter = |name: &str, var: &Var| Parameter { name: name.into(), tensor: var.as_tensor().clone(), var: Some(var.clone()) };
-/// let parameters = [parameter("used", &used), parameter("unused", &unused)];
+/// let parameters = [Parameter::new("used", &used), Parameter::new("unused", &unused)];
 /// let loss = used.as_tensor().sqr()?.sum_all()?;
 /// let ledger = GradientLedger::of(&loss, &parameters)?;
 /// assert_eq!(ledger.errors().len(), 1);
@@ -120,7 +139,7 @@ impl GradientLedger {
             let gradient = gradient(parameter).filter(|_| parameter.var.is_some());
             let gradient_norm = gradient.as_ref().map(norm).transpose()?;
             let state = match (parameter.var.is_some(), gradient_norm) {
-                (false, _) if is_lora(&parameter.name) => LedgerState::FrozenLora,
+                (false, _) if parameter.role.is_lora() => LedgerState::FrozenLora,
                 (false, _) => LedgerState::Frozen,
                 (true, None) => LedgerState::NoGradient,
                 (true, Some(norm)) if !norm.is_finite() => LedgerState::NotFinite,
@@ -181,6 +200,17 @@ impl GradientLedger {
 
 /// Copies of the trainable parameters, for [`GradientLedger::updates_since`].
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::inspect::snapshot;
+///
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let before = snapshot(&vlm.named_parameters())?; // copies, for `GradientLedger::updates_since`
+/// assert_eq!(before.len(), vlm.trainable_parameters().len());
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// When a tensor cannot be copied.
 pub fn snapshot(parameters: &[Parameter]) -> Result<Vec<(String, Tensor)>> {
@@ -201,16 +231,12 @@ fn norm(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(flat.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
 }
 
-fn is_lora(name: &str) -> bool {
-    name.contains(".lora_A.") || name.contains(".lora_B.")
-}
-
 /// Whether `parameter` is a factor A whose B is zero, so that its gradient has to be zero.
 fn waits_for_b(parameter: &Parameter, all: &[Parameter]) -> Result<bool> {
-    let b_name = parameter.name.replace(".lora_A.", ".lora_B.");
-    if b_name == parameter.name {
+    if parameter.role != Role::LoraA {
         return Ok(false);
     }
+    let b_name = parameter.name.replace(".lora_A.", ".lora_B.");
     match all.iter().find(|other| other.name == b_name) {
         Some(b) => Ok(norm(&b.tensor)? == 0.0),
         None => Ok(false),

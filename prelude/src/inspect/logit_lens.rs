@@ -9,7 +9,7 @@ use crate::display::html::{self, escape};
 use crate::display::tokens::visible;
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 use crate::error::{Error, Result};
-use crate::language::Phi3;
+use crate::language::Decoder;
 use crate::session::check_interrupt;
 
 /// The best token of one layer at one position.
@@ -21,6 +21,16 @@ struct Guess {
 }
 
 /// The best next token after every layer, for several positions.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let lens: LogitLens = caption_lens(&vlm, &Image::filled(64, 64, [200, 30, 40])?, "a red square")?;
+/// let last = lens.best(lens.depth() - 1); // what the model says at each place
+/// assert_eq!(lens.depth(), vlm.llm.layers.len() + 1); // the embeddings too
+/// assert_eq!(lens.best(0).len(), last.len());
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct LogitLens {
     /// What stands at each position: the token that was read there.
@@ -36,15 +46,14 @@ impl LogitLens {
     /// # Errors
     /// [`Error::Input`] if there are no hidden states, more than one sequence, or more tokens than positions.
     pub fn of(
-        llm: &Phi3,
+        llm: &Decoder,
         hidden_states: &[Tensor],
         tokens: &[String],
         text: &dyn Fn(u32) -> String,
     ) -> Result<Self> {
         if hidden_states.is_empty() {
             return Err(Error::Input(
-                "there are no hidden states: ask for them with Phi3Input::with_hidden_states"
-                    .into(),
+                "there are no hidden states: ask for them with LlmInput::with_hidden_states".into(),
             ));
         }
         let mut layers = Vec::with_capacity(hidden_states.len());
@@ -172,18 +181,18 @@ impl Render for LogitLens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::language::{Phi3Config, Phi3Input};
+    use crate::language::{DecoderConfig, LlmInput};
 
     const CONFIG: &str = r#"{"model_type": "phi3", "vocab_size": 40, "hidden_size": 16, "intermediate_size": 32,
         "num_hidden_layers": 3, "num_attention_heads": 2}"#;
 
     #[test]
     fn the_last_layer_says_what_the_model_says() -> Result<()> {
-        let config: Phi3Config =
+        let config: DecoderConfig =
             serde_json::from_str(CONFIG).map_err(|error| Error::Config(error.to_string()))?;
-        let llm = Phi3::new_random(&config, 7, &Device::Cpu)?;
+        let llm = Decoder::new_random(&config, 7, &Device::Cpu)?;
         let ids = Tensor::new(&[[3u32, 9, 27, 1, 5]], &Device::Cpu)?;
-        let output = llm.forward(&Phi3Input::ids(&ids).with_hidden_states())?;
+        let output = llm.forward(&LlmInput::ids(&ids).with_hidden_states())?;
         let tokens = ["<x>".to_owned(), "b".to_owned()];
         let text = |id: u32| format!("<{id}>");
         let lens = LogitLens::of(&llm, &output.hidden_states, &tokens, &text)?;

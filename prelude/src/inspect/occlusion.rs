@@ -13,6 +13,18 @@ use crate::vision::Image;
 ///
 /// The score is asked `side² + 1` times.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let image = Image::filled(64, 64, [200, 30, 40])?;
+/// // Any number that a picture gives: here how red its middle is.
+/// let heat = occlusion("red in the middle", &image, 2, &mut |covered| {
+///     Ok(f64::from(covered.rgb().get_pixel(40, 40)[0]))
+/// })?;
+/// assert_eq!(heat.values().len(), 4);
+/// assert_eq!(heat.values()[..3], [0.0; 3]); // 2 × 2 fields, of which only the last has the pixel
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Input`] if `side` is 0 or larger than the picture, the score's own errors, and [`Error::Interrupted`].
 pub fn occlusion(
@@ -22,28 +34,45 @@ pub fn occlusion(
     score: &mut dyn FnMut(&Image) -> Result<f64>,
 ) -> Result<PatchHeat> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    if side == 0 || side > width || side > height {
-        return Err(Error::Input(format!(
-            "a picture of {width} × {height} pixels cannot be covered field by field in {side} × {side} fields"
-        )));
-    }
-    let base = score(picture)?;
     let mean = mean_color(picture);
-    let bar = Progress::new(title, side * side);
-    let mut values = Vec::with_capacity(side * side);
-    for field in 0..side * side {
-        let (row, column) = (field / side, field % side);
+    let mut score_without = |field: Option<(usize, usize)>| {
+        let Some((row, column)) = field else {
+            return score(picture);
+        };
         let mut covered = picture.rgb().clone();
         for y in row * height / side..(row + 1) * height / side {
             for x in column * width / side..(column + 1) * width / side {
                 covered.put_pixel(x as u32, y as u32, mean);
             }
         }
-        values.push((base - score(&Image::from_rgb(covered)?)?) as f32);
+        score(&Image::from_rgb(covered)?)
+    };
+    let values = by_field(title, (height, width), side, &mut score_without)?;
+    PatchHeat::grid(title, picture, side, side, values)
+}
+
+/// What a score loses without each of `side` × `side` fields of a picture of `height` × `width` pixels, row by row. `score` is asked about
+/// the picture as it is, then without each field (row, column).
+pub(super) fn by_field(
+    title: &str,
+    (height, width): (usize, usize),
+    side: usize,
+    score: &mut dyn FnMut(Option<(usize, usize)>) -> Result<f64>,
+) -> Result<Vec<f32>> {
+    if side == 0 || side > width || side > height {
+        return Err(Error::Input(format!(
+            "a picture of {width} × {height} pixels cannot be covered field by field in {side} × {side} fields"
+        )));
+    }
+    let base = score(None)?;
+    let bar = Progress::new(title, side * side);
+    let mut lost = Vec::with_capacity(side * side);
+    for field in 0..side * side {
+        lost.push((base - score(Some((field / side, field % side)))?) as f32);
         bar.step()?;
     }
     bar.finish("");
-    PatchHeat::grid(title, picture, side, side, values)
+    Ok(lost)
 }
 
 fn mean_color(picture: &Image) -> Rgb<u8> {

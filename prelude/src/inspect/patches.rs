@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Device, Tensor};
 use image::{Rgb, RgbImage};
 
+use super::heat_table::says_html;
 use crate::display::heat;
 use crate::display::html::{self, escape};
 use crate::display::tokens::patch_grid;
@@ -12,6 +13,9 @@ use crate::vision::{Image, Positions};
 
 /// Pixels of the longer side of each picture.
 const SIDE: u32 = 192;
+
+/// Pixels that the words below a picture have at least.
+const NARROWEST: u32 = 140;
 
 /// What lies over patches with small numbers.
 const VEIL: [u8; 3] = [112, 112, 112];
@@ -35,6 +39,15 @@ fn blend(under: [u8; 3], over: [u8; 3], part: f32) -> [u8; 3] {
 /// layer's attention (mean over heads) is mixed half and half with the residual and the layers are multiplied.
 ///
 /// Attentions `[1, H, T, T]` or `[H, T, T]` per layer → `[T, T]`, rows sum to 1, f32 on the CPU.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let uniform = Tensor::full(0.5f32, (1, 2, 2), &Device::Cpu)?; // [H 1, T 2, T 2]
+/// let rollout = attention_rollout(&[uniform.clone(), uniform])?; // two layers, each half attention and half residual
+/// let row = rollout.to_vec2::<f32>()?[0].clone();
+/// assert_eq!(row, [0.625, 0.375]); // rows sum to 1
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Input`] if there is no layer or a shape does not fit.
@@ -75,6 +88,16 @@ pub fn mean_over_heads(attention: &Tensor) -> Result<Tensor> {
 }
 
 /// A number for each patch of a picture, and one for the class token if the encoder has one.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let image = Image::filled(64, 64, [200, 30, 40])?;
+/// let heat = PatchHeat::grid("a diagonal", &image, 2, 2, vec![1.0, 0.0, 0.0, 2.0])?;
+/// assert_eq!(heat.peak(), (1, 1)); // row, column
+/// assert!(PatchHeat::new("5 weights", &image, &[0.1; 5])?.values().len() == 4); // the first is the class token's
+/// assert!(PatchHeat::new("6 weights", &image, &[0.1; 6]).is_err()); // no square
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct PatchHeat {
     title: String,
@@ -83,6 +106,12 @@ pub struct PatchHeat {
     columns: usize,
     values: Vec<f32>,
     class: Option<f32>,
+    /// What the map shows, in a sentence.
+    says: String,
+    /// Further maps of the same picture: of one in tiles, that of the whole in one tile.
+    others: Vec<PatchHeat>,
+    /// The number that lifts the veil whole, where several maps share it; else it is the largest of this map's own.
+    shared: Option<f32>,
 }
 
 impl PatchHeat {
@@ -162,7 +191,54 @@ impl PatchHeat {
             columns,
             values,
             class: None,
+            says: String::new(),
+            others: Vec::new(),
+            shared: None,
         })
+    }
+
+    /// The same maps on one scale: what lifts the veil whole is the largest number among all of them, so that a map of small numbers
+    /// stays veiled beside one of large numbers; maps beside them count too. Each alone is drawn on a scale of its own, which makes the strongest of its patches
+    /// look strong whatever it is worth. Numbers that are not finite do not count; the maps must be of one quantity.
+    pub fn on_one_scale(mut maps: Vec<Self>) -> Vec<Self> {
+        let all = maps.iter().flat_map(Self::all);
+        let most = all.map(Self::largest).fold(0.0, f32::max);
+        for map in &mut maps {
+            map.share(most);
+        }
+        maps
+    }
+
+    /// The full scale of this map and of the further ones.
+    fn share(&mut self, most: f32) {
+        self.shared = Some(most);
+        for other in &mut self.others {
+            other.share(most);
+        }
+    }
+
+    /// With a sentence below the map that says what it shows.
+    pub fn saying(mut self, says: impl Into<String>) -> Self {
+        self.says = says.into();
+        self
+    }
+
+    /// With further maps of the same picture beside it, which are shown with it.
+    pub fn beside(mut self, others: impl IntoIterator<Item = Self>) -> Self {
+        self.others.extend(others);
+        self
+    }
+
+    /// The further maps: of a picture in tiles, whose own map shows the tiles put together, that of the whole in one tile.
+    pub fn others(&self) -> &[Self] {
+        &self.others
+    }
+
+    /// Itself, then the further maps.
+    fn all(&self) -> Vec<&Self> {
+        let mut all = vec![self];
+        all.extend(self.others.iter().flat_map(Self::all));
+        all
     }
 
     /// What the token at `query` attends to: one row of `attention`, `[T, T]`, such as [`attention_rollout`] gives.
@@ -206,7 +282,8 @@ impl PatchHeat {
         (index / self.columns, index % self.columns)
     }
 
-    fn limit(&self) -> f32 {
+    /// The largest finite number, whatever its sign.
+    fn largest(&self) -> f32 {
         self.values
             .iter()
             .copied()
@@ -225,7 +302,7 @@ impl PatchHeat {
             height,
             image::imageops::FilterType::Triangle,
         );
-        let limit = self.limit();
+        let limit = self.shared.unwrap_or_else(|| self.largest());
         let (rows, columns) = (self.rows, self.columns);
         // The patch that a pixel lies in, along one side, and whether the pixel is on its border.
         let place = |at: u32, side: u32, count: usize| {
@@ -277,11 +354,20 @@ impl PatchHeat {
             overlay.width(),
             &self.title,
         );
+        // The words below wrap, so that maps of one size stand in even columns.
+        let wide = match self.says.is_empty() {
+            true => overlay.width().max(NARROWEST),
+            false => overlay.width().max(240),
+        };
         format!(
-            "<div style=\"display:inline-block;vertical-align:top;margin:0 10px 8px 0;font-size:12px\">{image}<div>{}</div>\
-             <div style=\"font-size:11px;opacity:0.85\">{}</div></div>",
+            "<div style=\"display:inline-block;vertical-align:top;max-width:{wide}px;margin:0 10px 8px 0;font-size:12px\">{image}<div>{}</div>\
+             <div style=\"font-size:11px;opacity:0.85\">{}</div>{}</div>",
             escape(&self.title),
-            escape(&self.figures())
+            escape(&self.figures()),
+            match self.says.is_empty() {
+                true => String::new(),
+                false => says_html(&self.says, Some(wide)),
+            }
         )
     }
 
@@ -300,8 +386,12 @@ impl PatchHeat {
             .class
             .map(|class| format!(" · CLS {}", number::float(class.into())))
             .unwrap_or_default();
+        let shared = self
+            .shared
+            .map(|most| format!(" · scale of all maps to {}", number::float(most.into())))
+            .unwrap_or_default();
         format!(
-            "{} to {}{class}",
+            "{} to {}{class}{shared}",
             number::float(low.into()),
             number::float(high.into())
         )
@@ -310,11 +400,13 @@ impl PatchHeat {
     fn plain(&self) -> String {
         let (row, column) = self.peak();
         format!(
-            "{}: {} × {} patches, {}, largest at row {row}, column {column}",
+            "{}: {} × {} patches, {}, largest at row {row}, column {column}{}{}",
             self.title,
             self.rows,
             self.columns,
-            self.figures()
+            self.figures(),
+            if self.says.is_empty() { "" } else { "\n" },
+            self.says
         )
     }
 }
@@ -326,6 +418,7 @@ impl Render for PatchHeat {
 
     /// The picture, then each overlay beside it.
     fn render_all(heats: &[&Self]) -> MimeBundle {
+        let heats: Vec<&Self> = heats.iter().flat_map(|heat| heat.all()).collect();
         let plain: Vec<String> = heats.iter().map(|heat| heat.plain()).collect();
         let first = heats.first().map(|heat| {
             let picture = crate::display::image_grid::fitted(heat.picture.rgb());
@@ -422,6 +515,58 @@ mod tests {
                 );
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn on_one_scale_small_numbers_stay_veiled() -> Result<()> {
+        let picture = Image::filled(64, 64, [240, 200, 30])?;
+        let map = |title: &str, weight: f32| {
+            let mut weights = vec![0.0; 16];
+            weights[5] = weight;
+            PatchHeat::grid(title, &picture, 4, 4, weights)
+        };
+        let (weak, strong) = (map("weak", 0.001)?, map("strong", 0.2)?);
+        // A point inside of patch 5, and one on the frame that it has where it is strong.
+        let looks = |map: &PatchHeat| {
+            let overlay = map.overlay();
+            (overlay.get_pixel(72, 72).0, overlay.get_pixel(48, 48).0)
+        };
+        assert_eq!(looks(&weak), ([240, 200, 30], ABOVE));
+        assert!(!weak.render().plain().contains("scale of all maps"));
+
+        let apart = weak.clone();
+        let maps = PatchHeat::on_one_scale(vec![weak, strong]);
+        assert_eq!(looks(&maps[1]), ([240, 200, 30], ABOVE));
+        let (inside, frame) = looks(&maps[0]);
+        assert_eq!(inside, frame, "a frame around next to nothing");
+        let far = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(far(inside, blend(VEIL, [240, 200, 30], VEILED)) < Some(20));
+        // The numbers are untouched, and what the scale is stands below each map.
+        assert_eq!(maps[0].values(), apart.values());
+        for map in &maps {
+            assert!(map.render().plain().contains("scale of all maps to 0.2"));
+            // It wraps there instead of making the map's column wider.
+            assert!(map.html().contains("max-width:192px"), "{}", map.html());
+        }
+
+        // A map beside another counts, and is drawn on the same scale.
+        let pair = PatchHeat::on_one_scale(vec![map("whole", 0.1)?.beside([map("tile", 0.4)?])]);
+        let scales = |map: &PatchHeat| (map.shared, map.others[0].shared);
+        assert_eq!(scales(&pair[0]), (Some(0.4), Some(0.4)));
+
+        // What is not finite sets no scale; nor do no maps, or maps of zeros, divide by nothing.
+        let odd = PatchHeat::grid("odd", &picture, 1, 2, vec![f32::INFINITY, 0.5])?;
+        let none = PatchHeat::grid("none", &picture, 1, 2, vec![0.0; 2])?;
+        assert_eq!(PatchHeat::on_one_scale(vec![odd])[0].shared, Some(0.5));
+        assert_eq!(
+            PatchHeat::on_one_scale(vec![none])[0]
+                .overlay()
+                .get_pixel(9, 9)
+                .0,
+            blend(VEIL, [240, 200, 30], VEILED)
+        );
+        assert!(PatchHeat::on_one_scale(Vec::new()).is_empty());
         Ok(())
     }
 

@@ -16,6 +16,16 @@ const LETTER: i32 = 7;
 const LINE: i32 = 13;
 
 /// Vectors `[N, D]` as N points in a plane, with labels and groups.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let vectors = Tensor::new(&[[0f32, 0.0, 0.0], [1.0, 0.0, 0.0], [2.0, 0.1, 0.0]], &Device::Cpu)?; // [N, D]
+/// let labels = ["zero", "one", "two"].map(String::from);
+/// let plane = EmbeddingPca::of(&vectors, &labels, &[])?; // shows itself as a plot
+/// assert_eq!(plane.points().len(), 3);
+/// assert!(plane.shares().0 > 0.99); // nearly all of the variance lies along one line
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct EmbeddingPca {
     points: Vec<(f64, f64)>,

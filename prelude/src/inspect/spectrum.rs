@@ -12,6 +12,15 @@ use crate::session::check_interrupt;
 const MAX_LINES: usize = 8;
 
 /// The update of one layer.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let spectrum = LoraSpectrum::of(&vlm.llm)?;
+/// assert_eq!(spectrum.layers()[0].norm(), 0.0); // B begins as zeros: nothing is changed yet
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct LayerSpectrum {
     /// The layer's name.
@@ -49,6 +58,18 @@ impl LayerSpectrum {
 }
 
 /// The singular values of every LoRA update of a model.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let set = vec![Example::new(&Image::filled(64, 64, [200, 30, 40])?, "a red square")];
+/// Trainer::new(TrainerSettings { steps: 1, batch_size: 1, ..TrainerSettings::tour() })?.fit(&vlm, &set, &set)?;
+/// let spectrum = LoraSpectrum::of(&vlm.llm)?; // shows itself as plot and table
+/// let layer = &spectrum.layers()[0];
+/// assert!(layer.effective_rank() <= layer.singular_values.len() as f64 + 1e-9);
+/// assert!(layer.norm() < layer.weight_norm); // the update is small beside the weight
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Default, PartialEq)]
 pub struct LoraSpectrum {
     layers: Vec<LayerSpectrum>,
@@ -204,19 +225,11 @@ fn short(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Linear, LoraConfig, PartMut, Weight};
+    use crate::nn::{Linear, LoraConfig, Weight};
 
     struct One(Linear);
 
-    impl Network for One {
-        fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-            visitor(Part::Linear(&self.0));
-        }
-
-        fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-            visitor(PartMut::Linear(&mut self.0))
-        }
-    }
+    crate::parts!(One { 0 });
 
     #[test]
     fn singular_values_are_those_of_the_product() -> Result<()> {

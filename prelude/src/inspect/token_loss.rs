@@ -10,11 +10,21 @@ use crate::display::html::{self, escape};
 use crate::display::tokens::visible;
 use crate::display::{Cell, MimeBundle, Render, Table, number};
 use crate::error::{Error, Result};
+use crate::nn::log_softmax;
 
 /// Tokens in one band of the map.
 const BAND: usize = 14;
 
 /// Cross-entropy of each target in nats: logits `[T, V]` (or `[1, T, V]`) and T targets → T losses.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let logits = Tensor::new(&[[0f32, 0.0], [9.0, 0.0]], &Device::Cpu)?; // [T 2, V 2]
+/// let losses = token_losses(&logits, &[1, 0])?;
+/// assert!((losses[0] - 2f32.ln()).abs() < 1e-6); // one of two alike
+/// assert!(losses[1] < 0.001); // nearly sure, and right
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Input`] if the numbers do not fit or a target is not in the vocabulary.
@@ -50,7 +60,7 @@ pub fn token_losses(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
         .detach()
         .to_device(&Device::Cpu)?
         .to_dtype(DType::F32)?; // [T, V]
-    let logits = candle_nn::ops::log_softmax(&logits, 1)?; // [T, V]
+    let logits = log_softmax(&logits)?; // [T, V]
     let targets = Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?; // [T, 1]
     Ok(logits.gather(&targets, 1)?.squeeze(1)?.neg()?.to_vec1()?) // [T]
 }

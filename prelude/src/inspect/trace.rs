@@ -19,6 +19,17 @@ const MAP: &str = "map";
 const MAP_SIZE: (u32, u32) = (96, 36);
 
 /// What values of a stage should look like. What lies outside becomes a warning.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let small = Expected { min: -1.0, max: 1.0, std_at_least: 0.01, hint: "was it scaled twice?" };
+/// let flat = Tensor::zeros((1, 4), DType::F32, &Device::Cpu)?;
+/// let mut trace = StageTrace::new("one stage");
+/// trace.record("flat", &["B", "D"], &flat, None, Some(small))?;
+/// assert_eq!(trace.warnings().len(), 1);
+/// assert!(trace.warnings()[0].contains("was it scaled twice?"));
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
     /// Smallest value that makes sense.

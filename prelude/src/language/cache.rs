@@ -1,12 +1,27 @@
 //! Keys and values of the tokens that a model has seen, in memory that is laid out once.
 
-use super::config::Phi3Config;
+use super::config::DecoderConfig;
+use crate::nn::Visibility;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The cache of one batch of sequences. A clone has contents of its own, to go on in two ways from one place;
 /// [`KvCache::reset`] empties it for the next picture.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let llm = Decoder::new_random(&DecoderConfig::new(100, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// let cache = llm.new_cache(1, 10)?; // one sequence of at most 10 tokens
+/// let ids = Tensor::new(&[[5u32, 6, 7]], &Device::Cpu)?;
+/// llm.forward(&LlmInput::ids(&ids).cache(&cache))?;
+/// assert_eq!(cache.len(), 3);
+/// let next = Tensor::new(&[[8u32]], &Device::Cpu)?;
+/// let logits = llm.forward(&LlmInput::ids(&next).cache(&cache))?.logits()?.clone();
+/// assert_eq!((logits.dims(), cache.len()), (&[1, 1, 100][..], 4)); // only the new token was computed
+/// # Ok(()) }
+/// ```
 pub struct KvCache {
     state: Arc<Mutex<State>>,
     capacity: usize,
@@ -25,6 +40,8 @@ pub(crate) struct State {
     /// Input embeddings so far, `[B, T, D]` each: kept only by LongRoPE models up to the border where all angles change
     /// and everything must be computed again.
     pub inputs: Vec<Tensor>,
+    /// Who sees whom, where that is more or less than everything before it.
+    pub visibility: Option<Visibility>,
 }
 
 impl Clone for KvCache {
@@ -76,7 +93,7 @@ impl KvCache {
     /// # Errors
     /// When the memory cannot be had.
     pub fn new(
-        config: &Phi3Config,
+        config: &DecoderConfig,
         batch: usize,
         capacity: usize,
         dtype: DType,
@@ -94,6 +111,7 @@ impl KvCache {
             length: 0,
             positions: Vec::new(),
             inputs: Vec::new(),
+            visibility: None,
         };
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
@@ -133,6 +151,7 @@ impl KvCache {
         state.length = 0;
         state.positions.clear();
         state.inputs.clear();
+        state.visibility = None;
     }
 
     /// Goes on with these rows of the batch, each as often as it is named: another order, fewer, or more.
@@ -192,11 +211,19 @@ impl State {
             let wanted = Tensor::new(wanted.as_slice(), tensor.device())?;
             *tensor = tensor.index_select(&wanted, 0)?;
         }
+        self.visibility = self.visibility.take().map(|sights| sights.select(rows));
         if self.positions.len() > 1 {
             let positions = rows.iter().map(|&row| self.positions[row].clone());
             self.positions = positions.collect();
         }
         Ok(())
+    }
+
+    /// Keeps a rule that a pass has brought, for those behind it.
+    pub fn remember(&mut self, visibility: &Option<Visibility>) {
+        if let Some(sights) = visibility {
+            self.visibility = Some(sights.clone());
+        }
     }
 
     /// Appends keys and values `[B, T, K·d]` of one layer behind `length` and gives all of them, `[B, length + T, K·d]`.

@@ -19,6 +19,17 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// One turn of a conversation.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let messages = [ChatMessage::user("What is this?"), ChatMessage::assistant("a red square")];
+/// let text = vlm.llm_processor.render_chat(&messages, false)?;
+/// println!("{text}"); // with the marks that the language model was trained with
+/// assert!(text.contains("<|user|>") && text.contains("a red square"));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
@@ -48,6 +59,18 @@ impl ChatMessage {
 }
 
 /// What a template is given besides the messages; the fields are the arguments of transformers' `apply_chat_template`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let template = "{{ messages[0].content }} in {{ tone }} words:".to_string();
+/// let mut options = ChatOptions { template: Some(template), ..ChatOptions::new(true) };
+/// options.variables.insert("tone".into(), "plain".into());
+/// let text = vlm.llm_processor.render_conversation(&[ChatMessage::user("Describe it")], &options)?;
+/// assert_eq!(text, "Describe it in plain words:");
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChatOptions {
     /// Adds the opening of the model's turn (`add_generation_prompt`).
@@ -111,6 +134,19 @@ impl ChatTemplates {
         }
     }
 
+    /// As [`ChatTemplates::from_config`] reads them; `None` for none.
+    pub fn in_config(&self) -> Option<Value> {
+        match self {
+            Self::None => None,
+            Self::One(template) => Some(template.as_str().into()),
+            Self::Named(all) => Some(Value::Array(
+                all.iter()
+                    .map(|(name, template)| serde_json::json!({"name": name, "template": template}))
+                    .collect(),
+            )),
+        }
+    }
+
     /// Templates that lie in files of their own, by name.
     pub fn from_files(mut files: BTreeMap<String, String>) -> Self {
         match (files.len(), files.remove("default")) {
@@ -129,6 +165,13 @@ impl ChatTemplates {
             Self::None => None,
             Self::One(template) => Some(template),
             Self::Named(named) => named.get("default").map(String::as_str),
+        }
+    }
+
+    pub fn named(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Named(named) => named.get(name).map(String::as_str),
+            _ => self.default().filter(|_| name == "default"),
         }
     }
 
@@ -194,5 +237,8 @@ pub(super) fn render(
         serde_json::to_value(&options.documents).unwrap_or_default(),
     );
     context.insert("add_generation_prompt".into(), options.answer_next.into());
-    jinja::render(template, &context).map_err(failed)
+    jinja::render(template, &context).map_err(|error| match error {
+        jinja::Failed::Template(what) => failed(what),
+        jinja::Failed::Interrupted => Error::Interrupted,
+    })
 }

@@ -11,11 +11,23 @@ use crate::{Error, Result, notes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 /// Tokenizer and chat template of a language model. Cheap to clone.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let words = &vlm.llm_processor;
+/// let ids = words.encode("a red square")?;
+/// assert_eq!(ids[0], 1); // the token that begins every text
+/// assert_eq!(words.decode(&ids)?, "a red square");
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct LlmProcessor(Arc<Inner>);
 
@@ -31,6 +43,16 @@ struct Inner {
 }
 
 /// A token that was added to a tokenizer.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let (words, added) = vlm.llm_processor.with_new_tokens(&["<|box|>".to_string()])?;
+/// assert!(added[0].pieces.len() > 1); // what it was cut into before
+/// assert_eq!(words.token(added[0].id), "<|box|>"); // one token now
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewToken {
     /// Its id.
@@ -43,12 +65,15 @@ impl LlmProcessor {
     /// Reads `tokenizer.json` of a Hugging Face folder, and where present `tokenizer_config.json`, `special_tokens_map.json`
     /// and `added_tokens.json` (special tokens, added as transformers adds them), `chat_template.jinja` and
     /// `additional_chat_templates`, and `generation_config.json` (further ids that end a text). Where the files contradict each
-    /// other, a line on stderr says so; [`LlmProcessor::notes`] has it too.
+    /// other, a line on stderr says so; [`LlmProcessor::notes`] has it too. A GGUF file holds all of this itself.
     ///
     /// # Errors
     /// A missing or damaged file.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
+        if super::gguf::is_gguf(dir) {
+            return super::gguf::GgufFile::open(dir)?.processor();
+        }
         let json = |name: &str| -> Result<Value> {
             match read(&dir.join(name))? {
                 Some(bytes) => parse(&bytes, dir.join(name)),
@@ -103,6 +128,57 @@ impl LlmProcessor {
         Ok(Self(Arc::new(Inner::new(tokenizer, files)?)))
     }
 
+    /// A tokenizer from what the two files would hold; `ends`: further ids that end a text.
+    pub(super) fn from_parts(tokenizer: &[u8], config: &[u8], ends: &[u32]) -> Result<Self> {
+        let files = Files {
+            config: parse(config, "tokenizer_config.json".into())?,
+            ..Files::default()
+        };
+        let mut inner = Inner::new(tokenizer, files)?;
+        for id in ends {
+            if !inner.eos_ids.contains(id) {
+                inner.eos_ids.push(*id);
+            }
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The same tokenizer with another chat template, in Jinja.
+    pub fn with_chat_template(&self, template: impl Into<String>) -> Self {
+        let mut inner = (*self.0).clone();
+        inner.chat_templates = ChatTemplates::One(template.into());
+        Self(Arc::new(inner))
+    }
+
+    /// Writes `tokenizer.json` and a `tokenizer_config.json` with the special tokens and the chat templates, as transformers reads them.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::Io { path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        let refused = |error: String| Error::Tokenizer(format!("can't be written: {error}"));
+        let text = caught(|| self.0.tokenizer.to_string(true)).map_err(refused)?;
+        let path = dir.join("tokenizer.json");
+        std::fs::write(&path, text).map_err(io(&path))?;
+        let mut config = self.0.special.clone();
+        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        config.extend(
+            self.0
+                .chat_templates
+                .in_config()
+                .map(|template| ("chat_template".to_owned(), template)),
+        );
+        let path = dir.join("tokenizer_config.json");
+        let text =
+            serde_json::to_string_pretty(&config).map_err(|error| refused(error.to_string()))?;
+        std::fs::write(&path, text + "\n").map_err(io(&path))
+    }
+
     /// Where the files of the tokenizer contradict each other, and what was done.
     pub fn notes(&self) -> &[String] {
         &self.0.notes
@@ -145,6 +221,15 @@ impl LlmProcessor {
 
     /// Ids of a text with the tokenizer's own special tokens in front (for Phi-3: `<s>`), as the blog encodes each string.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let words = Vlm::tiny(&Device::Cpu)?.llm_processor;
+    /// let (with, without) = (words.encode("a red square")?, words.encode_plain("a red square")?);
+    /// assert_eq!(with[1..], without[..]); // the first is the token that begins every text
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the tokenizer refuses.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
@@ -159,10 +244,27 @@ impl LlmProcessor {
         self.run(text, false)
     }
 
+    /// Ids of a text, each with the bytes that it stands for; `special`: with the tokenizer's own tokens in front, which stand for none.
+    pub(crate) fn encode_located(
+        &self,
+        text: &str,
+        special: bool,
+    ) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.encoding(text, special)?;
+        let offsets = encoding
+            .get_offsets()
+            .iter()
+            .map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
+    }
+
     fn run(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        let encoding = caught(|| self.0.tokenizer.encode(text, special))
-            .map_err(|e| Error::Tokenizer(format!("cannot encode {text:?}: {e}")))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(self.encoding(text, special)?.get_ids().to_vec())
+    }
+
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding> {
+        caught(|| self.0.tokenizer.encode(text, special))
+            .map_err(|e| Error::Tokenizer(format!("cannot encode {text:?}: {e}")))
     }
 
     /// Text of ids, special tokens left out.
@@ -184,6 +286,15 @@ impl LlmProcessor {
     }
 
     /// How one token is written in the vocabulary (a word's leading space as `▁`); `#id` for an id without an entry.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let words = Vlm::tiny(&Device::Cpu)?.llm_processor;
+    /// let pieces: Vec<String> = words.encode_plain("a red square")?.into_iter().map(|id| words.token(id)).collect();
+    /// assert_eq!(pieces, ["▁a", "▁red", "▁square"]); // ▁ stands for a space
+    /// # Ok(()) }
+    /// ```
     pub fn token(&self, id: u32) -> String {
         self.0
             .tokenizer
@@ -196,6 +307,11 @@ impl LlmProcessor {
         self.0.tokenizer.token_to_id(token)
     }
 
+    /// Whether it is the same one, not only one with the same words.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Number of entries, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.0.tokenizer.get_vocab_size(true)
@@ -203,8 +319,7 @@ impl LlmProcessor {
 
     /// The beginning-of-sequence id.
     pub fn bos_id(&self) -> Option<u32> {
-        let token = self.0.special.get("bos_token").and_then(Value::as_str);
-        token.and_then(|token| self.token_id(token))
+        self.special_id("bos_token")
     }
 
     /// The id that marks the end of a text in training.
@@ -220,6 +335,23 @@ impl LlmProcessor {
     /// The padding id.
     pub fn pad_id(&self) -> Option<u32> {
         self.0.pad_id
+    }
+
+    /// The tokenizer as its `tokenizer.json` has it.
+    pub(super) fn tokenizer_json(&self) -> Result<Value> {
+        let text = caught(|| self.0.tokenizer.to_string(false)).map_err(Error::Tokenizer)?;
+        serde_json::from_str(&text).map_err(|error| Error::Tokenizer(error.to_string()))
+    }
+
+    /// The id of a special token by its role, such as `unk_token`.
+    pub(super) fn special_id(&self, role: &str) -> Option<u32> {
+        let token = self.0.special.get(role).and_then(Value::as_str);
+        token.and_then(|token| self.token_id(token))
+    }
+
+    /// A chat template by its name.
+    pub(super) fn template(&self, name: &str) -> Option<&str> {
+        self.0.chat_templates.named(name)
     }
 
     /// The chat template, in Jinja; the one called `default` where the model has several.
@@ -294,7 +426,7 @@ impl Inner {
 
 /// A file's bytes, if it is there.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
+    match crate::files::bytes(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(Error::Io {
@@ -326,6 +458,14 @@ fn template_files(dir: &Path) -> Result<ChatTemplates> {
     let path = dir.join("chat_template.jinja");
     if let Some(bytes) = read(&path)? {
         found.insert("default".to_string(), text(bytes, &path)?);
+    } else {
+        // Of processors, before the former.
+        let path = dir.join("chat_template.json");
+        if let Some(bytes) = read(&path)? {
+            let file: Value = parse(&bytes, path)?;
+            let template = file["chat_template"].as_str().map(ToOwned::to_owned);
+            found.extend(template.map(|template| ("default".to_string(), template)));
+        }
     }
     let more = std::fs::read_dir(dir.join("additional_chat_templates"));
     for entry in more.into_iter().flatten().flatten() {

@@ -1,20 +1,21 @@
 //! How the parts of a language model show themselves.
 
-use super::phi3::Tokens;
+use super::pass::Tokens;
 use super::{
-    ChatMessage, ChatOptions, KvCache, LlmProcessor, LogitsAt, NewToken, Phi3, Phi3Config,
-    Phi3Input,
+    ChatMessage, ChatOptions, Decoder, DecoderConfig, GgufType, KvCache, LlmInput, LlmProcessor,
+    LogitsAt, NewToken,
 };
-use super::{Phi3Layer, Phi3Output, RopeScaling};
+use super::{DecoderLayer, LlmOutput, Mlp, Norm, RopeScaling, SelfAttention, SideBySide};
 use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
 use crate::display::{Facts, MimeBundle, Render, limits, number};
-use crate::nn::{Network, Parameter, show};
+use crate::nn::{Linear, Network, show};
 
-impl Phi3 {
+impl Decoder {
     fn title(&self) -> String {
         let c = &self.config;
+        let family = c.family().map_or("Decoder", |family| family.name);
         format!(
-            "Phi3: {} layers, {} wide, {} heads, {} tokens known, context of {}",
+            "{family}: {} layers, {} wide, {} heads, {} tokens known, context of {}",
             c.num_hidden_layers,
             c.hidden_size,
             c.num_attention_heads,
@@ -28,49 +29,78 @@ impl Phi3 {
     }
 }
 
-impl Render for Phi3 {
+impl Render for Decoder {
     fn render(&self) -> MimeBundle {
         show::network(self.title(), &self.named_parameters()).render()
     }
 }
 
-impl Phi3Layer {
-    fn parameters(&self) -> Vec<Parameter> {
-        let mut all = vec![self.input_layernorm.weight.parameter()];
-        all.extend(self.qkv_proj.parameters());
-        all.extend(self.o_proj.parameters());
-        all.push(self.post_attention_layernorm.weight.parameter());
-        all.extend(self.gate_up_proj.parameters());
-        all.extend(self.down_proj.parameters());
-        all
-    }
-
+impl DecoderLayer {
     fn title(&self) -> String {
-        let name = self.qkv_proj.name();
-        let name = name.strip_suffix(".self_attn.qkv_proj").unwrap_or(name);
-        format!("Phi3Layer {name}")
-    }
-
-    fn facts(&self) -> Facts {
-        Facts::new(self.title()).fact("parameters", show::parameters(&self.parameters()))
+        format!("DecoderLayer {}", self.name())
     }
 }
 
-impl Render for Phi3Layer {
-    fn render(&self) -> MimeBundle {
-        show::block(self.title(), &self.parameters()).render()
+impl SelfAttention {
+    fn title(&self) -> String {
+        format!("SelfAttention, {:?}", self.form())
     }
 }
 
-debug_by_facts!(Phi3, Phi3Layer);
+impl Mlp {
+    fn title(&self) -> String {
+        let gated = if self.gated { ", gated" } else { "" };
+        format!("Mlp: {:?}{gated}", self.activation)
+    }
+}
 
-impl Phi3Input {
+impl SideBySide {
+    fn title(&self) -> String {
+        let names: Vec<&str> = self.linears().iter().map(Linear::name).collect();
+        format!("SideBySide {}", names.join(" │ "))
+    }
+}
+
+impl Norm {
+    fn title(&self) -> String {
+        let kind = match self {
+            Self::Rms(_) => "RMSNorm",
+            Self::RmsPlusOne(_) => "RMSNorm by 1 + weight",
+            Self::Layer(_) => "LayerNorm",
+            Self::Absent => "none: vectors pass as they are",
+        };
+        format!("Norm: {kind}")
+    }
+}
+
+/// A block of a model: its parts with their parameters.
+macro_rules! shown_by_parts {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $type {
+            fn facts(&self) -> Facts {
+                let parameters = show::parameters(&self.named_parameters());
+                Facts::new(self.title()).fact("parameters", parameters)
+            }
+        }
+
+        impl Render for $type {
+            fn render(&self) -> MimeBundle {
+                show::block(self.title(), &self.named_parameters()).render()
+            }
+        }
+    )+};
+}
+
+shown_by_parts!(DecoderLayer, SelfAttention, Mlp, SideBySide, Norm);
+debug_by_facts!(Decoder, DecoderLayer, SelfAttention, Mlp, SideBySide, Norm);
+
+impl LlmInput {
     fn facts(&self) -> Facts {
         let (name, tokens) = match &self.tokens {
             Tokens::Ids(ids) => ("token ids", ids),
             Tokens::Embeds(embeds) => ("embeddings", embeds),
         };
-        Facts::new("Phi3Input: what goes into a forward pass")
+        Facts::new("LlmInput: what goes into a forward pass")
             .fact(name, show::shape(tokens))
             .fact_if(
                 "attention mask",
@@ -84,13 +114,13 @@ impl Phi3Input {
     }
 }
 
-impl Phi3Output {
+impl LlmOutput {
     fn facts(&self) -> Facts {
         let several = |tensors: &[candle_core::Tensor]| {
             let first = tensors.first()?;
             Some(format!("{} × {}", tensors.len(), show::shape(first)))
         };
-        Facts::new("Phi3Output: what comes out of a forward pass")
+        Facts::new("LlmOutput: what comes out of a forward pass")
             .fact_if("logits", self.logits.as_ref().map(show::shape))
             .fact("last_hidden_state", show::shape(&self.last_hidden_state))
             .fact_if("hidden_states", several(&self.hidden_states))
@@ -132,9 +162,10 @@ impl LlmProcessor {
     }
 }
 
-shown_by_facts!(Phi3Input, Phi3Output, KvCache, LlmProcessor);
+shown_by_facts!(LlmInput, LlmOutput, KvCache, LlmProcessor);
 shown_by_fields!(
-    Phi3Config,
+    DecoderConfig,
+    GgufType,
     RopeScaling,
     LogitsAt,
     NewToken,

@@ -5,14 +5,17 @@
 
 use serde_json::Value;
 
+use crate::config_fields::{is_off, short};
+
 /// Fields that [`LoraConfig`](crate::nn::LoraConfig) reads.
-const READ: [&str; 10] = [
+const READ: [&str; 11] = [
     "r",
     "lora_alpha",
     "lora_dropout",
     "target_modules",
     "exclude_modules",
     "use_rslora",
+    "use_dora",
     "layers_to_transform",
     "layers_pattern",
     "rank_pattern",
@@ -43,7 +46,7 @@ const WITHOUT_EFFECT: [&str; 15] = [
 ];
 
 /// Fields that make an adapter of another kind, and what they do.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 14] = [
     ("modules_to_save", "whole layers were trained besides LoRA"),
     (
         "trainable_token_indices",
@@ -53,7 +56,6 @@ const REFUSED: [(&str, &str); 15] = [
         "target_parameters",
         "LoRA lies on parameters that are no layers",
     ),
-    ("use_dora", "DoRA scales each row of the weights anew"),
     ("lora_bias", "the factors have biases"),
     ("use_qalora", "inputs are pooled in groups"),
     (
@@ -153,30 +155,9 @@ fn init(value: &Value) -> Result<(), String> {
     })
 }
 
-/// Whether a field is as if it were not there.
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::Number(_) => false,
-    }
-}
-
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text,
-    }
-}
-
 /// Why a tensor of an adapter's file cannot be read.
 pub fn tensor(key: &str) -> String {
     let kinds = [
-        (".lora_magnitude_vector", "belongs to DoRA"),
         (".lora_embedding_", "is LoRA on an embedding"),
         (".lora_B.bias", "is the bias of a factor"),
         (
@@ -192,7 +173,9 @@ pub fn tensor(key: &str) -> String {
     ];
     let kind = kinds.iter().find(|(part, _)| key.contains(part));
     let kind = kind.map_or("is not the name of a LoRA factor", |(_, kind)| kind);
-    format!("{key} {kind}, and only lora_A and lora_B of linear layers can be read; {MERGE}")
+    format!(
+        "{key} {kind}, and only lora_A, lora_B and lora_magnitude_vector of linear layers can be read; {MERGE}"
+    )
 }
 
 #[cfg(test)]
@@ -203,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused_by_name_unless_it_is_off() {
         for (name, value) in [
-            ("use_dora", json!(true)),
+            ("use_qalora", json!(true)),
             ("loras_of_tomorrow", json!({"a": 1})),
             ("tomorrow_size", json!(0)),
             ("modules_to_save", json!(["lm_head"])),
@@ -220,7 +203,8 @@ mod tests {
             assert!(message.starts_with(name), "{name}: {message}");
         }
         for (name, value) in [
-            ("use_dora", json!(false)),
+            ("use_dora", json!(true)),
+            ("use_bdlora", json!(false)),
             ("tomorrow_config", json!(null)),
             ("modules_to_save", json!([])),
             ("loftq_config", json!({})),

@@ -2,25 +2,41 @@
 //! random draw. A model has one constructor, which asks a [`Checkpoint`] for each tensor by its Hugging Face name.
 
 mod bytes;
+mod names;
 
 use self::bytes::Bytes;
+use self::names::renamed;
+pub(crate) use self::names::{Names, Rule};
 use super::parameter::Weight;
 use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
 use crate::display::tensor::device_name;
 use crate::hub::header::{Header, some};
 use crate::hub::weight_files;
-use crate::{Error, Result, notes};
+use crate::session::stopping::writing;
+use crate::session::stopping_takes;
+use crate::{Error, Result, fnv, notes};
 use candle_core::{DType, Device, Tensor};
 use half::vec::HalfBitsVecExt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How a random checkpoint draws a tensor.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let drawn = Checkpoint::random(1, DType::F32, &Device::Cpu);
+/// let weight = drawn.get("fc.weight", &[4, 4], Init::Uniform(0.5))?;
+/// assert!(weight.abs()?.max_all()?.to_scalar::<f32>()? <= 0.5);
+/// let bias = drawn.get("fc.bias", &[4], Init::Zeros)?;
+/// assert_eq!(bias.to_vec1::<f32>()?, [0.0; 4]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// All zeros.
@@ -34,6 +50,18 @@ pub enum Init {
 }
 
 /// The weights of one model, by name. Cheap to clone; files stay open as long as a clone lives.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let device = Device::Cpu;
+/// let weight = Tensor::ones((2, 3), DType::F32, &device)?;
+/// let tensors = [("fc.weight".to_string(), weight)].into();
+/// let checkpoint = Checkpoint::from_tensors(tensors, DType::F32, &device); // of a file: Checkpoint::open(path, …)?
+/// let fc = Linear::load(&checkpoint, "fc", (3, 2), false)?;
+/// assert_eq!(fc.forward(&Tensor::ones((1, 3), DType::F32, &device)?)?.to_vec2::<f32>()?, [[3.0, 3.0]]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Checkpoint {
     source: Arc<Source>,
@@ -42,13 +70,28 @@ pub struct Checkpoint {
     prefix: String,
     dtype: DType,
     device: Device,
+    /// While what is missing is listed: nothing is read then.
+    survey: Option<Arc<Mutex<Survey>>>,
 }
+
+/// What a model asked for and did not find.
+#[derive(Default)]
+struct Survey {
+    missing: Vec<String>,
+    /// With both shapes.
+    other_shape: Vec<String>,
+}
+
+/// More faults than this are not looked for.
+const MOST_FAULTS: usize = 10_000;
 
 enum Source {
     Files {
         path: PathBuf,
         files: Vec<Bytes>,
         entries: BTreeMap<String, Entry>,
+        /// Where the names in the files are other ones.
+        names: Option<Names>,
     },
     Tensors(HashMap<String, Tensor>),
     Random {
@@ -93,7 +136,29 @@ impl Checkpoint {
     /// When no weights are there, or a file is truncated or not safetensors. A file that another process changes later is an
     /// error of [`Checkpoint::get`].
     pub fn open(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_with(path.as_ref(), None, dtype, device)
+    }
+
+    /// As [`Checkpoint::open`], with names of our own in place of those in the files, by the one of these sets of rules that knows
+    /// most of them. Messages have the files' names.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and for a tensor that should be several and can't be cut into them.
+    pub(crate) fn open_named(
+        path: &Path,
+        rules: &[&'static [Rule]],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::open_with(path, Some(rules), dtype, device)
+    }
+
+    fn open_with(
+        path: &Path,
+        rules: Option<&[&'static [Rule]]>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let mut files = Vec::new();
         let mut entries = BTreeMap::new();
         for file in weight_files(path)? {
@@ -101,10 +166,18 @@ impl Checkpoint {
             index(header, files.len(), &mut entries);
             files.push(bytes);
         }
+        let names = rules.and_then(|rules| Names::of(rules, entries.keys().map(String::as_str)));
+        if let Some(names) = &names {
+            entries = renamed(entries, names).map_err(|message| Error::Checkpoint {
+                path: path.into(),
+                message,
+            })?;
+        }
         let source = Source::Files {
             path: path.to_path_buf(),
             files,
             entries,
+            names,
         };
         Ok(Self {
             source: Arc::new(source),
@@ -112,7 +185,33 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            survey: None,
         })
+    }
+
+    /// How a name is spelled in the files.
+    fn stored_name(&self, full: &str) -> String {
+        match &*self.source {
+            Source::Files {
+                names: Some(names), ..
+            } => names.theirs(full),
+            _ => full.to_string(),
+        }
+    }
+
+    fn stored_names(&self, full: &[String]) -> Vec<String> {
+        // Several of ours may be parts of one of theirs, and need not stand side by side.
+        let mut seen = HashSet::new();
+        let names = full.iter().map(|name| self.stored_name(name));
+        names.filter(|name| seen.insert(name.clone())).collect()
+    }
+
+    /// The rules by which the files' names are ours.
+    pub(crate) fn rules(&self) -> Option<&Names> {
+        match &*self.source {
+            Source::Files { names, .. } => names.as_ref(),
+            _ => None,
+        }
     }
 
     /// Reads safetensors from memory; `name` appears in messages.
@@ -128,7 +227,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When the bytes are truncated or not safetensors.
-    pub fn from_static(
+    pub(crate) fn from_static(
         name: &str,
         bytes: &'static [u8],
         dtype: DType,
@@ -151,6 +250,7 @@ impl Checkpoint {
             path,
             files: vec![bytes],
             entries,
+            names: None,
         };
         Ok(Self {
             source: Arc::new(source),
@@ -158,6 +258,7 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            survey: None,
         })
     }
 
@@ -170,6 +271,7 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            survey: None,
         }
     }
 
@@ -182,6 +284,7 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            survey: None,
         }
     }
 
@@ -211,6 +314,14 @@ impl Checkpoint {
         .filter(|(_, bytes)| *bytes > 0)
         .max_by_key(|(_, bytes)| *bytes)
         .map(|(dtype, _)| dtype)
+    }
+
+    /// The same checkpoint, its tensors as another dtype.
+    pub(crate) fn with_dtype(&self, dtype: DType) -> Self {
+        Self {
+            dtype,
+            ..self.clone()
+        }
     }
 
     /// Dtype that tensors come as.
@@ -272,18 +383,22 @@ impl Checkpoint {
         asked
             .unwrap_or_else(PoisonError::into_inner)
             .insert(full.clone());
+        if let Some(survey) = &self.survey {
+            return self.surveyed(survey, &full, shape);
+        }
         match &*self.source {
             Source::Files {
                 path,
                 files,
                 entries,
+                ..
             } => {
                 let entry = entries
                     .get(&full)
                     .ok_or_else(|| self.missing(&full, path))?;
                 if entry.shape != shape {
                     return Err(Error::Weights {
-                        tensor: full,
+                        tensor: self.stored_name(&full),
                         expected: shape.to_vec(),
                         found: entry.shape.clone(),
                         path: path.clone(),
@@ -297,7 +412,7 @@ impl Checkpoint {
                 let tensor = decode(&bytes, &entry.dtype, shape, self.dtype).map_err(|what| {
                     Error::Checkpoint {
                         path: path.clone(),
-                        message: format!("tensor {full} {what}"),
+                        message: format!("tensor {} {what}", self.stored_name(&full)),
                     }
                 })?;
                 Ok(tensor.to_device(&self.device)?)
@@ -328,6 +443,158 @@ impl Checkpoint {
         }
     }
 
+    /// A tensor as it lies in the file, to be written to another: floats in this checkpoint's dtype, whole numbers as they are.
+    ///
+    /// # Errors
+    /// When it is missing, or of a dtype that is not known here.
+    pub(crate) fn carried(&self, name: &str) -> Result<Tensor> {
+        let full = format!("{}{name}", self.prefix);
+        if let Source::Files {
+            path,
+            files,
+            entries,
+            ..
+        } = &*self.source
+            && let Some(entry) = entries.get(&full)
+            && entry.dtype == "I64"
+        {
+            let bytes = Stretch {
+                bytes: &files[entry.file],
+                start: entry.start,
+                end: entry.end,
+            };
+            let values =
+                read(&bytes, i64::from_le_bytes, |_| true).map_err(|what| Error::Checkpoint {
+                    path: path.clone(),
+                    message: format!("tensor {full} {what}"),
+                })?;
+            return Ok(Tensor::from_vec(
+                values,
+                entry.shape.as_slice(),
+                &Device::Cpu,
+            )?);
+        }
+        let shape = self.shape(name).unwrap_or_default();
+        self.get(name, &shape, Init::Zeros)
+    }
+
+    /// Notes whether a tensor could be read; another of its shape stands in, which takes no memory.
+    fn surveyed(&self, survey: &Mutex<Survey>, full: &str, shape: &[usize]) -> Result<Tensor> {
+        let mut survey = survey.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = Self {
+            prefix: String::new(),
+            ..self.clone()
+        };
+        match whole.shape(full) {
+            None => survey.missing.push(self.stored_name(full)),
+            Some(found) if found != shape => survey.other_shape.push(format!(
+                "{} has {found:?} where the config asks for {shape:?}",
+                self.stored_name(full)
+            )),
+            Some(_) => {}
+        }
+        if survey.missing.len() + survey.other_shape.len() > MOST_FAULTS {
+            return Err(Error::Config("too many faults".into()));
+        }
+        let nothing = Tensor::zeros((), self.dtype, &Device::Cpu)?;
+        Ok(nothing.broadcast_as(shape)?)
+    }
+
+    /// Builds a model; if a tensor is missing or of another shape, the error lists all that are, and those that are left over.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub(crate) fn all_or_listed<T>(&self, build: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        let first = match build(self) {
+            Err(first @ (Error::MissingTensor { .. } | Error::Weights { .. })) => first,
+            other => return other,
+        };
+        match self.faults(build, |_| false) {
+            Some(faults) => Err(faults),
+            None => Err(first),
+        }
+    }
+
+    /// As [`Checkpoint::all_or_listed`], and every tensor must be of use, unless `expected` says of its (our) name that it is known to be
+    /// of none. Nothing is read before that is sure.
+    ///
+    /// # Errors
+    /// Those of `build`, and a list of all tensors that are missing, of another shape, or left over.
+    pub(crate) fn all_of_use<T>(
+        &self,
+        build: impl Fn(&Self) -> Result<T>,
+        expected: impl Fn(&str) -> bool,
+    ) -> Result<T> {
+        match self.faults(&build, expected) {
+            Some(faults) => Err(faults),
+            None => build(self),
+        }
+    }
+
+    /// What `build` asks for and does not find, and what it leaves over; `None` if there is at most one fault and nothing left.
+    fn faults<T>(
+        &self,
+        build: impl Fn(&Self) -> Result<T>,
+        expected: impl Fn(&str) -> bool,
+    ) -> Option<Error> {
+        let survey = Arc::new(Mutex::new(Survey::default()));
+        let looked = Self {
+            survey: Some(survey.clone()),
+            asked: Arc::default(),
+            ..self.clone()
+        };
+        // Its own error says no more than what it noted.
+        let _ = build(&looked);
+        let survey = survey.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = looked.unread();
+        left.retain(|name| name.starts_with(&self.prefix) && !expected(name));
+        let left = self.stored_names(&left);
+        if survey.missing.len() + survey.other_shape.len() < 2 && left.is_empty() {
+            return None;
+        }
+        let said = [
+            ("are missing", &survey.missing),
+            ("have another shape", &survey.other_shape),
+            ("that are there belong to no part of this model", &left),
+        ];
+        let said = said.iter().filter(|(_, names)| !names.is_empty());
+        let said = said
+            .map(|(what, names)| format!("{} tensors {what}: {}", names.len(), by_layer(names)));
+        Some(Error::Checkpoint {
+            path: self.path().into(),
+            message: said.collect::<Vec<_>>().join("; "),
+        })
+    }
+
+    /// Every tensor must have been asked for. `expected` says of a name whether it is known to be of no use.
+    ///
+    /// # Errors
+    /// Lists those that were not.
+    pub(crate) fn check_all_read(&self, expected: impl Fn(&str) -> bool) -> Result<()> {
+        let mut unread = self.unread();
+        unread.retain(|name| !expected(name));
+        if unread.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Checkpoint {
+            path: self.path().into(),
+            message: format!(
+                "{} tensors belong to no part of this model: {}; is the config another model's?",
+                unread.len(),
+                by_layer(&unread)
+            ),
+        })
+    }
+
+    /// Where the weights lie, for messages.
+    fn path(&self) -> &Path {
+        match &*self.source {
+            Source::Files { path, .. } => path,
+            Source::Tensors(_) => Path::new("tensors in memory"),
+            Source::Random { .. } => Path::new("a random draw"),
+        }
+    }
+
     /// Says on stderr which tensors nobody asked for: a model that was read takes no notice of them. `expected` says of a name
     /// whether it is known to be of no use, such as that of a head.
     pub(crate) fn note_unread(&self, path: &Path, expected: impl Fn(&str) -> bool) {
@@ -345,7 +612,7 @@ impl Checkpoint {
     }
 
     /// Full names of the tensors that nobody asked for.
-    fn unread(&self) -> Vec<String> {
+    pub(crate) fn unread(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let whole = Self {
             prefix: String::new(),
@@ -366,7 +633,9 @@ impl Checkpoint {
 
     fn missing(&self, full: &str, path: &Path) -> Error {
         let last = full.rsplit('.').nth(1).unwrap_or(full);
-        let names = self.names();
+        let names = self.names().into_iter();
+        let names = names.map(|name| self.stored_name(&format!("{}{name}", self.prefix)));
+        let names: Vec<String> = names.collect();
         let near: Vec<&String> = names
             .iter()
             .filter(|name| name.contains(last))
@@ -380,7 +649,7 @@ impl Checkpoint {
             (None, None) => "; the file is empty".to_string(),
         };
         Error::MissingTensor {
-            tensor: full.to_string(),
+            tensor: self.stored_name(full),
             path: path.to_path_buf(),
             hint,
         }
@@ -391,7 +660,11 @@ impl Checkpoint {
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let sizes = tensors
+        .iter()
+        .map(|(_, tensor)| tensor.elem_count() * tensor.dtype().size_in_bytes());
+    let _saving = stopping_takes(writing(sizes.sum()), "saving the weights");
     let tensors = tensors
         .iter()
         .map(|(name, tensor)| {
@@ -402,7 +675,7 @@ pub fn save_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()>
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let temporary = path.with_extension("safetensors.partial");
+    let temporary = crate::files::unfinished(path);
     let written =
         safetensors::serialize_to_file(tensors, Some(metadata), &temporary).map_err(|e| {
             Error::Checkpoint {
@@ -436,6 +709,40 @@ fn index(header: Header, file: usize, entries: &mut BTreeMap<String, Entry>) {
         entries.insert(tensor.name, entry);
     }
     header.notes.iter().for_each(|note| notes::say(note));
+}
+
+/// Names, those that differ in a layer's number only put together: `model.layers.N.mlp.down_proj.weight (N = 0–31)`.
+fn by_layer(names: &[String]) -> String {
+    const SHOWN: usize = 60;
+    let mut groups: Vec<(String, Vec<u32>)> = Vec::new();
+    for name in names {
+        let number = name.split('.').find_map(|part| part.parse::<u32>().ok());
+        let pattern = match number {
+            Some(number) => name.replacen(&format!(".{number}."), ".N.", 1),
+            None => name.clone(),
+        };
+        match groups.iter_mut().find(|(known, _)| *known == pattern) {
+            Some((_, numbers)) => numbers.extend(number),
+            None => groups.push((pattern, number.into_iter().collect())),
+        }
+    }
+    let more = groups.len().saturating_sub(SHOWN);
+    let shown = groups.iter_mut().take(SHOWN).map(|(pattern, numbers)| {
+        numbers.sort_unstable();
+        match numbers.as_slice() {
+            [] => pattern.clone(),
+            [only] => pattern.replacen(".N.", &format!(".{only}."), 1),
+            [first, .., last] if (last - first) as usize == numbers.len() - 1 => {
+                format!("{pattern} (N = {first}–{last})")
+            }
+            several => format!("{pattern} (N = {several:?})"),
+        }
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match more {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// The bytes of one tensor.
@@ -522,10 +829,8 @@ fn read<T: Copy + Default + Send, const N: usize>(
 
 /// Values that depend on seed and name only.
 fn draw(seed: u64, name: &str, count: usize, init: Init) -> Vec<f32> {
-    // FNV-1a, so that the same name gives the same numbers in every build.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    // So that the same name gives the same numbers in every build.
+    let hash = fnv::bytes(fnv::START, name.as_bytes());
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ hash);
     match init {
         Init::Zeros => vec![0.0; count],
@@ -551,6 +856,14 @@ fn draw(seed: u64, name: &str, count: usize, init: Init) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::nn::testing::random;
+
+    /// Names that did not stand side by side were named twice.
+    #[test]
+    fn a_name_that_several_parts_are_stored_under_is_named_once() {
+        let names = ["b", "a", "b"].map(str::to_owned);
+        let checkpoint = Checkpoint::random(0, DType::F32, &Device::Cpu);
+        assert_eq!(checkpoint.stored_names(&names), ["b", "a"]);
+    }
 
     fn save(tensors: &[(&str, Tensor)]) -> Vec<u8> {
         let tensors: HashMap<String, Tensor> = tensors

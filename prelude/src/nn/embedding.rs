@@ -7,6 +7,18 @@ use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 
 /// A table `[V, D]`; the gradient reaches only the rows that were looked up, when trainable.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::Embedding;
+///
+/// # fn main() -> Result<()> {
+/// let weights = Checkpoint::random(1, DType::F32, &Device::Cpu);
+/// let embedding = Embedding::load(&weights, "embed_tokens", 100, 16, Init::Normal(0.02))?;
+/// let ids = Tensor::new(&[[5u32, 6, 7]], &Device::Cpu)?;
+/// assert_eq!(embedding.forward(&ids)?.dims(), [1, 3, 16]); // a row of the table for each token
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Embedding {
     /// The table, `[V, D]`.

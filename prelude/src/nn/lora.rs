@@ -1,20 +1,34 @@
-//! LoRA as PEFT defines it: `y = W x + s · B A dropout(x)` with `s = alpha / r` (rsLoRA: `alpha / √r`).
+//! LoRA as PEFT defines it: `y = W x + s · B A dropout(x)` with `s = alpha / r` (rsLoRA: `alpha / √r`); with DoRA each row of
+//! `W + s · B A` is brought to a length that is learned.
 //!
 //! [`LoraConfig`] reads and writes `adapter_config.json`; [`Lora`] holds the two factors of one layer. The layer itself is
-//! [`super::Linear`]. Which layers a config means is said in [`targets`](super::targets).
+//! [`super::Linear`]. Which layers a config means is said in [`super::targets`].
 
 use super::checkpoint::{Checkpoint, Init};
+use super::dropout;
+use super::ops;
 use super::parameter::{self, Weight};
+use super::role::Role;
 use super::targets::{self, LoraPatterns, LoraTargets, one_or_many};
 use crate::{Error, Result};
-use candle_core::Tensor;
-use rand::{Rng, SeedableRng};
+use candle_core::{DType, Tensor};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which layers get LoRA, and of what size; the fields are those of PEFT's `adapter_config.json`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// let config = LoraConfig::new(4, 8.0, &["query", "value"]); // rank, alpha, which layers
+/// assert_eq!(vit.add_lora(&config, 1)?, 4); // two in each of two layers
+/// assert_eq!(config.scale("layer.0.attention.query"), 2.0); // alpha over rank
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// Rank of the update.
@@ -35,6 +49,9 @@ pub struct LoraConfig {
     /// Scale by `lora_alpha / √r` instead (rank-stabilised LoRA).
     #[serde(default)]
     pub use_rslora: bool,
+    /// DoRA: the length of each row of `W + s · B A` is a value of its own that trains, `m`; the rows give the direction.
+    #[serde(default)]
+    pub use_dora: bool,
     /// When set, only layers with these indices (the first number in the module path) are adapted.
     #[serde(default, deserialize_with = "one_or_many")]
     pub layers_to_transform: Option<Vec<usize>>,
@@ -69,6 +86,7 @@ impl LoraConfig {
             target_modules: LoraTargets::named(target_modules),
             exclude_modules: None,
             use_rslora: false,
+            use_dora: false,
             layers_to_transform: None,
             layers_pattern: None,
             rank_pattern: LoraPatterns::default(),
@@ -171,6 +189,19 @@ impl LoraConfig {
 }
 
 /// The low-rank update of one linear layer.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut fc = Linear::load(&Checkpoint::random(1, DType::F32, &Device::Cpu), "fc", (8, 6), false)?;
+/// let x = Tensor::randn(0f32, 1.0, (1, 8), &Device::Cpu)?;
+/// let before = fc.forward(&x)?.to_vec2::<f32>()?;
+/// fc.add_lora(&LoraConfig::new(2, 4.0, &["fc"]), 1)?;
+/// let lora: &Lora = fc.lora.as_ref().expect("it was added");
+/// assert_eq!((lora.a.tensor().dims(), lora.b.tensor().dims(), lora.scale), (&[2, 8][..], &[6, 2][..], 2.0));
+/// assert_eq!(fc.forward(&x)?.to_vec2::<f32>()?, before); // B begins as zeros
+/// # Ok(()) }
+/// ```
 pub struct Lora {
     /// `[r, in]`.
     pub a: Weight,
@@ -178,6 +209,8 @@ pub struct Lora {
     pub b: Weight,
     /// Factor of `B A x`.
     pub scale: f64,
+    /// With DoRA, `[out]`: the length that each row of the adapted weight has.
+    pub magnitude: Option<Weight>,
     config: Arc<LoraConfig>,
     training: Arc<AtomicBool>,
     draws: Arc<Mutex<Draws>>,
@@ -200,6 +233,7 @@ impl Clone for Lora {
             a: self.a.clone(),
             b: self.b.clone(),
             scale: self.scale,
+            magnitude: self.magnitude.clone(),
             config: self.config.clone(),
             training,
             draws,
@@ -208,7 +242,8 @@ impl Clone for Lora {
 }
 
 impl Lora {
-    /// A fresh update for the layer at `module`: A uniform in ±1/√in, B zero, both trainable.
+    /// A fresh update for the layer at `module`: A uniform in ±1/√in, B zero, with DoRA the lengths of the rows of the weight
+    /// `like`; all trainable.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -220,7 +255,7 @@ impl Lora {
         seed: u64,
     ) -> Result<Self> {
         let r = config.rank(module);
-        let checkpoint = Checkpoint::random(seed, like.dtype(), like.device());
+        let checkpoint = Checkpoint::random(seed, Self::dtype(like.dtype()), like.device());
         let (a_name, b_name) = (Self::a_name(module), Self::b_name(module));
         let a = checkpoint.get(
             &a_name,
@@ -228,28 +263,39 @@ impl Lora {
             Init::Uniform(1.0 / (input as f64).sqrt()),
         )?;
         let b = checkpoint.get(&b_name, &[output, r], Init::Zeros)?;
+        let magnitude = match config.use_dora {
+            true => Some(
+                Weight::trainable(Self::magnitude_name(module), &row_lengths(like)?)?
+                    .with_role(Role::LoraMagnitude),
+            ),
+            false => None,
+        };
         Ok(Self {
-            a: Weight::trainable(a_name, &a)?,
-            b: Weight::trainable(b_name, &b)?,
+            a: Weight::trainable(a_name, &a)?.with_role(Role::LoraA),
+            b: Weight::trainable(b_name, &b)?.with_role(Role::LoraB),
             scale: config.scale(module),
+            magnitude,
             config: Arc::new(config.clone()),
             training: Arc::new(AtomicBool::new(false)),
             draws: Draws::new(seed),
         })
     }
 
-    /// The frozen update of the layer at `module` from its factors, A `[r, in]` and B `[out, r]`.
+    /// The frozen update of the layer at `module` from its factors, A `[r, in]` and B `[out, r]`, and DoRA's lengths `[out]`.
     pub(crate) fn from_factors(
         config: &LoraConfig,
         module: &str,
         scale: f64,
-        a: Tensor,
-        b: Tensor,
+        (a, b): (Tensor, Tensor),
+        magnitude: Option<Tensor>,
     ) -> Self {
         Self {
-            a: Weight::frozen(Self::a_name(module), a),
-            b: Weight::frozen(Self::b_name(module), b),
+            a: Weight::frozen(Self::a_name(module), a).with_role(Role::LoraA),
+            b: Weight::frozen(Self::b_name(module), b).with_role(Role::LoraB),
             scale,
+            magnitude: magnitude.map(|m| {
+                Weight::frozen(Self::magnitude_name(module), m).with_role(Role::LoraMagnitude)
+            }),
             config: Arc::new(config.clone()),
             training: Arc::new(AtomicBool::new(false)),
             draws: Draws::new(0),
@@ -257,26 +303,51 @@ impl Lora {
     }
 
     /// The same frozen update in another dtype or on another device.
-    pub(crate) fn to(
-        mut self,
-        dtype: candle_core::DType,
-        device: &candle_core::Device,
-    ) -> Result<Self> {
-        for weight in [&mut self.a, &mut self.b] {
+    pub(crate) fn to(mut self, dtype: DType, device: &candle_core::Device) -> Result<Self> {
+        for weight in [&mut self.a, &mut self.b]
+            .into_iter()
+            .chain(&mut self.magnitude)
+        {
             let moved = weight.tensor().to_dtype(dtype)?.to_device(device)?;
-            *weight = Weight::frozen(weight.name().to_string(), moved);
+            *weight = weight.with_values(moved)?;
         }
         Ok(self)
     }
 
+    /// What the factors are kept in beside a weight of this dtype: f32 beside bf16 and f16, whose last digit most steps do not reach;
+    /// PEFT does the same.
+    pub(crate) fn dtype(weight: DType) -> DType {
+        match weight {
+            DType::BF16 | DType::F16 => DType::F32,
+            other => other,
+        }
+    }
+
     /// PEFT's name of the factor A of a module.
-    pub fn a_name(module: &str) -> String {
+    pub(crate) fn a_name(module: &str) -> String {
         format!("base_model.model.{module}.lora_A.weight")
     }
 
     /// PEFT's name of the factor B of a module.
-    pub fn b_name(module: &str) -> String {
+    pub(crate) fn b_name(module: &str) -> String {
         format!("base_model.model.{module}.lora_B.weight")
+    }
+
+    /// PEFT's name of DoRA's lengths of a module.
+    pub(crate) fn magnitude_name(module: &str) -> String {
+        format!("base_model.model.{module}.lora_magnitude_vector")
+    }
+
+    /// All that trains of it: A, B and DoRA's lengths.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Weight> {
+        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = &mut Weight> {
+        [&mut self.a, &mut self.b]
+            .into_iter()
+            .chain(&mut self.magnitude)
     }
 
     /// Rank.
@@ -284,13 +355,13 @@ impl Lora {
         self.a.tensor().dims()[0]
     }
 
-    /// Makes both factors trainable or frozen.
+    /// Makes both factors, and DoRA's lengths, trainable or frozen.
     ///
     /// # Errors
     /// When a factor cannot be copied into a variable.
     pub fn set_trainable(&mut self, trainable: bool) -> Result<()> {
-        self.a.set_trainable(trainable)?;
-        self.b.set_trainable(trainable)
+        let mut weights = self.weights_mut();
+        weights.try_for_each(|weight| weight.set_trainable(trainable))
     }
 
     /// What it was made from.
@@ -313,6 +384,55 @@ impl Lora {
         draws.now = draws.before.clone();
     }
 
+    /// From where dropout draws next; `None` where it never does.
+    pub(crate) fn draw_place(&self) -> Option<DrawPlace> {
+        let draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.config.lora_dropout > 0.0).then(|| DrawPlace {
+            seed: draws.now.get_seed(),
+            stream: draws.now.get_stream(),
+            word: draws.now.get_word_pos().to_string(),
+        })
+    }
+
+    /// Has dropout draw from there on.
+    ///
+    /// # Errors
+    /// When the place is none.
+    pub(crate) fn set_draw_place(&self, place: &DrawPlace) -> Result<()> {
+        let word: u128 = place.word.parse().map_err(|_| {
+            Error::Input(format!("{:?} is no place in a random stream", place.word))
+        })?;
+        let mut now = ChaCha8Rng::from_seed(place.seed);
+        now.set_stream(place.stream);
+        now.set_word_pos(word);
+        let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        draws.before = now.clone();
+        draws.now = now;
+        Ok(())
+    }
+
+    /// What dropout draws from next.
+    pub(super) fn draws(&self) -> ChaCha8Rng {
+        let draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        draws.now.clone()
+    }
+
+    /// Has dropout draw from there next; what [`Lora::take_back_draws`] goes back to stays.
+    pub(super) fn set_draws(&self, now: ChaCha8Rng) {
+        let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+        draws.now = now;
+    }
+
+    /// Whether dropout is switched on.
+    pub(super) fn is_training(&self) -> bool {
+        self.training.load(Ordering::Relaxed)
+    }
+
+    /// As [`Lora::set_training`]; what [`Lora::take_back_draws`] goes back to stays.
+    pub(super) fn set_mode(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
+    }
+
     /// Whether both factors train.
     pub fn is_trainable(&self) -> bool {
         self.a.is_trainable() && self.b.is_trainable()
@@ -328,24 +448,91 @@ impl Lora {
         if !self.drops() {
             return Ok(x.clone());
         }
-        let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
-        let rng = &mut draws.now;
         let keep = 1.0 - self.config.lora_dropout;
-        let (threshold, scale) = ((keep * f64::from(u32::MAX)) as u32, (1.0 / keep) as f32);
-        let mask: Vec<f32> = (0..x.elem_count())
-            .map(|_| {
-                if rng.random::<u32>() <= threshold {
-                    scale
-                } else {
-                    0.0
-                }
-            })
-            .collect();
+        let width = x.dim(candle_core::D::Minus1)?;
+        let rows = x.elem_count() / width.max(1);
+        let mask = match dropout::mask(self.a.name(), (rows, width), keep)? {
+            Some(mask) => mask,
+            None => {
+                let mut draws = self.draws.lock().unwrap_or_else(PoisonError::into_inner);
+                dropout::mask_from(x.elem_count(), keep, &mut draws.now)
+            }
+        };
         let mask = Tensor::from_vec(mask, x.dims(), x.device())?.to_dtype(x.dtype())?; // [.., in]
         Ok((x * mask)?)
     }
 
-    /// `s · B A`, `[out, in]`: what merging adds to the weight.
+    /// What it adds to the layer's output, `s · B A dropout(x)`, in the factors' dtype: `[.., in] → [.., out]`.
+    ///
+    /// # Errors
+    /// When the last dimension is not `in`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.dropped(x)?.to_dtype(self.a.tensor().dtype())?; // [.., in]
+        let x = x.contiguous()?;
+        ops::lora(&x, (self.a.tensor(), self.b.tensor()), self.scale)
+    }
+
+    /// The layer `W x + b` and this in one operation, where there is one for them: not while inputs are dropped, nor with DoRA.
+    pub(super) fn fused_with(
+        &self,
+        x: &Tensor,
+        layer: (&Tensor, Option<&Tensor>),
+    ) -> Result<Option<Tensor>> {
+        match self.drops() || self.magnitude.is_some() {
+            true => Ok(None),
+            false => {
+                ops::linear_with_lora(x, layer, (self.a.tensor(), self.b.tensor()), self.scale)
+            }
+        }
+    }
+
+    /// With DoRA: what is added to the layer's output `y = W x + b`, in PEFT's order: `(scale − 1) · W x + scale · s · B A x`, `[.., out]`.
+    /// What dropout takes is taken of both.
+    pub(super) fn dora(
+        &self,
+        x: &Tensor,
+        (y, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+        scale: &Tensor,
+    ) -> Result<Tensor> {
+        let (a, b) = (self.a.tensor(), self.b.tensor());
+        let dropped = self.dropped(x)?.contiguous()?; // [.., in]
+        let update = ops::lora(&dropped.to_dtype(a.dtype())?, (a, b), self.scale)?; // [.., out]
+        let base = match (self.drops(), bias) {
+            (true, _) => ops::linear(&dropped, weight, None)?, // [.., out]
+            (false, Some(bias)) => y.broadcast_sub(bias)?,
+            (false, None) => y.clone(),
+        };
+        let base = base
+            .to_dtype(update.dtype())?
+            .broadcast_mul(&(scale - 1.0)?)?; // [.., out]
+        Ok((base + update.broadcast_mul(scale)?)?)
+    }
+
+    /// With DoRA, `[out]`: what each row of `W + s · B A` is multiplied by, with a gradient to the lengths `m` alone, as in the
+    /// paper and in PEFT.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub(super) fn row_scale(&self, weight: &Tensor) -> Result<Option<Tensor>> {
+        let Some(magnitude) = &self.magnitude else {
+            return Ok(None);
+        };
+        let delta = self.delta()?; // [out, in]
+        let adapted = (weight.detach().to_dtype(delta.dtype())? + delta)?; // [out, in]
+        Ok(Some((magnitude.tensor() / row_lengths(&adapted)?)?)) // [out]
+    }
+
+    /// `s · B A`, `[out, in]`: what merging adds to the weight; with DoRA before its rows are brought to their lengths.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut fc = Linear::load(&Checkpoint::random(1, DType::F32, &Device::Cpu), "fc", (8, 6), false)?;
+    /// fc.add_lora(&LoraConfig::new(2, 4.0, &["fc"]), 1)?;
+    /// let delta = fc.lora.as_ref().expect("it was added").delta()?; // s · B A, as large as the weight
+    /// assert_eq!(delta.dims(), fc.weight.tensor().dims());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -353,6 +540,21 @@ impl Lora {
         let (a, b) = (self.a.tensor().detach(), self.b.tensor().detach());
         Ok((b.matmul(&a)? * self.scale)?)
     }
+}
+
+/// The length of each row, `[out, in] → [out]`, in f32 for a weight of half precision.
+fn row_lengths(weight: &Tensor) -> Result<Tensor> {
+    let weight = weight.detach().to_dtype(Lora::dtype(weight.dtype()))?;
+    Ok(weight.sqr()?.sum(1)?.sqrt()?) // [out]
+}
+
+/// A place in the random stream of a layer's dropout, as a checkpoint holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DrawPlace {
+    seed: [u8; 32],
+    stream: u64,
+    /// Words that were drawn; as text, for JSON has no numbers of that size.
+    word: String,
 }
 
 /// What dropout draws from, and from where on it did so in this training step.

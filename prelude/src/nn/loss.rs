@@ -1,10 +1,21 @@
-//! Cross-entropy from raw logits, fused: no softmax tensor is kept.
+//! Cross-entropy from raw logits.
 
-use super::kernels::{self, exp, for_row_blocks, lane_max, lane_sum, simd_fn};
+use super::ops;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::Tensor;
 
 /// Mean cross-entropy in nats: logits `[N, V]` against `N` target ids → a scalar.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::cross_entropy;
+///
+/// # fn main() -> Result<()> {
+/// let logits = Tensor::zeros((2, 4), DType::F32, &Device::Cpu)?; // two places, four words, undecided
+/// let loss = cross_entropy(&logits, &[0, 3])?.to_scalar::<f32>()?;
+/// assert!((loss - 4f32.ln()).abs() < 1e-6);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// As [`cross_entropy_rows`], and for `N = 0`.
@@ -18,6 +29,16 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
 }
 
 /// Cross-entropy of each row in nats: logits `[N, V]` against `N` target ids → `[N]`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let logits = Tensor::new(&[[0f32, 0.0], [100.0, 0.0]], &Device::Cpu)?; // two places, two words
+/// let losses = cross_entropy_rows(&logits, &[0, 0])?.to_vec1::<f32>()?;
+/// assert!((losses[0] - 2f32.ln()).abs() < 1e-6); // undecided between two words
+/// assert!(losses[1] < 1e-6); // sure of the right one
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// When the number of targets is not N or a target is not below V.
@@ -34,83 +55,7 @@ pub fn cross_entropy_rows(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
             "target id {bad} is outside the vocabulary of {vocabulary}"
         )));
     }
-    if !kernels::is_fast(logits) {
-        let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?; // [N, 1]
-        let logits = logits.to_dtype(candle_core::DType::F32)?;
-        let log_probabilities = candle_nn::ops::log_softmax(&logits, D::Minus1)?; // [N, V]
-        return Ok(log_probabilities.gather(&targets, 1)?.squeeze(1)?.neg()?);
-    }
-    Ok(logits.contiguous()?.apply_op1(CrossEntropy {
-        targets: targets.to_vec(),
-    })?)
-}
-
-simd_fn! {
-    /// Log of the sum of exponentials of a row.
-    fn log_sum_exp(row: &[f32]) -> f32 {
-        let max = lane_max(row);
-        max + lane_sum(row.len(), |i| exp(row[i] - max)).ln()
-    }
-}
-
-simd_fn! {
-    /// `dx = g · (softmax(x) − onehot)`.
-    fn cross_entropy_row_backward(dx: &mut [f32], x: &[f32], target: usize, g: f32) {
-        let max = lane_max(x);
-        let lse = max + lane_sum(x.len(), |i| exp(x[i] - max)).ln();
-        for (dx, &x) in dx.iter_mut().zip(x) {
-            *dx = g * exp(x - lse);
-        }
-        dx[target] -= g;
-    }
-}
-
-struct CrossEntropy {
-    targets: Vec<u32>,
-}
-
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        use rayon::prelude::*;
-        let x = kernels::values(storage, layout)?;
-        let vocabulary = layout.dims()[1];
-        let row = |(i, &target): (usize, &u32)| {
-            let row = &x[i * vocabulary..][..vocabulary];
-            log_sum_exp(row) - row[target as usize]
-        };
-        let loss: Vec<f32> = if x.len() < 64 * 1024 {
-            self.targets.iter().enumerate().map(row).collect()
-        } else {
-            self.targets.par_iter().enumerate().map(row).collect()
-        };
-        Ok(kernels::output(loss, self.targets.len()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let (rows, vocabulary) = x.dims2()?;
-        let mut dx = vec![0f32; rows * vocabulary];
-        kernels::with_values(x, |x| {
-            kernels::with_values(&dy.contiguous()?, |dy| {
-                for_row_blocks(&mut dx, vocabulary, |first, block| {
-                    for (i, dx) in block.chunks_exact_mut(vocabulary).enumerate() {
-                        let at = first + i;
-                        let x = &x[at * vocabulary..][..vocabulary];
-                        cross_entropy_row_backward(dx, x, self.targets[at] as usize, dy[at]);
-                    }
-                });
-                Ok(())
-            })
-        })?;
-        Ok(Some(kernels::tensor(dx, (rows, vocabulary))?))
-    }
+    ops::cross_entropy(logits, targets)
 }
 
 #[cfg(test)]

@@ -8,24 +8,32 @@
 //!
 //! # Layout
 //! - [`checkpoint`]: where weights come from (safetensors files, bytes, or a seeded random draw), by Hugging Face name
-//! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model
+//! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model;
+//!   [`parts!`](crate::parts) implements the latter, [`role`] says what a parameter is
 //! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`] on the layers that [`targets`] names
 //! - [`norm`], [`activation`], [`softmax`](mod@softmax), [`loss`], [`embedding`]: the rest of a transformer layer
 //! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
+//! - `ops`: fused kernels, composed forms, and the choice between them, behind plain functions
+//! - `dropout`: which sample each row is of, so that dropout draws by sample
 //! - `show`: how all of this shows itself in a cell
-//! - [`attention`](mod@attention), [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks
+//! - [`attention`](mod@attention), [`rotary`]: scaled dot-product attention with causal, padding and sliding-window masks;
+//!   [`visibility`]: what inputs in a sequence change of that
 
 pub mod activation;
 pub mod attention;
 pub mod checkpoint;
+pub(crate) mod dropout;
 pub mod embedding;
-mod half;
-pub(crate) mod kernels;
 pub mod linear;
 pub mod lora;
 pub mod loss;
+pub(crate) mod named_attention;
 pub mod norm;
+pub(crate) mod ops;
 pub mod parameter;
+pub(crate) mod parts;
+pub(crate) mod recompute;
+pub mod role;
 pub mod rotary;
 pub mod rows;
 pub(crate) mod show;
@@ -33,18 +41,22 @@ pub mod softmax;
 pub mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod visibility;
 
-pub use activation::{gelu, swiglu};
+pub use activation::{Activation, gelu, swiglu};
 pub use attention::{Attention, attention, attention_probabilities, rotary_attention};
 pub use checkpoint::{Checkpoint, Init};
 pub use embedding::Embedding;
-pub use kernels::with_composed_ops;
 pub use linear::Linear;
 pub use lora::{Lora, LoraConfig};
 pub use loss::{cross_entropy, cross_entropy_rows};
 pub use norm::{LayerNorm, RmsNorm};
+#[doc(hidden)]
+pub use ops::with_composed_ops;
 pub use parameter::{Network, Parameter, Part, PartMut, Weight, copied, shared};
+pub use role::{Role, VlmPart};
 pub use rotary::Rotary;
 pub use rows::TokenRows;
-pub use softmax::softmax;
+pub use softmax::{log_softmax, softmax};
 pub use targets::{LoraPatterns, LoraTargets};
+pub use visibility::{AttentionRule, Sight, Visibility};

@@ -1,11 +1,12 @@
 //! Weights and how to list, freeze and train them.
 //!
 //! A [`Weight`] is a tensor that knows its Hugging Face name and whether it trains. A [`Network`] is anything made of
-//! [`Linear`] layers and further weights; implementing its two visitors gives parameter listing, freezing, LoRA and
+//! [`Linear`] layers and further weights; listing its parts ([`parts!`](crate::parts)) gives parameter listing, freezing, LoRA and
 //! saving for free.
 
 use super::linear::Linear;
 use super::lora::LoraConfig;
+use super::role::{Role, VlmPart};
 use crate::{Error, Result};
 use candle_core::{Tensor, Var};
 use std::cell::{Cell, RefCell};
@@ -15,10 +16,24 @@ use std::cell::{Cell, RefCell};
 /// A clone of a trainable weight has values of its own: training one does not change the other. Frozen values never change in
 /// place, so clones share their memory. [`shared`] makes clones that stay one: in a forward pass use that, or
 /// [`Weight::tensor`], as the gradient of a clone is the clone's.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let device = Device::Cpu;
+/// let mut weight = Weight::frozen("scale", Tensor::ones(3, DType::F32, &device)?);
+/// assert!(!weight.is_trainable());
+/// weight.set_trainable(true)?;
+/// let loss = weight.tensor().sqr()?.sum_all()?;
+/// let gradient = loss.backward()?.get(weight.tensor()).expect("it trains").to_vec1::<f32>()?;
+/// assert_eq!(gradient, [2.0; 3]);
+/// # Ok(()) }
+/// ```
 pub struct Weight {
     name: String,
     tensor: Tensor,
     var: Option<Var>,
+    role: Role,
 }
 
 /// How the clones of trainable weights that this thread makes come by their values.
@@ -37,6 +52,19 @@ thread_local! {
 }
 
 /// A clone of a model, or of anything made of weights, that shares all its values: training one trains the other.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::shared;
+///
+/// # fn main() -> Result<()> {
+/// let mut vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// vit.set_trainable(true)?;
+/// let mut again = shared(&vit);
+/// again.cls_token.set(&Tensor::ones((1, 1, 16), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(vit.cls_token.tensor().to_vec3::<f32>()?, again.cls_token.tensor().to_vec3::<f32>()?);
+/// # Ok(()) }
+/// ```
 pub fn shared<T: Clone>(model: &T) -> T {
     /// Also when a `clone` of the user's panics.
     struct Restore(Cloning);
@@ -50,6 +78,19 @@ pub fn shared<T: Clone>(model: &T) -> T {
 }
 
 /// A clone of a model, or of anything made of weights, whose trainable values are its own.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::copied;
+///
+/// # fn main() -> Result<()> {
+/// let mut vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// vit.set_trainable(true)?;
+/// let mut copy = copied(&vit)?;
+/// copy.cls_token.set(&Tensor::ones((1, 1, 16), DType::F32, &Device::Cpu)?)?;
+/// assert_ne!(vit.cls_token.tensor().to_vec3::<f32>()?, copy.cls_token.tensor().to_vec3::<f32>()?);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// When there is no memory for them, where `clone` would panic.
@@ -75,19 +116,22 @@ impl Clone for Weight {
             name: self.name.clone(),
             tensor: self.tensor.clone(),
             var: self.var.clone(),
+            role: self.role,
         };
         if self.var.is_none() || sharing() {
             return share();
         }
-        Self::trainable(self.name.clone(), &self.tensor.detach()).unwrap_or_else(|error| {
-            FAILED.with_borrow_mut(|failed| match failed {
-                Some(first) => {
-                    first.get_or_insert(error);
-                }
-                None => panic!("{}: no memory for a copy: {error}", self.name),
-            });
-            share()
-        })
+        let own = Self::trainable(self.name.clone(), &self.tensor.detach());
+        own.map(|own| own.with_role(self.role))
+            .unwrap_or_else(|error| {
+                FAILED.with_borrow_mut(|failed| match failed {
+                    Some(first) => {
+                        first.get_or_insert(error);
+                    }
+                    None => panic!("{}: no memory for a copy: {error}", self.name),
+                });
+                share()
+            })
     }
 }
 
@@ -98,6 +142,7 @@ impl Weight {
             name: name.into(),
             tensor,
             var: None,
+            role: Role::Base,
         }
     }
 
@@ -111,9 +156,30 @@ impl Weight {
         Ok(weight)
     }
 
+    /// The same weight in another role than [`Role::Base`].
+    pub fn with_role(mut self, role: Role) -> Self {
+        self.role = role;
+        self
+    }
+
+    /// A weight of this name and role with other values, trainable as this one is: clones of the model keep theirs.
+    ///
+    /// # Errors
+    /// When the values cannot be copied into a variable.
+    pub fn with_values(&self, values: Tensor) -> Result<Self> {
+        let mut fresh = Self::frozen(self.name.clone(), values).with_role(self.role);
+        fresh.set_trainable(self.is_trainable())?;
+        Ok(fresh)
+    }
+
     /// Full name, as in the checkpoint.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it is to the model.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The values; tracked by the gradient when trainable.
@@ -150,6 +216,15 @@ impl Weight {
 
     /// Replaces the values: in place for a trainable weight (an optimizer sees it, and what [`shared`] made), else only here.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut weight = Weight::frozen("scale", Tensor::ones(3, DType::F32, &Device::Cpu)?);
+    /// weight.set(&Tensor::zeros(3, DType::F32, &Device::Cpu)?)?;
+    /// assert_eq!(weight.tensor().to_vec1::<f32>()?, [0.0; 3]);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the shape or dtype differs.
     pub fn set(&mut self, values: &Tensor) -> Result<()> {
@@ -177,11 +252,23 @@ impl Weight {
             name: self.name.clone(),
             tensor: self.tensor.clone(),
             var: self.var.clone(),
+            role: self.role,
+            part: None,
         }
     }
 }
 
 /// One entry of a model's parameter list. A view, not a copy: setting its variable changes the model.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let parameters = vlm.named_parameters();
+/// let found: Option<&Parameter> = parameters.iter().find(|one| one.name == "projector.fc1.weight");
+/// assert!(found.is_some_and(|one| one.is_trainable() && one.count() == 128 * 96));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Parameter {
     /// Full Hugging Face or PEFT name.
@@ -190,9 +277,24 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Set for a trainable parameter: what an optimizer updates.
     pub var: Option<Var>,
+    /// What it is to the network that holds it.
+    pub role: Role,
+    /// The part of the model that it belongs to, in the lists of a [`Vlm`](crate::vlm::Vlm).
+    pub part: Option<VlmPart>,
 }
 
 impl Parameter {
+    /// A parameter that trains, of a model of one's own.
+    pub fn new(name: impl Into<String>, var: &Var) -> Self {
+        Self {
+            name: name.into(),
+            tensor: var.as_tensor().clone(),
+            var: Some(var.clone()),
+            role: Role::Base,
+            part: None,
+        }
+    }
+
     /// Whether it gets a gradient.
     pub fn is_trainable(&self) -> bool {
         self.var.is_some()
@@ -203,14 +305,31 @@ impl Parameter {
         self.tensor.elem_count()
     }
 
-    /// The same entry under `{prefix}.{name}`.
-    pub fn prefixed(mut self, prefix: &str) -> Self {
-        self.name = format!("{prefix}.{}", self.name);
+    /// The same entry as one of a part of a model: `projector.fc1.weight`. Prompt vectors keep their name.
+    pub(crate) fn of_part(mut self, part: &VlmPart) -> Self {
+        if *part != VlmPart::PromptVectors {
+            self.name = format!("{part}.{}", self.name);
+        }
+        self.part = Some(part.clone());
         self
     }
 }
 
 /// A piece of a model, as a visitor sees it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// let mut linear_layers = 0;
+/// vit.visit(&mut |part| {
+///     if let Part::Linear(_) = part {
+///         linear_layers += 1;
+///     }
+/// });
+/// assert_eq!(linear_layers, 2 * 6); // query, key, value, output, and two of the MLP in each layer
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy)]
 pub enum Part<'a> {
     /// A linear layer, which may carry LoRA.
@@ -220,6 +339,18 @@ pub enum Part<'a> {
 }
 
 /// A piece of a model, to be changed.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// vit.visit_mut(&mut |part| match part {
+///     PartMut::Weight(weight) if weight.name().contains("layernorm") => weight.set_trainable(true), // only the norms
+///     _ => Ok(()),
+/// })?;
+/// assert_eq!(vit.trainable_parameters().len(), 2 * (2 * 2 + 1)); // weight and bias of two in each layer and the last
+/// # Ok(()) }
+/// ```
 pub enum PartMut<'a> {
     /// A linear layer, which may carry LoRA.
     Linear(&'a mut Linear),
@@ -227,7 +358,22 @@ pub enum PartMut<'a> {
     Weight(&'a mut Weight),
 }
 
-/// A model made of linear layers and further weights.
+/// A model made of linear layers and further weights; `parts!(Encoder { conv, layers, norm })` implements it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// assert!(vit.trainable_parameters().is_empty());
+/// vit.set_trainable(true)?;
+/// assert_eq!(vit.trainable_parameters().len(), vit.named_parameters().len());
+/// # Ok(()) }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` lists no weights",
+    note = "a part of a network is a `Linear`, a `Weight`, a norm, another network, or a `Vec` or `Option` of one: leave \
+            other fields out of `parts!`"
+)]
 pub trait Network {
     /// Calls `visitor` on every part, in the order of the forward pass.
     fn visit(&self, visitor: &mut dyn FnMut(Part<'_>));
@@ -239,6 +385,15 @@ pub trait Network {
     fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()>;
 
     /// Every parameter, in the order of the forward pass, LoRA after the layer that carries it.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+    /// let names: Vec<String> = vit.named_parameters().into_iter().map(|parameter| parameter.name).collect();
+    /// assert_eq!(names[0], "embeddings.cls_token"); // Hugging Face's names
+    /// # Ok(()) }
+    /// ```
     fn named_parameters(&self) -> Vec<Parameter> {
         let mut out = Vec::new();
         self.visit(&mut |part| match part {
@@ -291,6 +446,16 @@ pub trait Network {
 
     /// Adds a fresh LoRA (A random, B zero, so that nothing changes yet) to every linear layer that `config` names.
     /// The base weights are not touched: freeze them with [`Network::set_base_trainable`]. Returns the number of layers.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut llm = Decoder::new_random(&DecoderConfig::new(100, 16, 32, 2, 2), 1, &Device::Cpu)?;
+    /// let adapted = llm.add_lora(&LoraConfig::new(4, 8.0, &["o_proj"]), 1)?;
+    /// assert_eq!(adapted, 2); // one in each layer
+    /// assert!(llm.trainable_parameters().iter().all(|parameter| parameter.role.is_lora()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When no layer matches, naming the layers there are; when a layer has LoRA already.
@@ -348,6 +513,18 @@ pub trait Network {
 
     /// Adds every LoRA product into its base weight, for inference without the extra work.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let ids = Tensor::new(&[[5u32, 6, 7]], &Device::Cpu)?;
+    /// let before = vlm.llm.forward(&LlmInput::ids(&ids))?.logits()?.clone();
+    /// vlm.llm.merge_lora()?; // W + s · B A as one matrix: as fast as without LoRA
+    /// let after = vlm.llm.forward(&LlmInput::ids(&ids))?.logits()?.clone();
+    /// assert!((before - after)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-3);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When a tensor operation fails.
     fn merge_lora(&mut self) -> Result<()> {
@@ -380,6 +557,7 @@ pub trait Network {
     }
 
     /// Has LoRA dropout draw again what it drew since training was last switched on: the step that it was for is not taken.
+    #[doc(hidden)]
     fn take_back_draws(&self) {
         self.visit(&mut |part| {
             if let Part::Linear(linear) = part

@@ -1,14 +1,27 @@
 //! Rotary position embedding: each pair `(x[i], x[i + R/2])` of a head's first R values is turned by an angle that grows
 //! with the token's position (Hugging Face's "rotate half" layout). Angles and positions stay in f32 whatever the model.
 
-use super::kernels::{self, for_row_blocks};
+use super::ops;
 use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
 /// Cosines and sines for the positions of one forward pass. Cheap to clone.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::Rotary;
+///
+/// # fn main() -> Result<()> {
+/// let rotary = Rotary::new(&[1.0, 0.1], &[vec![0, 1, 2]], 1.0)?; // heads of four values at places 0, 1, 2
+/// let x = Tensor::ones((1, 3, 4), DType::F32, &Device::Cpu)?;
+/// let turned = rotary.rotate(&x, 4)?;
+/// assert_eq!(turned.i((0, 0))?.to_vec1::<f32>()?, [1.0; 4]); // place 0 is not turned
+/// assert_ne!(turned.i((0, 1))?.to_vec1::<f32>()?, [1.0; 4]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Rotary(Arc<Table>);
 
@@ -95,28 +108,7 @@ impl Rotary {
                 "width {width} is not a whole number of heads of {head_dim}"
             )));
         }
-        if kernels::is_fast(x) {
-            return Ok(x.contiguous()?.apply_op1(Rotate {
-                table: self.clone(),
-                head_dim,
-                inverse: false,
-            })?);
-        }
-        let (half, dtype) = (self.0.half, x.dtype());
-        let (cos, sin) = self.tables()?;
-        let cos = cos.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
-        let sin = sin.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
-        let heads = x
-            .reshape((batch, tokens, width / head_dim, head_dim))?
-            .to_dtype(DType::F32)?; // [B, T, H, d]
-        let a = heads.narrow(3, 0, half)?; // [B, T, H, R/2]
-        let b = heads.narrow(3, half, half)?; // [B, T, H, R/2]
-        let turned_a = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let turned_b = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        let rest = heads.narrow(3, 2 * half, head_dim - 2 * half)?; // [B, T, H, d - R]
-        Ok(Tensor::cat(&[turned_a, turned_b, rest], 3)?
-            .reshape((batch, tokens, width))?
-            .to_dtype(dtype)?)
+        ops::rotate(x, self, head_dim)
     }
 
     pub(crate) fn check(&self, batch: usize, tokens: usize, head_dim: usize) -> Result<()> {
@@ -148,44 +140,6 @@ impl Rotary {
             let s = s * sign;
             (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
         }
-    }
-}
-
-struct Rotate {
-    table: Rotary,
-    head_dim: usize,
-    inverse: bool,
-}
-
-impl CustomOp1 for Rotate {
-    fn name(&self) -> &'static str {
-        "rotary"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut y = kernels::values(storage, layout)?.to_vec();
-        let (_, _, width) = layout.shape().dims3()?;
-        for_row_blocks(&mut y, width, |first, rows| {
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                for head in row.chunks_exact_mut(self.head_dim) {
-                    self.table.turn(head, first + i, self.inverse);
-                }
-            }
-        });
-        Ok(kernels::output(y, layout.shape().clone()))
-    }
-
-    fn bwd(&self, _x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let back = Self {
-            table: self.table.clone(),
-            head_dim: self.head_dim,
-            inverse: !self.inverse,
-        };
-        Ok(Some(dy.contiguous()?.detach().apply_op1(back)?))
     }
 }
 

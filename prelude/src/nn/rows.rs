@@ -5,10 +5,22 @@
 
 use super::linear::Linear;
 use super::parameter::{Weight, shared};
+use super::role::Role;
 use crate::{Error, Result};
 use candle_core::{D, DType, Device, Tensor};
 
 /// Rows that stand in for some of a table's.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::nn::TokenRows;
+///
+/// # fn main() -> Result<()> {
+/// let values = Tensor::ones((2, 16), DType::F32, &Device::Cpu)?;
+/// let rows = TokenRows::new("new_rows", &[99, 100], &values, 100)?; // one of the table, one behind it
+/// assert_eq!((rows.ids(), rows.vocabulary(100)), (&[99, 100][..], 101));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct TokenRows {
     /// The token ids, ascending.
@@ -47,7 +59,8 @@ impl TokenRows {
         }
         Ok(Self {
             ids: ids.to_vec(),
-            weight: Weight::frozen(name, values.to_dtype(DType::F32)?.detach()),
+            weight: Weight::frozen(name, values.to_dtype(DType::F32)?.detach())
+                .with_role(Role::NewRows),
         })
     }
 
@@ -67,7 +80,7 @@ impl TokenRows {
     ///
     /// # Errors
     /// When an id is in neither.
-    pub fn look_up(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    pub(crate) fn look_up(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
         let device = table.device();
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let own: Vec<Option<usize>> = ids.iter().map(|id| self.place(*id)).collect();
@@ -111,7 +124,7 @@ impl TokenRows {
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub fn logits(&self, hidden: &Tensor, logits: &Tensor) -> Result<Tensor> {
+    pub(crate) fn logits(&self, hidden: &Tensor, logits: &Tensor) -> Result<Tensor> {
         let head = Linear::new(self.weight.name(), shared(&self.weight), None);
         let own = head.forward(&hidden.to_dtype(DType::F32)?)?; // [.., n]
         let vocabulary = logits.dim(D::Minus1)?;
@@ -135,7 +148,7 @@ impl TokenRows {
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub fn in_table(&self, table: &Tensor) -> Result<Tensor> {
+    pub(crate) fn in_table(&self, table: &Tensor) -> Result<Tensor> {
         let table = table.detach().to_device(&Device::Cpu)?;
         let rows = self.vocabulary(table.dim(0)?);
         let ids: Vec<u32> = (0..rows as u32).collect();

@@ -2,8 +2,8 @@
 
 use super::targets::{LoraPatterns, LoraTargets};
 use super::{
-    Attention, Embedding, Init, LayerNorm, Linear, Lora, LoraConfig, Parameter, Part, PartMut,
-    RmsNorm, TokenRows, Weight,
+    Activation, Attention, Embedding, Init, LayerNorm, Linear, Lora, LoraConfig, Parameter, Part,
+    PartMut, RmsNorm, Role, TokenRows, VlmPart, Weight,
 };
 use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
 use crate::display::tensor::device_name;
@@ -63,13 +63,13 @@ pub(crate) fn network(title: impl Into<String>, parameters: &[Parameter]) -> Mod
         }
     }
     if names.len() <= ROWS {
-        return ModelTable::of(title, parameters, &layer);
+        return ModelTable::of(title, parameters, &|parameter| layer(&parameter.name));
     }
     let hidden = ROWS / 2..names.len() - ROWS / 2;
     let middle = format!("… {} layers between", hidden.len());
     let in_the_middle = &names[hidden];
-    ModelTable::of(title, parameters, &|name| {
-        let name = layer(name);
+    ModelTable::of(title, parameters, &|parameter| {
+        let name = layer(&parameter.name);
         if in_the_middle.contains(&name) {
             middle.clone()
         } else {
@@ -80,7 +80,8 @@ pub(crate) fn network(title: impl Into<String>, parameters: &[Parameter]) -> Mod
 
 /// The parts of one layer, each weight or linear layer one row.
 pub(crate) fn block(title: impl Into<String>, parameters: &[Parameter]) -> ModelTable {
-    ModelTable::of(title, parameters, &|name| {
+    ModelTable::of(title, parameters, &|parameter| {
+        let name = parameter.name.as_str();
         let name = name.strip_prefix("base_model.model.").unwrap_or(name);
         let name = name.split(".lora_").next().unwrap_or(name);
         let name = name
@@ -193,7 +194,15 @@ impl TokenRows {
 }
 
 shown_by_facts!(Linear, Lora, RmsNorm, LayerNorm, Embedding, TokenRows);
-shown_by_fields!(Attention, Init, LoraConfig, LoraTargets);
+shown_by_fields!(
+    Activation,
+    Attention,
+    Init,
+    LoraConfig,
+    LoraTargets,
+    Role,
+    VlmPart
+);
 
 impl<T: std::fmt::Debug> Render for LoraPatterns<T> {
     fn render(&self) -> MimeBundle {
@@ -238,7 +247,7 @@ impl Render for Parameter {
         let list: Vec<Parameter> = all.iter().map(|p| (*p).clone()).collect();
         let title = format!("{} parameter tensors", number::count(list.len() as u64));
         let table = if list.len() <= ROWS {
-            ModelTable::of(title, &list, &str::to_owned)
+            ModelTable::of(title, &list, &|parameter| parameter.name.clone())
         } else {
             network(title, &list)
         };

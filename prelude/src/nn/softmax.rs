@@ -1,90 +1,52 @@
 //! Softmax over the last dimension, with a gradient.
 
-use super::kernels::{self, exp, for_row_blocks, lane_max, lane_sum, simd_fn};
+use super::ops;
 use crate::Result;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
+use candle_core::{D, Tensor};
 
 /// `softmax(x)` over the last dimension: `[.., N] → [.., N]`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let logits = Tensor::new(&[[1f32, 1.0, 1.0, 1.0]], &Device::Cpu)?;
+/// assert_eq!(softmax(&logits)?.to_vec2::<f32>()?, [[0.25; 4]]);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// When a tensor operation fails.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    if !kernels::is_fast(x) {
-        return Ok(candle_nn::ops::softmax(x, D::Minus1)?);
-    }
-    Ok(x.contiguous()?.apply_op1(Softmax)?)
+    ops::softmax(x)
 }
 
-simd_fn! {
-    /// Softmax of one row in place; returns the log of the sum of exponentials. A row of −∞ becomes zeros.
-    fn softmax_row(row: &mut [f32]) -> f32 {
-        let max = lane_max(row);
-        if max == f32::NEG_INFINITY {
-            row.fill(0.0);
-            return f32::NEG_INFINITY;
-        }
-        for v in row.iter_mut() {
-            *v = exp(*v - max);
-        }
-        let total = lane_sum(row.len(), |i| row[i]);
-        let inverse = 1.0 / total;
-        for v in row.iter_mut() {
-            *v *= inverse;
-        }
-        max + total.ln()
-    }
-}
-
-simd_fn! {
-    /// `dx = y ∘ (dy − Σ y·dy)` for one row.
-    fn softmax_row_backward(dx: &mut [f32], y: &[f32], dy: &[f32]) {
-        let n = dx.len();
-        let (y, dy) = (&y[..n], &dy[..n]);
-        let dot = lane_sum(n, |i| y[i] * dy[i]);
-        for i in 0..n {
-            dx[i] = y[i] * (dy[i] - dot);
-        }
-    }
-}
-
-struct Softmax;
-
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut y = kernels::values(storage, layout)?.to_vec();
-        let row = layout.dims().last().copied().unwrap_or(1);
-        for_row_blocks(&mut y, row, |_, rows| {
-            for row in rows.chunks_exact_mut(row) {
-                softmax_row(row);
-            }
-        });
-        Ok(kernels::output(y, layout.shape().clone()))
-    }
-
-    fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let row = y.dims().last().copied().unwrap_or(1);
-        let mut dx = vec![0f32; y.elem_count()];
-        kernels::with_values(y, |y| {
-            kernels::with_values(&dy.contiguous()?, |dy| {
-                for_row_blocks(&mut dx, row, |first, rows| {
-                    for (i, dx) in rows.chunks_exact_mut(row).enumerate() {
-                        let at = (first + i) * row;
-                        softmax_row_backward(dx, &y[at..at + row], &dy[at..at + row]);
-                    }
-                });
-                Ok(())
-            })
-        })?;
-        Ok(Some(kernels::tensor(dx, y.shape().clone())?))
-    }
+/// The logarithms of `softmax(x)` over the last dimension, `[.., N] → [.., N]`: a loss of one's own begins with it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(64, 64, [200, 30, 40])?;
+/// let prompt = vlm.caption_prompt(&image, "a red square")?;
+/// let ids = prompt.answer_ids();
+/// let parameters = vlm.trainable_parameters();
+/// let mut optimizer = AdamW::new(AdamWConfig::default())?;
+/// for _ in 0..2 {
+///     let sequence = vlm.sequence(&[prompt.clone()])?; // [1, T, D]
+///     let logits = vlm.llm.forward(&sequence.input())?.logits()?.clone(); // [1, T, V]
+///     let before = sequence.prompt_lengths[0] - 1; // each token is predicted from the one before
+///     let log_p = log_softmax(&logits.narrow(1, before, ids.len())?.squeeze(0)?)?; // [n, V]
+///     let right = Tensor::new(ids.as_slice(), vlm.device())?.unsqueeze(1)?; // [n, 1]
+///     let loss = log_p.gather(&right, 1)?.neg()?.mean_all()?;
+///     optimizer.step(&parameters, &Gradients::of(&loss, &parameters)?)?;
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    Ok(candle_nn::ops::log_softmax(x, D::Minus1)?)
 }
 
 #[cfg(test)]

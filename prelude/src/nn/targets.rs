@@ -18,6 +18,14 @@ use std::marker::PhantomData;
 const ALL_LINEAR: &str = "all-linear";
 
 /// Layers by their names, or by one regular expression.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let by_name = LoraTargets::named(&["query", "value"]);
+/// assert!(by_name.names("layer.0.attention.query") && !by_name.names("layer.0.attention.key"));
+/// let by_pattern = LoraTargets::Pattern(r"layer\.[01]\..*".into()); // a regular expression for the whole path
+/// assert!(by_pattern.names("layer.1.attention.key") && !by_pattern.names("layer.2.attention.key"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LoraTargets {
@@ -90,6 +98,14 @@ impl From<Vec<String>> for LoraTargets {
 }
 
 /// Values by regular expression, in the order in which they are tried.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let ranks: LoraPatterns<usize> = [("down_proj".to_string(), 16)].into_iter().collect();
+/// let config = LoraConfig { rank_pattern: ranks, ..LoraConfig::new(4, 8.0, &["all-linear"]) };
+/// assert_eq!(config.rank("layers.0.mlp.down_proj"), 16);
+/// assert_eq!(config.rank("layers.0.self_attn.o_proj"), 4);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraPatterns<T>(Vec<(String, T)>);
 

@@ -6,14 +6,73 @@
 //! Each branch begins with a LayerNorm, image tokens and latents with one of their own. Form and weight names are those of
 //! <https://github.com/mlfoundations/open_flamingo/blob/main/open_flamingo/src/helpers.py>.
 
+use super::{Projection, layer};
 use crate::display::Facts;
 use crate::display::facts::{shown_by_facts, shown_by_fields};
-use crate::nn::show;
-use crate::nn::{
-    Attention, Checkpoint, Init, LayerNorm, Linear, Network, Part, PartMut, Weight, attention, gelu,
-};
+use crate::nn::{Attention, Checkpoint, Init, LayerNorm, Linear, Weight, attention, gelu};
+use crate::nn::{Network, show};
 use crate::{Error, Result};
 use candle_core::Tensor;
+
+/// A resampler, then one linear layer into the language model.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let device = Device::Cpu;
+/// let kind = ProjectorKind::PerceiverResampler { latents: 4, layers: 1, heads: 2, head_dim: 8 };
+/// let projector = Projector::new(ProjectorConfig { kind, input: 16, output: 32 }, 1, &device)?;
+/// for patches in [9, 100] {
+///     let hidden = Tensor::randn(0f32, 1.0, (1, patches, 16), &device)?;
+///     assert_eq!(projector.forward(&hidden)?.dims(), [1, 4, 32]); // always 4 tokens
+/// }
+/// assert!(projector.get::<Resampler>().is_some());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Resampler {
+    /// Any number of image tokens → a few.
+    pub perceiver: Perceiver,
+    /// `[D_image → D_text]`.
+    pub fc1: Linear,
+}
+
+shown_by_facts!(Resampler);
+
+impl Resampler {
+    pub(super) fn load(
+        weights: &Checkpoint,
+        config: PerceiverConfig,
+        output: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            fc1: layer(weights, "fc1", config.dim, output)?,
+            perceiver: Perceiver::from_checkpoint(config, weights)?,
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::new("Resampler")
+            .fact("perceiver", format!("{:?}", self.perceiver.config))
+            .fact("fc1", format!("{:?}", self.fc1))
+    }
+}
+
+impl Projection for Resampler {
+    fn project(&self, hidden_states: &Tensor) -> Result<Tensor> {
+        self.fc1.forward(&self.perceiver.forward(hidden_states)?) // [B, N, D_text]
+    }
+
+    fn input(&self) -> usize {
+        self.fc1.input()
+    }
+
+    fn output(&self) -> usize {
+        self.fc1.output()
+    }
+}
+
+crate::parts!(Resampler { perceiver, fc1 });
 
 /// The feed-forward layer is this many times as wide as the latents.
 const WIDENING: usize = 4;
@@ -21,6 +80,17 @@ const WIDENING: usize = 4;
 const EPS: f64 = 1e-5;
 
 /// Sizes of a resampler.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::projector::perceiver::{Perceiver, PerceiverConfig};
+///
+/// # fn main() -> Result<()> {
+/// let config = PerceiverConfig { dim: 16, latents: 4, layers: 1, heads: 2, head_dim: 8 };
+/// let perceiver = Perceiver::from_checkpoint(config, &Checkpoint::random(1, DType::F32, &Device::Cpu))?;
+/// assert_eq!(perceiver.latents.tensor().dims(), [4, 16]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerceiverConfig {
     /// D, the width of image tokens and latents.
@@ -36,6 +106,18 @@ pub struct PerceiverConfig {
 }
 
 /// The resampler. A clone trains on its own.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let kind = ProjectorKind::PerceiverResampler { latents: 4, layers: 1, heads: 2, head_dim: 8 };
+/// let projector = Projector::new(ProjectorConfig { kind, input: 16, output: 32 }, 1, &Device::Cpu)?;
+/// let perceiver = projector.get::<Resampler>().map(|own| own.perceiver.clone());
+/// let patches = Tensor::randn(0f32, 1.0, (1, 25, 16), &Device::Cpu)?;
+/// let latents = perceiver.expect("it is a resampler").forward(&patches)?;
+/// assert_eq!(latents.dims(), [1, 4, 16]);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Perceiver {
     /// Sizes.
@@ -49,6 +131,18 @@ pub struct Perceiver {
 }
 
 /// One round of questions.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::projector::perceiver::{Perceiver, PerceiverConfig};
+///
+/// # fn main() -> Result<()> {
+/// let config = PerceiverConfig { dim: 16, latents: 4, layers: 2, heads: 2, head_dim: 8 };
+/// let perceiver = Perceiver::from_checkpoint(config, &Checkpoint::random(1, DType::F32, &Device::Cpu))?;
+/// let layer = &perceiver.layers[0];
+/// assert_eq!((layer.to_q.output(), layer.to_kv.output()), (16, 2 * 16)); // heads × values, and twice that
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct PerceiverLayer {
     /// On the image tokens.
@@ -85,11 +179,7 @@ impl PerceiverLayer {
 
 impl Perceiver {
     fn facts(&self) -> Facts {
-        let mut all = Vec::new();
-        self.visit(&mut |part| match part {
-            Part::Linear(linear) => all.extend(linear.parameters()),
-            Part::Weight(weight) => all.push(weight.parameter()),
-        });
+        let all = self.named_parameters();
         Facts::fields(&self.config)
             .titled("Perceiver resampler")
             .fact("parameters", show::parameters(&all))
@@ -190,58 +280,21 @@ impl PerceiverLayer {
         let found = attention(&form, &queries, &keys, &values, None)?; // [B, N, H·d]
         self.to_out.forward(&found)
     }
-
-    fn norms(&self) -> [&LayerNorm; 3] {
-        [
-            &self.norm_media,
-            &self.norm_latents,
-            &self.norm_feed_forward,
-        ]
-    }
-
-    fn linears(&self) -> [&Linear; 5] {
-        [&self.to_q, &self.to_kv, &self.to_out, &self.up, &self.down]
-    }
 }
 
-impl Network for Perceiver {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        visitor(Part::Weight(&self.latents));
-        for layer in &self.layers {
-            for norm in layer.norms() {
-                visitor(Part::Weight(&norm.weight));
-                visitor(Part::Weight(&norm.bias));
-            }
-            for linear in layer.linears() {
-                visitor(Part::Linear(linear));
-            }
-        }
-        visitor(Part::Weight(&self.norm.weight));
-        visitor(Part::Weight(&self.norm.bias));
-    }
+crate::parts!(PerceiverLayer {
+    norm_media,
+    norm_latents,
+    norm_feed_forward,
+    to_q,
+    to_kv,
+    to_out,
+    up,
+    down
+});
 
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        visitor(PartMut::Weight(&mut self.latents))?;
-        for layer in &mut self.layers {
-            for norm in [
-                &mut layer.norm_media,
-                &mut layer.norm_latents,
-                &mut layer.norm_feed_forward,
-            ] {
-                visitor(PartMut::Weight(&mut norm.weight))?;
-                visitor(PartMut::Weight(&mut norm.bias))?;
-            }
-            for linear in [
-                &mut layer.to_q,
-                &mut layer.to_kv,
-                &mut layer.to_out,
-                &mut layer.up,
-                &mut layer.down,
-            ] {
-                visitor(PartMut::Linear(linear))?;
-            }
-        }
-        visitor(PartMut::Weight(&mut self.norm.weight))?;
-        visitor(PartMut::Weight(&mut self.norm.bias))
-    }
-}
+crate::parts!(Perceiver {
+    latents,
+    layers,
+    norm
+});

@@ -6,24 +6,25 @@
 //! ```
 //! The stock kernel has lines of its own for that, and a program its terminal.
 
-use std::fs::File;
-use std::io::{BufRead, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::io::{BufRead, Write};
 
-use glassbox_wire::Answer;
 use glassbox_wire::evcxr::{QUESTION, SECRET_QUESTION};
-use glassbox_wire::names::{FOLDER_VARIABLE, INPUT_PIPE, PIPES_VARIABLE};
 
-use super::{Event, Surroundings, check_interrupt, send, surroundings};
+use super::{Surroundings, surroundings};
 use crate::error::{Error, Result};
 
-/// How often a waiting cell looks for an interrupt, in milliseconds.
-const INTERVAL: libc::c_int = 50;
+#[cfg(unix)]
+mod pipe;
 
 /// Asks the person at the notebook for a line of text, shown after `prompt`; returns it without the line's end.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// match input("your name: ") {
+///     Ok(name) => println!("hello {name}"),
+///     Err(error) => assert!(error.to_string().contains("no one can be asked")), // as where a notebook runs by itself
+/// }
+/// ```
 ///
 /// # Errors
 /// [`Error::Interrupted`] if the cell is interrupted meanwhile; [`Error::Input`] if nobody can be asked, as when a notebook is run by
@@ -34,6 +35,14 @@ pub fn input(prompt: &str) -> Result<String> {
 
 /// The same for a password: what is typed is not shown.
 ///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// match input_password("token: ") {
+///     Ok(token) => println!("{} letters", token.chars().count()),
+///     Err(error) => assert!(error.to_string().contains("no one can be asked")),
+/// }
+/// ```
+///
 /// # Errors
 /// As for [`input`].
 pub fn input_password(prompt: &str) -> Result<String> {
@@ -42,7 +51,10 @@ pub fn input_password(prompt: &str) -> Result<String> {
 
 fn ask(prompt: &str, password: bool) -> Result<String> {
     match surroundings() {
-        Surroundings::Glassbox { .. } => ask_the_host(prompt, password),
+        #[cfg(unix)]
+        Surroundings::Glassbox { .. } => pipe::ask_the_host(prompt, password),
+        #[cfg(not(unix))]
+        Surroundings::Glassbox { .. } => Err(nobody("there is no session here")),
         Surroundings::StockEvcxr => {
             let mark = if password { SECRET_QUESTION } else { QUESTION };
             // The request is one line.
@@ -71,63 +83,4 @@ fn read_stdin() -> Result<String> {
 
 fn nobody(why: &str) -> Error {
     Error::Input(format!("no one can be asked for input: {why}"))
-}
-
-fn ask_the_host(prompt: &str, password: bool) -> Result<String> {
-    static QUESTIONS: Mutex<u64> = Mutex::new(0);
-    // One question at a time: two threads would read each other's answers.
-    let mut questions = QUESTIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    *questions += 1;
-    // An answer may lie in the pipe that a process before this one, which died, had asked for.
-    let id = u64::from(std::process::id()) << 20 | *questions;
-    let Some(folder) = std::env::var_os(FOLDER_VARIABLE) else {
-        return Err(nobody("the session has no folder"));
-    };
-    let held = std::env::var(PIPES_VARIABLE).unwrap_or_default();
-    let path = held
-        .split(' ')
-        .find_map(|pipe| pipe.strip_prefix(INPUT_PIPE)?.strip_prefix('='))
-        .map(PathBuf::from)
-        .filter(|path| path.exists())
-        .unwrap_or_else(|| PathBuf::from(folder).join(INPUT_PIPE));
-    let mut pipe = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(|error| nobody(&format!("{}: {error}", path.display())))?;
-    send(&Event::Input {
-        id,
-        prompt: prompt.to_owned(),
-        password,
-    });
-    let mut answers = Vec::new();
-    loop {
-        check_interrupt()?;
-        let mut chunk = [0; 4096];
-        match pipe.read(&mut chunk) {
-            Ok(count @ 1..) => answers.extend_from_slice(&chunk[..count]),
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => {
-                return Err(nobody(&error.to_string()));
-            }
-            _ => wait(&pipe),
-        }
-        while let Some(end) = answers.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = answers.drain(..=end).collect();
-            // One that came too late for a question of an interrupted cell is passed over.
-            if let Some(answer) = Answer::parse(&line).filter(|answer| answer.id == id) {
-                return answer.into_result().map_err(|why| nobody(&why));
-            }
-        }
-    }
-}
-
-/// Waits until there is something to read, or until it is time to look for an interrupt.
-fn wait(pipe: &File) {
-    let mut polled = libc::pollfd {
-        fd: pipe.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: the structure is alive.
-    unsafe { libc::poll(&mut polled, 1, INTERVAL) };
 }

@@ -53,6 +53,8 @@ pub(super) fn start() {
     let (Some((asked, requests)), Some((answers, answered))) = (pipe(), pipe()) else {
         return;
     };
+    // Made before there is a thread that could be making it while a cell calls `fork`: the copy would wait for it for ever.
+    drop(std::io::stdout());
     let started = std::thread::Builder::new()
         .name("stdout".to_owned())
         .spawn(move || serve(asked, answered));

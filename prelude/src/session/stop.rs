@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::INTERRUPTED;
+use super::{INTERRUPTED, stopping};
 
 /// How long a cell may go on without looking for an interrupt.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -77,12 +77,20 @@ pub(crate) fn stopped() -> Option<Stop> {
 #[derive(Default)]
 pub(super) struct Watch {
     interrupted: Option<Instant>,
+    /// Whoever interrupted knows what is still being done.
+    told: bool,
 }
 
 impl Watch {
     /// Has the cell stopped if it was interrupted a while ago and nobody looked.
     pub(super) fn look(&mut self) {
-        let waits = INTERRUPTED.load(Ordering::Relaxed) && !LOOKED.load(Ordering::Relaxed);
+        let asked = INTERRUPTED.load(Ordering::Relaxed);
+        let held = asked && stopping::held();
+        if held && !self.told {
+            stopping::tell();
+        }
+        self.told = held;
+        let waits = asked && !held && !LOOKED.load(Ordering::Relaxed);
         if !waits || STACK.load(Ordering::Acquire) == 0 {
             self.interrupted = None;
         } else if self.interrupted.get_or_insert_with(Instant::now).elapsed() > GRACE {

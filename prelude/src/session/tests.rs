@@ -1,10 +1,13 @@
 //! The frames as a reader meets them: real bytes on real descriptors of a child process.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::process::{Command, Stdio};
 
+use glassbox_wire::names::CONTROL_VARIABLE;
+use glassbox_wire::{Control, frame};
 use serde_json::{Value, json};
 
+use super::process::trim_backtrace;
 use super::*;
 use crate::display::{self, DisplayHandle};
 
@@ -77,6 +80,7 @@ fn every_event_comes_back_from_its_frame() {
             bundle: bundle.into(),
         },
         Event::Showing { begins: true },
+        Event::ByHand { begins: false },
         Event::Clear { wait: true },
         Event::Panic(PanicReport {
             message: "no".into(),
@@ -87,6 +91,7 @@ fn every_event_comes_back_from_its_frame() {
         Event::Error {
             message: "bad".into(),
             chain: vec!["worse".into()],
+            trail: Vec::new(),
         },
         Event::Input {
             id: 5,
@@ -150,6 +155,28 @@ fn play(scene: &str) {
             unsafe { libc::raise(libc::SIGINT) };
             glassbox_cell_begin(std::ptr::null(), 0);
             println!("{}", check_interrupt().is_ok());
+        }
+        "template" => {
+            let processor = crate::vlm::Vlm::tiny(&candle_core::Device::Cpu)
+                .unwrap()
+                .llm_processor;
+            // Far from its limits when the user loses patience.
+            let template = "{% for a in range(90000) %}{% for b in range(90000) %}{% for c in range(90000) %}{{ 'x' * 9 }}\
+                            {% endfor %}{% endfor %}{% endfor %}";
+            let messages = [crate::language::ChatMessage::user("hello")];
+            std::thread::spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                // SAFETY: sending a signal for which a handler is installed to this process itself.
+                unsafe { libc::kill(libc::getpid(), libc::SIGINT) };
+            });
+            glassbox_session_start(-1);
+            let begun = std::time::Instant::now();
+            let error = processor.render_chat_with(template, &messages, true);
+            let soon = begun.elapsed() < std::time::Duration::from_secs(2);
+            println!("{:?} {soon}", error.map(|_| "a text"));
+            // The next one is as ever.
+            let next = processor.render_chat_with("{{ messages[0].content }}", &messages, true);
+            println!("{:?}", next.ok());
         }
         "progress" => {
             let mut seen = Vec::new();
@@ -384,6 +411,16 @@ fn a_panic_is_reported_where_it_happened() {
     assert!(
         !String::from_utf8_lossy(&stderr).contains("fell over"),
         "the default hook is gone"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_a_chat_template_that_loops() {
+    let (stdout, _) = output_of("template", &[(NONCE_VARIABLE, NONCE)]);
+    let said = String::from_utf8_lossy(&stdout);
+    assert!(
+        said.contains("Err(Interrupted) true\nSome(\"hello\")"),
+        "{said}"
     );
 }
 

@@ -1,18 +1,26 @@
 //! AdamW with torch's numbers: parameters and their gradients → the parameters, changed in place.
 //!
-//! One parameter group, as in the blog: the same learning rate and weight decay for everything that trains. The state
-//! is kept under parameter names, so that it survives a checkpoint and another process.
+//! One learning rate and weight decay for everything that trains, as in the blog, or another for each parameter
+//! ([`AdamW::step_by`]). The state is kept under parameter names, so that it survives a checkpoint and another process.
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use super::gradients::Gradients;
 use crate::nn::Parameter;
-use crate::nn::kernels::{self, simd_fn};
+use crate::nn::ops::{self, AdamWStep, kernels};
 use crate::{Error, Result};
 
 /// The settings of [`AdamW`]; the defaults are `torch.optim.AdamW`'s.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let config = AdamWConfig { learning_rate: 3e-4, ..AdamWConfig::default() };
+/// assert_eq!((config.beta1, config.beta2, config.weight_decay), (0.9, 0.999, 0.01));
+/// let refused = AdamW::new(AdamWConfig { beta2: 1.0, ..config });
+/// assert!(refused.is_err_and(|error| error.to_string().contains("beta2 is 1")));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConfig {
     /// Step size. A schedule scales it through [`AdamW::step_with_rate`].
@@ -40,7 +48,7 @@ impl Default for AdamWConfig {
 }
 
 impl AdamWConfig {
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let decays = [("beta1", self.beta1), ("beta2", self.beta2)];
         if let Some((name, value)) = decays
             .into_iter()
@@ -67,6 +75,53 @@ impl AdamWConfig {
     }
 }
 
+/// How far a step moves a parameter.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::candle_core::Var;
+/// let weight = Var::new(&[1f32, -1.0], &Device::Cpu)?;
+/// let parameters = [Parameter::new("w", &weight)];
+/// let gradients = Gradients::of(&weight.as_tensor().sqr()?.sum_all()?, &parameters)?;
+/// // The first step of AdamW moves each value by its rate: here by that of this parameter.
+/// let rates = |_: &Parameter| Rates { rate: 0.5, weight_decay: 0.0 };
+/// AdamW::new(AdamWConfig::default())?.step_by(&parameters, &gradients, &rates)?;
+/// assert!((weight.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// The learning rate.
+    pub rate: f64,
+    /// The decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// Refuses a remembered tensor of another shape than the parameter's gradient.
+pub(super) fn check_shape(parameter: &Parameter, state: &Tensor, gradient: &Tensor) -> Result<()> {
+    if state.dims() == gradient.dims() {
+        return Ok(());
+    }
+    Err(Error::Input(format!(
+        "{}: the optimizer's state has shape {:?}, the parameter {:?}; start a new trainer for this model",
+        parameter.name,
+        state.dims(),
+        gradient.dims()
+    )))
+}
+
+/// The tensor `{parameter}.{part}` of a saved state.
+pub(super) fn saved_part<'a>(
+    state: &'a BTreeMap<String, Tensor>,
+    parameter: &str,
+    part: &str,
+) -> Result<&'a Tensor> {
+    let full = format!("{parameter}.{part}");
+    state
+        .get(&full)
+        .ok_or_else(|| Error::Input(format!("optimizer state: {full} is missing")))
+}
+
 /// What AdamW remembers of one parameter.
 #[derive(Debug, Clone)]
 struct Moments {
@@ -75,48 +130,8 @@ struct Moments {
     square: Tensor, // shape of the parameter, f32
 }
 
-/// The numbers of one step for one parameter.
-struct Update {
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
-    /// Learning rate with the mean's correction in it.
-    rate: f64,
-    /// What weight decay leaves of a value.
-    keep: f64,
-    /// Root of the second moment's correction.
-    root: f64,
-}
-
-impl Update {
-    /// Three passes over the values, in f32 on the CPU; nothing is allocated.
-    fn in_place(&self, var: &Var, gradient: &Tensor, moments: Moments) -> Result<Moments> {
-        let gradient = gradient.contiguous()?;
-        let mean = Moment {
-            beta: self.beta1,
-            values: mean_values,
-        };
-        let square = Moment {
-            beta: self.beta2,
-            values: square_values,
-        };
-        moments.mean.inplace_op2(&gradient, &mean)?;
-        moments.square.inplace_op2(&gradient, &square)?;
-        let values = var.as_tensor();
-        values.inplace_op3(
-            &moments.mean,
-            &moments.square,
-            &Change {
-                rate: self.rate as f32,
-                keep: self.keep as f32,
-                root: self.root as f32,
-                eps: self.eps as f32,
-            },
-        )?;
-        Ok(moments)
-    }
-
-    /// The same in candle's own operations, for other dtypes and devices.
+impl AdamWStep {
+    /// As [`ops::adamw`] in candle's own operations, for other dtypes and devices.
     fn composed(&self, var: &Var, gradient: &Tensor, old: Moments) -> Result<Moments> {
         let (beta1, beta2) = (self.beta1, self.beta2);
         let mean = ((old.mean * beta1)? + (gradient * (1.0 - beta1))?)?;
@@ -134,107 +149,21 @@ impl Update {
     }
 }
 
-simd_fn! {
-    /// `m ← β₁ m + (1 − β₁) g`.
-    fn mean_values(mean: &mut [f32], gradient: &[f32], old: f32, new: f32) {
-        for (m, &g) in mean.iter_mut().zip(gradient) {
-            *m = *m * old + g * new;
-        }
-    }
-}
-
-simd_fn! {
-    /// `v ← β₂ v + (1 − β₂) g²`.
-    fn square_values(square: &mut [f32], gradient: &[f32], old: f32, new: f32) {
-        for (s, &g) in square.iter_mut().zip(gradient) {
-            *s = *s * old + g * g * new;
-        }
-    }
-}
-
-simd_fn! {
-    fn change_values(
-        values: &mut [f32],
-        mean: &[f32],
-        square: &[f32],
-        rate: f32,
-        keep: f32,
-        root: f32,
-        eps: f32,
-    ) {
-        for ((v, &m), &s) in values.iter_mut().zip(mean).zip(square) {
-            *v = *v * keep - m / (s.sqrt() / root + eps) * rate;
-        }
-    }
-}
-
-/// A moment's step: β of the old one and 1 − β of what the gradient gives.
-struct Moment {
-    beta: f64,
-    values: fn(&mut [f32], &[f32], f32, f32),
-}
-
-impl InplaceOp2 for Moment {
-    fn name(&self) -> &'static str {
-        "adamw_moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        l: &Layout,
-    ) -> candle_core::Result<()> {
-        let gradient = kernels::values(gradient, l)?;
-        // 1 − β in f64: in f32 it would be 2e-5 off for β₂ = 0.999.
-        let (old, new) = (self.beta as f32, (1.0 - self.beta) as f32);
-        kernels::for_row_blocks(kernels::values_mut(moment, layout)?, 1, |first, moment| {
-            (self.values)(moment, &gradient[first..][..moment.len()], old, new);
-        });
-        Ok(())
-    }
-}
-
-/// The parameter, from its moments.
-struct Change {
-    rate: f32,
-    keep: f32,
-    root: f32,
-    eps: f32,
-}
-
-impl InplaceOp3 for Change {
-    fn name(&self) -> &'static str {
-        "adamw_change"
-    }
-
-    fn cpu_fwd(
-        &self,
-        values: &mut CpuStorage,
-        layout: &Layout,
-        mean: &CpuStorage,
-        l1: &Layout,
-        square: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<()> {
-        let (mean, square) = (kernels::values(mean, l1)?, kernels::values(square, l2)?);
-        kernels::for_row_blocks(kernels::values_mut(values, layout)?, 1, |first, values| {
-            let range = first..first + values.len();
-            let (mean, square) = (&mean[range.clone()], &square[range]);
-            let Self {
-                rate,
-                keep,
-                root,
-                eps,
-            } = *self;
-            change_values(values, mean, square, rate, keep, root, eps);
-        });
-        Ok(())
-    }
-}
-
 /// The optimizer and its state. Not `Clone`: a step changes the moments in place.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::candle_core::Var;
+/// let weight = Var::new(&[3f32], &Device::Cpu)?;
+/// let parameters = [Parameter::new("w", &weight)];
+/// let mut adamw = AdamW::new(AdamWConfig { learning_rate: 0.1, ..AdamWConfig::default() })?;
+/// for _ in 0..100 {
+///     let loss = weight.as_tensor().sqr()?.sum_all()?; // lowest at 0
+///     adamw.step(&parameters, &Gradients::of(&loss, &parameters)?)?;
+/// }
+/// assert!(weight.to_vec1::<f32>()?[0].abs() < 0.5);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 pub struct AdamW {
     config: AdamWConfig,
     moments: BTreeMap<String, Moments>,
@@ -282,14 +211,25 @@ impl AdamW {
         gradients: &Gradients,
         rate: f64,
     ) -> Result<()> {
+        let weight_decay = self.config.weight_decay;
+        self.step_by(parameters, gradients, &|_| Rates { rate, weight_decay })
+    }
+
+    /// One step in which each parameter has a learning rate and a weight decay of its own, such as `projector` and LoRA.
+    ///
+    /// # Errors
+    /// As [`AdamW::step_with_rate`].
+    pub fn step_by(
+        &mut self,
+        parameters: &[Parameter],
+        gradients: &Gradients,
+        rates: &dyn Fn(&Parameter) -> Rates,
+    ) -> Result<()> {
         let AdamWConfig {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            ..
+            beta1, beta2, eps, ..
         } = self.config;
         for parameter in parameters {
+            let Rates { rate, weight_decay } = rates(parameter);
             let (Some(var), Some(gradient)) = (&parameter.var, gradients.get(&parameter.name))
             else {
                 continue;
@@ -303,19 +243,12 @@ impl AdamW {
                     square: gradient.zeros_like()?,
                 },
             };
-            if old.mean.dims() != gradient.dims() {
-                return Err(Error::Input(format!(
-                    "{}: the optimizer's state has shape {:?}, the parameter {:?}; start a new trainer for this model",
-                    parameter.name,
-                    old.mean.dims(),
-                    gradient.dims()
-                )));
-            }
+            check_shape(parameter, &old.mean, &gradient)?;
             let moments = Moments {
                 step: old.step + 1,
                 ..old
             };
-            let update = Update {
+            let update = AdamWStep {
                 beta1,
                 beta2,
                 eps,
@@ -324,7 +257,9 @@ impl AdamW {
                 root: (1.0 - beta2.powf(moments.step as f64)).sqrt(),
             };
             let moments = if kernels::is_fast(var) {
-                update.in_place(var, &gradient, moments)?
+                let both = (&moments.mean, &moments.square);
+                ops::adamw(var.as_tensor(), &gradient, both, &update)?;
+                moments
             } else {
                 update.composed(var, &gradient, moments)?
             };
@@ -361,12 +296,7 @@ impl AdamW {
             let Some(name) = key.strip_suffix(".exp_avg") else {
                 continue;
             };
-            let find = |part: &str| {
-                let full = format!("{name}.{part}");
-                state
-                    .get(&full)
-                    .ok_or_else(|| Error::Input(format!("optimizer state: {full} is missing")))
-            };
+            let find = |part: &str| saved_part(state, name, part);
             let step = find("step")?.to_dtype(DType::F64)?.to_scalar::<f64>()? as u64;
             let mean = find("exp_avg")?.to_device(device)?.copy()?;
             let square = find("exp_avg_sq")?.to_device(device)?.copy()?;
@@ -384,11 +314,7 @@ mod tests {
 
     fn parameter(values: &[f32]) -> Result<Parameter> {
         let var = Var::new(values, &Device::Cpu)?;
-        Ok(Parameter {
-            name: "w".into(),
-            tensor: var.as_tensor().clone(),
-            var: Some(var),
-        })
+        Ok(Parameter::new("w", &var))
     }
 
     /// Three steps on `sum(w³)` against the paper's formulas in f64.

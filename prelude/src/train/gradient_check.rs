@@ -4,7 +4,8 @@
 //! zeros is another matter: LoRA's A has one as long as its B is zero, and moves later.
 
 use super::gradients::Gradients;
-use crate::nn::Parameter;
+use crate::nn::{Parameter, Role};
+use crate::vlm::Prompt;
 use crate::{Error, Result};
 
 /// Operations of candle that give a result without a way back, by the names that code calls them by.
@@ -22,11 +23,17 @@ pub const WITHOUT_BACKWARD: [&str; 9] = [
 /// So many parameters are named.
 const NAMED: usize = 8;
 
-/// Refuses a first step in which a trainable parameter got no gradient. Rows of new tokens have none in a batch that does not
-/// use them.
-pub(super) fn check(gradients: &Gradients, parameters: &[Parameter]) -> Result<()> {
-    let mut missing = gradients.missing(parameters);
-    missing.retain(|name| !name.ends_with(".rows"));
+/// Refuses a first step in which a trainable parameter got no gradient. Rows of new tokens, prompt vectors and encoders have
+/// none in a batch whose prompts do not use them.
+pub(super) fn check(
+    gradients: &Gradients,
+    parameters: &[Parameter],
+    prompts: &[Prompt],
+) -> Result<()> {
+    let needed =
+        |p: &&Parameter| p.role != Role::NewRows && prompts.iter().any(|prompt| prompt.uses(p));
+    let needed: Vec<Parameter> = parameters.iter().filter(needed).cloned().collect();
+    let missing = gradients.missing(&needed);
     match missing.is_empty() {
         true => Ok(()),
         false => Err(Error::NoGradient {

@@ -1,7 +1,11 @@
 //! How what belongs to training shows itself.
 
-use super::{AdamW, AdamWConfig, Example, Gradients, LossKind, Schedule, StepRecord, TrainReport};
-use super::{Trainer, TrainerConfig};
+use super::{
+    AdamW, AdamWConfig, BestBy, CaptionRecord, CheckpointSettings, EarlyStop, Example, FailedSave,
+    FeatureSettings, Gradients, LossAverage, LossKind, NotFinite, OptimizerKind, PartSettings,
+    PlannedPart, Rates, RunCheckpoint, Schedule, ScheduleFree, SettingDifference, StepRecord,
+    TooLong, TrainReport, TrainStage, TrainedPart, Trainer, TrainerSettings,
+};
 use crate::display::facts::{debug_by_first_line, shown_by_facts, shown_by_fields};
 use crate::display::{Cell, Facts, MimeBundle, Render, Table, number};
 use crate::nn::show;
@@ -26,7 +30,16 @@ impl Trainer {
             "tokens seen",
             last.map(|record| number::count(record.tokens)),
         )
+        .fact_if(
+            "best so far",
+            self.best()
+                .map(|(step, value)| format!("step {step}: {}", number::float(value))),
+        )
         .fact("batch_size", config.batch_size)
+        .fact_if(
+            "accumulate",
+            (config.accumulate > 1).then_some(config.accumulate),
+        )
         .fact("learning_rate", number::float(config.learning_rate))
         .fact("schedule", format!("{:?}", config.schedule))
         .fact("loss", format!("{:?}", config.loss))
@@ -47,6 +60,16 @@ impl AdamW {
     }
 }
 
+impl ScheduleFree {
+    fn facts(&self) -> Facts {
+        let config = self.config();
+        Facts::new("schedule-free AdamW")
+            .fact("parameters it has moved", self.tracked())
+            .fact("betas", format!("{}, {}", config.beta1, config.beta2))
+            .fact("eps", number::float(config.eps))
+    }
+}
+
 impl Gradients {
     fn facts(&self) -> Facts {
         let norm = self
@@ -61,22 +84,30 @@ impl Gradients {
     }
 }
 
-impl Example {
-    fn facts(&self) -> Facts {
-        let facts = Facts::new("Example").fact("input", show::shape(&self.input));
-        self.captions
-            .iter()
-            .fold(facts, |facts, caption| facts.fact("caption", caption))
-    }
-}
-
-shown_by_facts!(Trainer, AdamW, Gradients, Example);
+shown_by_facts!(Trainer, AdamW, ScheduleFree, Gradients, Example);
 debug_by_first_line!(TrainReport);
 shown_by_fields!(
-    TrainerConfig,
+    TrainerSettings,
     AdamWConfig,
     LossKind,
     Schedule,
+    BestBy,
+    CaptionRecord,
+    CheckpointSettings,
+    EarlyStop,
+    FailedSave,
+    FeatureSettings,
+    LossAverage,
+    NotFinite,
+    OptimizerKind,
+    PartSettings,
+    PlannedPart,
+    Rates,
+    RunCheckpoint,
+    SettingDifference,
+    TrainStage,
+    TooLong,
+    TrainedPart,
     super::Unreadable
 );
 

@@ -1,7 +1,8 @@
 //! Examples that can't be read: left out, named once, counted; another takes their place, too many are an error.
 //!
-//! What can't be read is a file that is gone, cut off, of another kind or no file: the errors `Io`, `Image` and `Json`. Any
-//! other error of a [`TrainingSet`](super::TrainingSet) ends the run.
+//! What can't be read is a file that is gone, cut off, of another kind or no file: the errors `Io`, `Image` and `Json`; by the
+//! settings also a sample that is too long, and one whose loss is no finite number. Any other error of a
+//! [`TrainingSet`](super::TrainingSet) ends the run.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,31 @@ pub(crate) const MOST: f64 = 0.25;
 const NAMED: usize = 8;
 
 /// An example that was left out.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # struct Files;
+/// # impl TrainingSet for Files {
+/// #     fn len(&self) -> usize {
+/// #         4
+/// #     }
+/// #     fn example(&self, _: &Vlm, position: usize) -> Result<Example> {
+/// #         let image = match position {
+/// #             2 => Image::load("photos/2.jpg")?,
+/// #             _ => Image::filled(64, 64, [200, 30, 40])?,
+/// #         };
+/// #         Ok(Example::new(&image, "a red square"))
+/// #     }
+/// # }
+/// # let set = Files;
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// // A set of 4 whose third picture is not there.
+/// let report = answer_accuracy(&vlm, &set, 3)?;
+/// let left_out: Vec<String> = report.unreadable.iter().map(Unreadable::to_string).collect();
+/// assert!(left_out[0].contains("example 2") && left_out[0].contains("photos/2.jpg"));
+/// assert_eq!(report.answers.len(), 3); // the next one took its place
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     /// Whether it is one of the held-out set.
@@ -22,6 +48,9 @@ pub struct Unreadable {
     pub position: usize,
     /// What is wrong with it; names the file.
     pub why: String,
+    /// Whether it stays left out when the run goes on: it can be read, but is too long or has no finite loss. Files are tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lasting: bool,
 }
 
 impl std::fmt::Display for Unreadable {
@@ -52,23 +81,48 @@ impl LeftOut {
         &self.list
     }
 
-    /// Notes that the example at `position` of a set of `size` failed with `error`, and shows it.
+    /// Notes that the example at `place` (of the held-out set?, position) failed with `error`, and shows it. `limits`: the part of
+    /// its set that may be left out, and the set's size.
     ///
     /// # Errors
     /// `error` itself where it is of another kind or nothing may be unreadable; `Input` when it is one too many.
     pub(crate) fn add(
         &mut self,
+        place: (bool, usize),
+        error: Error,
+        limits: (f64, usize),
+    ) -> Result<()> {
+        match error {
+            Error::Io { .. } | Error::Image { .. } | Error::Json { .. } => {
+                self.note(place, error, limits, false)
+            }
+            error => Err(error),
+        }
+    }
+
+    /// The same of an example that can be read and is of no use: it is left out from then on, whatever `error` is.
+    ///
+    /// # Errors
+    /// As [`LeftOut::add`].
+    pub(crate) fn add_unusable(
+        &mut self,
+        place: (bool, usize),
+        error: Error,
+        limits: (f64, usize),
+    ) -> Result<()> {
+        self.note(place, error, limits, true)
+    }
+
+    fn note(
+        &mut self,
         (held_out, position): (bool, usize),
         error: Error,
         (most, size): (f64, usize),
+        lasting: bool,
     ) -> Result<()> {
         // At least one must be left to learn from.
         let allowed = ((most * size as f64).ceil() as usize).min(size.saturating_sub(1));
-        let kind = matches!(
-            error,
-            Error::Io { .. } | Error::Image { .. } | Error::Json { .. }
-        );
-        if !kind || allowed == 0 {
+        if allowed == 0 {
             return Err(error);
         }
         let known = |one: &&Unreadable| (one.held_out, one.position) == (held_out, position);
@@ -79,6 +133,7 @@ impl LeftOut {
             held_out,
             position,
             why: error.to_string(),
+            lasting,
         });
         let count = self
             .list
@@ -88,7 +143,7 @@ impl LeftOut {
         if count > allowed {
             let set = if held_out { "held-out" } else { "training" };
             return Err(Error::Input(format!(
-                "{count} of {size} {set} examples can't be read, more than max_unreadable = {most} allows: mend or \
+                "{count} of {size} {set} examples can't be read or used, more than max_unreadable = {most} allows: mend or \
                  remove them, or raise it; the last is {error}"
             )));
         }

@@ -6,12 +6,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
-use super::{Modality, Tower, Vit};
-use crate::nn::{Network, Part, PartMut};
+use super::{Modality, Tower, TowerConfig, Vit, towers};
 use crate::{Error, Result, hub};
 
 /// A [`Modality`] of whatever type: a [`Vit`], a [`Tower`], an encoder of your own. Its methods are those of [`Modality`] and
-/// [`Network`]. A clone trains on its own: see [`Weight`](crate::nn::Weight).
+/// [`Network`](crate::nn::Network). A clone trains on its own: see [`Weight`](crate::nn::Weight).
 ///
 /// ```
 /// use glassbox_prelude::prelude::*;
@@ -30,16 +29,18 @@ pub struct Encoder {
 
 impl Encoder {
     /// Kinds of model, as the `model_type` of a `config.json`, that [`Encoder::load`] reads.
-    pub const KINDS: [&'static str; 6] = [
-        "vit",
-        "clip",
-        "clip_vision_model",
-        "siglip",
-        "siglip_vision_model",
-        "dinov2",
-    ];
+    pub fn kinds() -> Vec<&'static str> {
+        let mut kinds = vec!["vit"];
+        kinds.extend(TowerConfig::kinds());
+        kinds
+    }
 
-    /// Reads a Hugging Face folder of a ViT, CLIP, SigLIP or DINOv2; its `config.json` says which. The weights are frozen.
+    /// Why a kind of model that is known is not read, and what to use in its place.
+    pub(crate) fn refusal(model_type: &str) -> Option<&'static str> {
+        towers::refusal(model_type)
+    }
+
+    /// Reads a Hugging Face folder of a ViT or of a tower such as CLIP, SigLIP or DINOv2; its `config.json` says which. The weights are frozen.
     ///
     /// # Errors
     /// A file missing, damaged or of another architecture, a tensor missing or of another shape.
@@ -48,12 +49,16 @@ impl Encoder {
         let kind = hub::model_type(dir)?;
         let encoder: Self = match kind.as_str() {
             "vit" => Vit::load(dir, dtype, device)?.into(),
-            tower if Self::KINDS.contains(&tower) => Tower::load(dir, dtype, device)?.into(),
+            tower if Self::kinds().contains(&tower) => Tower::load(dir, dtype, device)?.into(),
             other => {
+                let why = Self::refusal(other).map(ToString::to_string);
                 return Err(Error::Config(format!(
-                    "{}: model_type is {other:?}, an image encoder's is {}",
+                    "{}: model_type is {other:?}: {}",
                     dir.join("config.json").display(),
-                    Self::KINDS.join(", ")
+                    why.unwrap_or_else(|| format!(
+                        "an image encoder's is {}",
+                        Self::kinds().join(", ")
+                    ))
                 )));
             }
         };
@@ -130,17 +135,4 @@ impl DerefMut for Encoder {
     }
 }
 
-impl Network for Encoder {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        self.modality.visit(visitor);
-    }
-
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        self.modality.visit_mut(visitor)
-    }
-
-    // An encoder with dropout of its own may have its own switch.
-    fn set_training(&self, training: bool) {
-        self.modality.set_training(training);
-    }
-}
+crate::parts!(Encoder { modality });

@@ -1,6 +1,6 @@
 //! A decoded picture, owned and cheap to clone, so that a cell can keep it.
 //!
-//! bytes → decoder ([`jpeg`], or `image`'s) → 8-bit RGB (gray and palette expanded, CMYK converted) plus the alpha channel, if there was one.
+//! bytes → decoder (`jpeg`, or `image`'s) → 8-bit RGB (gray and palette expanded, CMYK converted) plus the alpha channel, if there was one.
 //! Alpha is kept apart because two generations of the reference treat it differently: see [`AlphaPolicy`].
 
 use std::io::Cursor;
@@ -22,6 +22,20 @@ use crate::{Error, Result, files};
 const MOST_BYTES: u64 = 512 << 20;
 
 /// What becomes of transparency when a picture is turned into RGB.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::image::{Rgba, RgbaImage};
+///
+/// # fn main() -> Result<()> {
+/// let path = std::env::temp_dir().join(format!("clear-{}.png", std::process::id()));
+/// RgbaImage::from_pixel(4, 4, Rgba([200, 0, 0, 0])).save(&path).expect("a file in the temporary folder");
+/// let clear = Image::load(&path)?; // wholly transparent, with red under it
+/// assert_eq!(clear.flatten(AlphaPolicy::Drop).get_pixel(0, 0).0, [200, 0, 0]);
+/// assert_eq!(clear.flatten(AlphaPolicy::OnWhite).get_pixel(0, 0).0, [255, 255, 255]);
+/// # std::fs::remove_file(path).ok();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlphaPolicy {
@@ -34,6 +48,20 @@ pub enum AlphaPolicy {
 }
 
 /// Whether a camera's orientation note turns the picture.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::vision::{DecodeOptions, ExifPolicy};
+///
+/// # fn main() -> Result<()> {
+/// assert_eq!(DecodeOptions::default().exif, ExifPolicy::Ignore); // `Image::load` leaves pixels as they lie
+/// let path = std::env::temp_dir().join(format!("upright-{}.png", std::process::id()));
+/// std::fs::write(&path, Image::filled(40, 30, [200, 30, 40])?.to_png()?).expect("a file in the temporary folder");
+/// let image = Image::load_with(&path, DecodeOptions { exif: ExifPolicy::Apply })?;
+/// assert_eq!(image.width(), 40);
+/// # std::fs::remove_file(path).ok();
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExifPolicy {
@@ -45,6 +73,18 @@ pub enum ExifPolicy {
 }
 
 /// How a file becomes an [`Image`]. The default is what the reference does.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::vision::{DecodeOptions, ExifPolicy};
+///
+/// # fn main() -> Result<()> {
+/// let jpeg = Image::filled(40, 30, [200, 30, 40])?.to_jpeg(90)?;
+/// let upright = DecodeOptions { exif: ExifPolicy::Apply }; // turned as the camera noted it
+/// let image = Image::from_bytes(&jpeg, upright)?;
+/// assert_eq!((image.width(), image.height()), (40, 30)); // this file holds no note
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DecodeOptions {
     /// Orientation note of the camera.
@@ -52,6 +92,19 @@ pub struct DecodeOptions {
 }
 
 /// An RGB picture of at least 1×1 pixels, 8 bits a channel, with its alpha channel when the file had one.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let image = Image::filled(64, 48, [200, 30, 40])?;
+/// assert_eq!((image.width(), image.height()), (64, 48));
+/// assert_eq!(image.rgb().get_pixel(10, 10).0, [200, 30, 40]);
+/// let path = std::env::temp_dir().join(format!("red-{}.png", std::process::id()));
+/// std::fs::write(&path, image.to_png()?).expect("a file in the temporary folder");
+/// assert_eq!(Image::load(&path)?, image);
+/// # std::fs::remove_file(path).ok();
+/// # Ok(()) }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     rgb: Arc<RgbImage>,
@@ -63,6 +116,17 @@ impl Image {
     ///
     /// Levels are those of Pillow's `Image.open(path).convert("RGB")`, for 16-bit PNGs too: the high byte of colours, and of
     /// gray without alpha the value itself, with everything above 255 white (Pillow's mode `I;16`).
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let path = std::env::temp_dir().join(format!("photo-{}.png", std::process::id()));
+    /// # std::fs::write(&path, Image::filled(64, 48, [200, 30, 40])?.to_png()?).expect("a file in the temporary folder");
+    /// let photo = Image::load(&path)?; // PNG, JPEG, BMP, GIF or WebP
+    /// assert_eq!(photo.to_string(), "64×48 picture");
+    /// # std::fs::remove_file(path).ok();
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Io` when the file cannot be read or is no regular file, `Image` when it is not a picture, is cut off (wherever) or is

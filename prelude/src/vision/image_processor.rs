@@ -13,11 +13,25 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::resize::{Resample, pixels_between, resize};
-use super::{AlphaPolicy, Image, Modality};
+use super::fields::Complaint;
+use super::resize::{MOST_PIXELS, Resample, resize_within};
+use super::{AlphaPolicy, Image, Modality, processor_file};
 use crate::{Error, Result};
 
 /// How the picture's size is changed.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::vision::Resize;
+///
+/// # fn main() -> Result<()> {
+/// let resize = Resize::Padded { side: 32, colour: [0; 3] }; // a square with black bars, the aspect ratio stays
+/// let processor = ImageProcessor::new(ImageProcessorConfig { resize, ..ImageProcessorConfig::vit(32) })?;
+/// let seen = processor.resized(&Image::filled(64, 32, [255; 3])?)?;
+/// assert_eq!((seen.width(), seen.height()), (32, 32));
+/// assert_eq!(seen.rgb().get_pixel(16, 2).0, [0, 0, 0]); // above the picture
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
     /// The size stays.
@@ -31,9 +45,26 @@ pub enum Resize {
     },
     /// The shorter side to this length, the aspect ratio stays: CLIP, DINOv2.
     ShortestEdge(u32),
+    /// Bars of one colour make it a square, which then gets this side: LLaVA's and Bunny's "pad".
+    Padded {
+        /// Pixels.
+        side: u32,
+        /// Of the bars.
+        colour: [u8; 3],
+    },
 }
 
 /// How often levels are scaled to [0, 1].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let config = ImageProcessorConfig { rescaling: Rescaling::Twice, ..ImageProcessorConfig::vit(32) };
+/// let white = Image::filled(32, 32, [255; 3])?;
+/// let seen = ImageProcessor::new(config)?.preprocess(&white)?;
+/// assert!(seen.max_all()?.to_scalar::<f32>()? < -0.99); // white, and the encoder sees near-black
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rescaling {
@@ -46,6 +77,17 @@ pub enum Rescaling {
 }
 
 /// Everything that [`ImageProcessor`] does, as plain values.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut config = ImageProcessorConfig::vit(32);
+/// config.normalize = None; // values stay between 0 and 1
+/// let processor = ImageProcessor::new(config)?;
+/// let black = processor.preprocess(&Image::filled(32, 32, [0; 3])?)?;
+/// assert_eq!(black.max_all()?.to_scalar::<f32>()?, 0.0);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageProcessorConfig {
     /// Change of size.
@@ -86,12 +128,11 @@ impl ImageProcessorConfig {
     /// # Errors
     /// `Config` for values that are missing, of the wrong kind or out of range; the message begins with `file`.
     pub fn from_json(text: &str, file: &Path) -> Result<ImageProcessorConfig> {
-        let raw: RawConfig = serde_json::from_str(text).map_err(|source| Error::Json {
-            path: file.to_path_buf(),
-            source,
-        })?;
-        raw.read()
-            .map_err(|complaint| Error::Config(format!("{}: {complaint}", file.display())))
+        processor_file::read(text, file, |fields| {
+            let config = processor_file::plain(fields)?;
+            config.check()?;
+            Ok(config)
+        })
     }
 
     /// The settings in the form of a `preprocessor_config.json`.
@@ -111,6 +152,10 @@ impl ImageProcessorConfig {
                 file["size"] = json!({ "height": height, "width": width })
             }
             Resize::ShortestEdge(length) => file["size"] = json!({ "shortest_edge": length }),
+            Resize::Padded { side, .. } => {
+                file["size"] = json!({ "shortest_edge": side });
+                file["do_pad"] = json!(true);
+            }
         }
         if let Some((height, width)) = self.center_crop {
             file["crop_size"] = json!({ "height": height, "width": width });
@@ -123,6 +168,9 @@ impl ImageProcessorConfig {
             file["image_mean"] = json!(mean);
             file["image_std"] = json!(std);
         }
+        if matches!(self.resize, Resize::Padded { .. }) {
+            file["image_processor_type"] = json!("LlavaImageProcessor");
+        }
         file
     }
 
@@ -131,30 +179,24 @@ impl ImageProcessorConfig {
         match (self.center_crop, self.resize) {
             (Some(size), _) => Some(size),
             (None, Resize::Exact { height, width }) => Some((height, width)),
+            (None, Resize::Padded { side, .. }) => Some((side, side)),
             (None, Resize::Keep | Resize::ShortestEdge(_)) => None,
         }
     }
 
-    fn check(&self) -> std::result::Result<(), String> {
+    pub(super) fn check(&self) -> Complaint<()> {
         let mut sides = Vec::new();
         match self.resize {
             Resize::Keep => {}
             Resize::Exact { height, width } => sides.extend([height, width]),
-            Resize::ShortestEdge(length) => sides.push(length),
+            Resize::ShortestEdge(side) | Resize::Padded { side, .. } => sides.push(side),
         }
         sides.extend(
             self.center_crop
                 .iter()
                 .flat_map(|(height, width)| [*height, *width]),
         );
-        if let Some(side) = sides
-            .into_iter()
-            .find(|side| !(1..=MOST_PIXELS_A_SIDE).contains(side))
-        {
-            return Err(format!(
-                "size {side} is out of range: choose 1 to {MOST_PIXELS_A_SIDE} pixels"
-            ));
-        }
+        check_sides(sides)?;
         if self
             .rescale_factor
             .is_some_and(|factor| !factor.is_finite())
@@ -171,12 +213,38 @@ impl ImageProcessorConfig {
     }
 }
 
-const MOST_PIXELS_A_SIDE: u32 = 8192;
+/// The colour whose levels are the mean's, without rounding, as the references take it; grey without a mean.
+pub(super) fn mean_colour(normalize: Option<([f64; 3], [f64; 3])>) -> [u8; 3] {
+    let (mean, _) = normalize.unwrap_or(([0.5; 3], [0.5; 3]));
+    mean.map(|mean| (mean * 255.0) as u8)
+}
 
-/// A limit on what an extreme aspect ratio can ask for: 64 million pixels.
-const MOST_PIXELS: u64 = 1 << 26;
+pub(super) const MOST_PIXELS_A_SIDE: u32 = 8192;
+
+/// Whether each length can be that of a picture's side, in pixels.
+pub(super) fn check_sides(sides: impl IntoIterator<Item = u32>) -> Complaint<()> {
+    let mut sides = sides.into_iter();
+    match sides.find(|side| !(1..=MOST_PIXELS_A_SIDE).contains(side)) {
+        Some(side) => Err(format!(
+            "size {side} is out of range: choose 1 to {MOST_PIXELS_A_SIDE} pixels"
+        )),
+        None => Ok(()),
+    }
+}
 
 /// Turns pictures into pixel values. Cheap to clone.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let processor = ImageProcessor::new(ImageProcessorConfig::vit(32))?;
+/// let white = Image::filled(100, 50, [255; 3])?;
+/// let pixel_values = processor.preprocess(&white)?;
+/// assert_eq!(pixel_values.dims(), [1, 3, 32, 32]);
+/// assert_eq!(pixel_values.max_all()?.to_scalar::<f32>()?, 1.0); // 0 to 255 became −1 to 1
+/// assert_eq!(processor.to_images(&pixel_values)?[0].width(), 32); // and the way back
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ImageProcessor {
     config: ImageProcessorConfig,
@@ -240,7 +308,7 @@ impl ImageProcessor {
     /// `Io`, `Json`, or `Config` for settings that are missing or out of range.
     pub fn from_file(path: impl AsRef<Path>) -> Result<ImageProcessor> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        let text = crate::files::text(path).map_err(|source| Error::Io {
             path: path.to_path_buf(),
             source,
         })?;
@@ -273,6 +341,15 @@ impl ImageProcessor {
     }
 
     /// One picture to f32 pixel values `[1, 3, H, W]` on the CPU.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let processor = ImageProcessor::new(ImageProcessorConfig::vit(32))?;
+    /// let pixel_values = processor.preprocess(&Image::filled(100, 50, [128; 3])?)?;
+    /// assert_eq!(pixel_values.dims(), [1, 3, 32, 32]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Input` when the aspect ratio is so extreme that the resized picture would be huge.
@@ -307,6 +384,12 @@ impl ImageProcessor {
             )));
         }
         let plane = width as usize * height as usize;
+        if sized.len() as u64 * plane as u64 > 4 * MOST_PIXELS {
+            return Err(Error::Input(format!(
+                "{} pictures of {width}×{height} pixels are too many for one batch: give fewer at a time",
+                sized.len()
+            )));
+        }
         let mut values = vec![0_f32; sized.len() * 3 * plane]; // [B, 3, H, W]
         values
             .par_chunks_exact_mut(3 * plane)
@@ -377,10 +460,19 @@ impl ImageProcessor {
                 hint: format!("prepare its input as a tensor [{axes}] and give that"),
             });
         }
-        let rgb = image.flatten(self.config.alpha);
+        let mut rgb = image.flatten(self.config.alpha);
         let (width, height) = match self.config.resize {
             Resize::Keep => (rgb.width(), rgb.height()),
             Resize::Exact { height, width } => (width, height),
+            Resize::Padded { side, colour } => {
+                if u64::from(rgb.width().max(rgb.height())).pow(2) > MOST_PIXELS {
+                    return Err(Error::Input(format!(
+                        "a {image} would become a square of more than {MOST_PIXELS} pixels: shrink it first"
+                    )));
+                }
+                rgb = squared(&rgb, colour).into();
+                (side, side)
+            }
             Resize::ShortestEdge(length) => {
                 let long = |long: u32, short: u32| {
                     let exact = u64::from(length) * u64::from(long) / u64::from(short);
@@ -393,22 +485,21 @@ impl ImageProcessor {
                 }
             }
         };
-        if u64::from(width) * u64::from(height) > MOST_PIXELS {
-            return Err(Error::Input(format!(
-                "a {image} would become {width}×{height} pixels: crop it to a less extreme shape first"
-            )));
-        }
-        if pixels_between(rgb.dimensions(), (width, height)) > 4 * MOST_PIXELS {
-            return Err(Error::Input(format!(
-                "a {image} is too large to resize: shrink it first"
-            )));
-        }
-        let sized = resize(&rgb, width, height, self.config.resample);
+        let sized = resize_within(&rgb, (width, height), self.config.resample)?;
         Ok(match self.config.center_crop {
             Some((height, width)) => center_crop(&sized, width, height),
             None => sized,
         })
     }
+}
+
+/// The picture in the middle of a square of one colour.
+pub(super) fn squared(picture: &RgbImage, colour: [u8; 3]) -> RgbImage {
+    let side = picture.width().max(picture.height());
+    let mut square = RgbImage::from_pixel(side, side, image::Rgb(colour));
+    let (left, top) = ((side - picture.width()) / 2, (side - picture.height()) / 2);
+    image::imageops::replace(&mut square, picture, i64::from(left), i64::from(top));
+    square
 }
 
 fn not_pixels(tensor: &Tensor) -> Error {
@@ -450,77 +541,6 @@ fn center_crop(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
             _ => Rgb([0; 3]),
         }
     })
-}
-
-/// The JSON file as it is; defaults are the reference's.
-#[derive(Deserialize)]
-struct RawConfig {
-    #[serde(default = "yes")]
-    do_resize: bool,
-    size: Option<RawSize>,
-    resample: Option<Resample>,
-    #[serde(default)]
-    do_center_crop: bool,
-    crop_size: Option<RawSize>,
-    #[serde(default = "yes")]
-    do_rescale: bool,
-    rescale_factor: Option<f64>,
-    #[serde(default = "yes")]
-    do_normalize: bool,
-    image_mean: Option<[f64; 3]>,
-    image_std: Option<[f64; 3]>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(untagged)]
-enum RawSize {
-    Side(u32),
-    Both { height: u32, width: u32 },
-    Shortest { shortest_edge: u32 },
-}
-
-impl RawConfig {
-    fn read(self) -> std::result::Result<ImageProcessorConfig, String> {
-        let resize = match self.size {
-            _ if !self.do_resize => Resize::Keep,
-            // a bare number is a side of a square for ViT, the shorter side where a crop follows (CLIP)
-            Some(RawSize::Side(side)) if self.do_center_crop => Resize::ShortestEdge(side),
-            Some(RawSize::Side(side)) => Resize::Exact {
-                height: side,
-                width: side,
-            },
-            Some(RawSize::Both { height, width }) => Resize::Exact { height, width },
-            Some(RawSize::Shortest { shortest_edge }) => Resize::ShortestEdge(shortest_edge),
-            None => return Err("do_resize is set but size is missing".into()),
-        };
-        let center_crop = match self.crop_size {
-            _ if !self.do_center_crop => None,
-            Some(RawSize::Side(side)) => Some((side, side)),
-            Some(RawSize::Both { height, width }) => Some((height, width)),
-            _ => return Err("do_center_crop is set but crop_size has no height and width".into()),
-        };
-        let normalize = match (self.image_mean, self.image_std) {
-            _ if !self.do_normalize => None,
-            (mean, std) => Some((mean.unwrap_or([0.5; 3]), std.unwrap_or([0.5; 3]))),
-        };
-        let config = ImageProcessorConfig {
-            resize,
-            resample: self.resample.unwrap_or(Resample::Bilinear),
-            center_crop,
-            rescale_factor: self
-                .do_rescale
-                .then(|| self.rescale_factor.unwrap_or(1.0 / 255.0)),
-            normalize,
-            alpha: AlphaPolicy::default(),
-            rescaling: Rescaling::default(),
-        };
-        config.check()?;
-        Ok(config)
-    }
 }
 
 #[cfg(test)]

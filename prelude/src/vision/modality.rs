@@ -13,7 +13,8 @@ use std::fmt::Debug;
 use candle_core::Tensor;
 
 use super::{ImageProcessor, ImageProcessorConfig, VisionFeature};
-use crate::display::{MimeBundle, Render};
+use crate::display::heat::Scale;
+use crate::display::{MimeBundle, Render, TensorView};
 use crate::nn::Network;
 use crate::{Error, Result};
 
@@ -32,14 +33,7 @@ use crate::{Error, Result};
 ///     bands: Linear,
 /// }
 ///
-/// impl Network for Spectrum {
-///     fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-///         visitor(Part::Linear(&self.bands));
-///     }
-///     fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-///         visitor(PartMut::Linear(&mut self.bands))
-///     }
-/// }
+/// parts!(Spectrum { bands });
 ///
 /// impl Modality for Spectrum {
 ///     fn encode(&self, input: &Tensor) -> Result<Tensor> {
@@ -74,6 +68,15 @@ use crate::{Error, Result};
 pub trait Modality: Network + CloneEncoder + Any + Debug + Send + Sync {
     /// Encodes a batch of prepared inputs: `[B, ..] → [B, P, D]`.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let pixel_values = vlm.image_processor.preprocess(&Image::filled(80, 80, [200, 30, 40])?)?;
+    /// assert_eq!(vlm.image_encoder.encode(&pixel_values)?.dims(), [1, 26, 96]); // [B, P, D]
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the input has another shape than the encoder takes.
     fn encode(&self, input: &Tensor) -> Result<Tensor>;
@@ -81,8 +84,63 @@ pub trait Modality: Network + CloneEncoder + Any + Debug + Send + Sync {
     /// D, the width of a position.
     fn dim(&self) -> usize;
 
-    /// How the P positions of one input lie.
+    /// How the P positions of one input lie; [`Positions::of_the_input`] where each input has its own.
     fn positions(&self) -> Positions;
+
+    /// How the positions of this input lie.
+    ///
+    /// # Errors
+    /// When the input has another shape than the encoder takes.
+    fn positions_of(&self, input: &Tensor) -> Result<Positions> {
+        let _ = input;
+        Ok(self.positions())
+    }
+
+    /// What stands at each position of one prepared input `[1, ..]`, in a word: an atom, a peak, row and column of a patch.
+    ///
+    /// # Errors
+    /// As [`Modality::positions_of`].
+    fn position_names(&self, input: &Tensor) -> Result<Vec<String>> {
+        let positions = self.positions_of(input)?;
+        Ok((0..positions.count())
+            .map(|at| positions.label(at))
+            .collect())
+    }
+
+    /// One prepared input `[1, ..]` with a number at each of its P positions, such as attention. A table of numbers, as long as nothing
+    /// else is said.
+    ///
+    /// # Errors
+    /// As [`Modality::positions_of`], and for another number of values.
+    fn render_positions(&self, input: &Tensor, title: &str, values: &[f32]) -> Result<MimeBundle> {
+        let names = self.position_names(input)?;
+        if names.len() != values.len() {
+            return Err(Error::Input(format!(
+                "{} values are given for {} positions",
+                values.len(),
+                names.len()
+            )));
+        }
+        let values = Tensor::from_slice(values, values.len(), &candle_core::Device::Cpu)?; // [P]
+        let view = TensorView::new(&values).title(title).axes(&["position"]);
+        Ok(view.labels(0, names).render())
+    }
+
+    /// [`Modality::render_positions`] in the colours of a scale that several pictures share, so that they can be compared. An encoder that
+    /// does not say how it draws on a scale leaves each picture its own.
+    ///
+    /// # Errors
+    /// As [`Modality::render_positions`].
+    fn render_positions_on(
+        &self,
+        input: &Tensor,
+        title: &str,
+        values: &[f32],
+        scale: Scale,
+    ) -> Result<MimeBundle> {
+        let _ = scale;
+        self.render_positions(input, title, values)
+    }
 
     /// One prepared input `[1, ..]` as a person would look at it.
     ///
@@ -159,6 +217,7 @@ pub trait Modality: Network + CloneEncoder + Any + Debug + Send + Sync {
     message = "an encoder must be `Clone`, and `{Self}` is not",
     note = "put `#[derive(Clone, Debug)]` above it: clones of weights and layers share what is frozen and copy what trains"
 )]
+#[doc(hidden)]
 pub trait CloneEncoder {
     /// A clone, as [`Weight`](crate::nn::Weight) is cloned.
     fn clone_encoder(&self) -> Box<dyn Modality>;
@@ -171,6 +230,19 @@ impl<M: Modality + Clone> CloneEncoder for M {
 }
 
 /// What an encoder computes on its way.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let pixel_values = vlm.image_processor.preprocess(&Image::filled(80, 80, [200, 30, 40])?)?;
+/// let stages = vlm.image_encoder.stages(&pixel_values)?;
+/// for (name, tensor) in &stages.named {
+///     println!("{name}: {:?}", tensor.dims());
+/// }
+/// assert_eq!(stages.features.dims(), [1, 26, 96]); // what goes into the projector
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Stages {
     /// Names, such as `hidden_states[0]`, and tensors, in the order of the forward pass.
@@ -180,6 +252,18 @@ pub struct Stages {
 }
 
 /// The order of an encoder's positions: special ones first, then the grid row by row.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let positions = vlm.image_encoder.positions();
+/// assert_eq!((positions.special, positions.rows, positions.columns), (1, 5, 5)); // a class token and the patches
+/// assert_eq!(positions.count(), 26);
+/// assert_eq!(positions.label(0), "CLS");
+/// assert_eq!(positions.label(7), "1,1"); // row and column
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positions {
     /// Positions that belong to no place, such as the class token.
@@ -198,6 +282,16 @@ impl Positions {
             rows: 1,
             columns: length,
         }
+    }
+
+    /// As many as the input has parts, atoms of a molecule say: [`Modality::positions_of`] tells. Written as a sequence of none.
+    pub fn of_the_input() -> Self {
+        Self::sequence(0)
+    }
+
+    /// Whether each input has its own number of positions.
+    pub(crate) fn is_of_the_input(&self) -> bool {
+        self.count() == 0
     }
 
     /// P.

@@ -25,7 +25,7 @@ impl Image {
     }
 
     /// Width that the picture is shown at by itself, in CSS pixels.
-    pub fn shown_width(&self) -> u32 {
+    pub(crate) fn shown_width(&self) -> u32 {
         self.width().clamp(SHOWN_WIDTH.0, SHOWN_WIDTH.1)
     }
 }

@@ -8,10 +8,25 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// The filters that Hugging Face image processors use, by Pillow's numbers.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::vision::Resample;
+///
+/// # fn main() -> Result<()> {
+/// let config = ImageProcessorConfig { resample: Resample::Bicubic, ..ImageProcessorConfig::vit(32) };
+/// let pixel_values = ImageProcessor::new(config)?.preprocess(&Image::filled(100, 50, [255; 3])?)?;
+/// assert_eq!(pixel_values.dims(), [1, 3, 32, 32]);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Resample {
+    /// Pillow's 1: Idefics3, SmolVLM.
+    Lanczos,
     /// Pillow's 2: ViT.
     Bilinear,
     /// Pillow's 3: CLIP, SigLIP, DINOv2.
@@ -23,10 +38,11 @@ impl TryFrom<u8> for Resample {
 
     fn try_from(number: u8) -> Result<Self, String> {
         match number {
+            1 => Ok(Resample::Lanczos),
             2 => Ok(Resample::Bilinear),
             3 => Ok(Resample::Bicubic),
             _ => Err(format!(
-                "resample {number} is not supported: use 2 (bilinear) or 3 (bicubic)"
+                "resample {number} is not supported: use 1 (Lanczos), 2 (bilinear) or 3 (bicubic)"
             )),
         }
     }
@@ -35,6 +51,7 @@ impl TryFrom<u8> for Resample {
 impl From<Resample> for u8 {
     fn from(filter: Resample) -> u8 {
         match filter {
+            Resample::Lanczos => 1,
             Resample::Bilinear => 2,
             Resample::Bicubic => 3,
         }
@@ -45,6 +62,7 @@ impl Resample {
     /// Half of the filter's width at reduction 1, in pixels.
     fn support(self) -> f64 {
         match self {
+            Resample::Lanczos => 3.0,
             Resample::Bilinear => 1.0,
             Resample::Bicubic => 2.0,
         }
@@ -53,12 +71,18 @@ impl Resample {
     fn weight(self, distance: f64) -> f64 {
         let x = distance.abs();
         match self {
+            Resample::Lanczos if x < 3.0 => sinc(x) * sinc(x / 3.0),
             Resample::Bilinear if x < 1.0 => 1.0 - x,
             Resample::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
             Resample::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
             _ => 0.0,
         }
     }
+}
+
+fn sinc(x: f64) -> f64 {
+    let x = x * std::f64::consts::PI;
+    if x == 0.0 { 1.0 } else { x.sin() / x }
 }
 
 /// Sharpness of Pillow's bicubic.
@@ -73,8 +97,42 @@ struct Taps {
     weights: Vec<i32>,
 }
 
+/// A limit on what an extreme aspect ratio can ask for: 64 million pixels.
+pub(super) const MOST_PIXELS: u64 = 1 << 26;
+
+/// As [`resize`], within a bound on memory.
+///
+/// # Errors
+/// `Input` when the picture, or what lies between the two passes, would be huge.
+pub(super) fn resize_within(
+    picture: &RgbImage,
+    (width, height): (u32, u32),
+    filter: Resample,
+) -> Result<RgbImage> {
+    let from = picture.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(Error::Input(format!(
+            "a picture of {}×{} pixels would become {width}×{height} pixels: crop it to a less extreme shape first",
+            from.0, from.1
+        )));
+    }
+    if width == 0 || height == 0 {
+        return Err(Error::Input(format!(
+            "a picture of {}×{} pixels would become {width}×{height}: give it at least one pixel a side",
+            from.0, from.1
+        )));
+    }
+    if pixels_between(from, (width, height)) > 4 * MOST_PIXELS {
+        return Err(Error::Input(format!(
+            "a picture of {}×{} pixels is too large to resize: shrink it first",
+            from.0, from.1
+        )));
+    }
+    Ok(resize(picture, width, height, filter))
+}
+
 /// Resizes to `width`×`height`, both at least 1.
-pub(super) fn resize(picture: &RgbImage, width: u32, height: u32, filter: Resample) -> RgbImage {
+fn resize(picture: &RgbImage, width: u32, height: u32, filter: Resample) -> RgbImage {
     let from = picture.dimensions();
     let mut pixels = picture.as_raw().clone();
     for pass in passes(from, (width, height)) {
@@ -96,7 +154,7 @@ pub(super) fn resize(picture: &RgbImage, width: u32, height: u32, filter: Resamp
 }
 
 /// Pixels of the picture between the passes.
-pub(super) fn pixels_between(from: (u32, u32), to: (u32, u32)) -> u64 {
+fn pixels_between(from: (u32, u32), to: (u32, u32)) -> u64 {
     match passes(from, to)[0] {
         Pass::Horizontal => u64::from(to.0) * u64::from(from.1),
         Pass::Vertical => u64::from(from.0) * u64::from(to.1),

@@ -3,24 +3,28 @@
 use super::image::{AlphaPolicy, DecodeOptions, ExifPolicy};
 use super::image_processor::Resize;
 use super::resize::Resample;
-use super::towers::{Activation, TowerConfig};
+use super::towers::TowerConfig;
+use super::{Anyres, GridSplit, NanoSplit, TilePiece, Tiles, Tiling};
 use super::{
     Encoder, ImageProcessor, ImageProcessorConfig, Modality, Positions, Rescaling, Stages,
 };
 use super::{Tower, ViTConfig, VisionFeature, Vit, VitLayer, VitOutput};
 use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
 use crate::display::{Facts, MimeBundle, Render};
-use crate::nn::{LayerNorm, Linear, Parameter, show};
+use crate::nn::{LayerNorm, Linear, Parameter, Weight, show};
 use candle_core::Tensor;
 
 fn title(encoder: &dyn Modality) -> String {
-    let positions = encoder.positions();
-    format!(
-        "{}: {} positions of {} values",
-        encoder.kind(),
-        positions.count(),
-        encoder.dim()
-    )
+    format!("{}: {}", encoder.kind(), positions(encoder))
+}
+
+/// How many positions an encoder gives, and how wide they are.
+pub(crate) fn positions(encoder: &dyn Modality) -> String {
+    let (count, dim) = (encoder.positions().count(), encoder.dim());
+    match encoder.positions().is_of_the_input() {
+        true => format!("as many positions as the input has parts, of {dim} values"),
+        false => format!("{count} positions of {dim} values"),
+    }
 }
 
 fn facts(name: &str, encoder: &dyn Modality) -> Facts {
@@ -58,6 +62,7 @@ impl VitLayer {
         let linear = |layers: &[&Linear]| -> Vec<Parameter> {
             layers.iter().flat_map(|layer| layer.parameters()).collect()
         };
+        let scale = |scale: &Option<Weight>| scale.as_ref().map(Weight::parameter);
         let mut all = norm(&self.layernorm_before).to_vec();
         all.extend(linear(&[
             &self.query,
@@ -65,14 +70,19 @@ impl VitLayer {
             &self.value,
             &self.attention_output,
         ]));
+        all.extend(scale(&self.attention_scale));
         all.extend(norm(&self.layernorm_after));
         all.extend(linear(&[&self.intermediate, &self.output]));
+        all.extend(scale(&self.output_scale));
         all
     }
 
     fn title(&self) -> String {
         let name = self.query.name();
-        let end = name.find(".attention").unwrap_or(name.len());
+        let end = [".attention", ".self_attn"]
+            .into_iter()
+            .find_map(|part| name.find(part));
+        let end = end.unwrap_or(name.len());
         format!("VitLayer {}", &name[..end])
     }
 
@@ -138,7 +148,52 @@ impl ImageProcessor {
     }
 }
 
-shown_by_facts!(VitOutput, Stages, ImageProcessor);
+impl Anyres {
+    fn facts(&self) -> Facts {
+        let sizes = self.pinpoints().len();
+        Facts::fields(self.numbers())
+            .titled("Anyres: LLaVA's way to cut pictures into tiles")
+            .fact("sizes to fit into", sizes)
+            .hint("`.tile(&image)?` gives tiles [N, 3, H, W], the whole first")
+    }
+}
+
+impl GridSplit {
+    fn facts(&self) -> Facts {
+        Facts::fields(self.numbers())
+            .titled("GridSplit: Idefics3's way to cut pictures into tiles")
+            .hint("`.tile(&image)?` gives tiles [N, 3, H, W], the whole last")
+    }
+}
+
+impl NanoSplit {
+    fn facts(&self) -> Facts {
+        Facts::fields(self.numbers())
+            .titled("NanoSplit: nanoVLM's way to cut pictures into tiles")
+            .hint("`.tile(&image)?` gives tiles [N, 3, H, W], the whole first if it is shown")
+    }
+}
+
+impl Tiling {
+    fn facts(&self) -> Facts {
+        match self {
+            Tiling::Anyres(way) => way.facts(),
+            Tiling::Split(way) => way.facts(),
+            Tiling::Nano(way) => way.facts(),
+        }
+    }
+}
+
+shown_by_facts!(
+    VitOutput,
+    Stages,
+    ImageProcessor,
+    Anyres,
+    GridSplit,
+    NanoSplit,
+    Tiling
+);
+debug_by_facts!(Tiles);
 shown_by_fields!(
     ViTConfig,
     TowerConfig,
@@ -151,5 +206,5 @@ shown_by_fields!(
     AlphaPolicy,
     ExifPolicy,
     DecodeOptions,
-    Activation,
+    TilePiece,
 );

@@ -10,23 +10,32 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ImageProcessorConfig;
-use super::feature::{VisionFeature, place};
+use super::feature::VisionFeature;
+use super::layer::{LayerNames, LayerShape, VitLayer, run_layers};
 use super::modality::{Modality, Positions, Stages, render_pixels};
 use super::patches::embed_patches;
 use super::vit_config::ViTConfig;
 use super::vit_names::layer_name;
 use crate::display::MimeBundle;
+use crate::edits::{activation, within_encoder};
 use crate::nn::checkpoint::save_safetensors;
-use crate::nn::{
-    Attention, Checkpoint, Init, LayerNorm, Linear, Network, Part, PartMut, Weight, attention,
-    attention_probabilities, gelu,
-};
+use crate::nn::{Activation, Checkpoint, Init, LayerNorm, Linear, Network, Weight};
 use crate::{Error, ReadOnly, Result};
 
 /// A Vision Transformer. A clone trains on its own: see [`Weight`].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// let pixel_values = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// assert_eq!(vit.patch_embeddings(&pixel_values)?.dims(), [1, 16, 16]);
+/// assert_eq!(vit.encode(&pixel_values)?.dims(), [1, 17, 16]); // the class token in front
+/// # Ok(()) }
+/// ```
 pub struct Vit {
     /// Sizes and settings.
     pub config: ReadOnly<ViTConfig>,
@@ -67,28 +76,19 @@ impl Clone for Vit {
     }
 }
 
-/// One transformer layer.
-#[derive(Clone)]
-pub struct VitLayer {
-    /// Before attention.
-    pub layernorm_before: LayerNorm,
-    /// `[D → D]`.
-    pub query: Linear,
-    /// `[D → D]`.
-    pub key: Linear,
-    /// `[D → D]`.
-    pub value: Linear,
-    /// After attention, `[D → D]`.
-    pub attention_output: Linear,
-    /// Before the MLP.
-    pub layernorm_after: LayerNorm,
-    /// `[D → I]`.
-    pub intermediate: Linear,
-    /// `[I → D]`.
-    pub output: Linear,
-}
-
 /// What comes out of a forward pass.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+/// let pixel_values = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// let output = vit.forward_with_attentions(&pixel_values)?;
+/// assert_eq!(output.hidden_states.len(), 3); // what enters, then each layer's output
+/// assert_eq!(output.last_hidden_state.dims(), [1, 17, 16]);
+/// assert_eq!(output.attentions[1].dims(), [1, 2, 17, 17]); // of the second layer: heads, from, to
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct VitOutput {
     /// Patches through the patch embedding, `[B, P − 1, D]`.
@@ -116,12 +116,9 @@ impl VitOutput {
     /// # Errors
     /// `Config` when there is no such hidden state.
     pub fn feature(&self, feature: VisionFeature) -> Result<Tensor> {
-        match feature {
-            VisionFeature::LastHiddenState => Ok(self.last_hidden_state.clone()),
-            VisionFeature::HiddenState(index) => {
-                Ok(self.hidden_states[place(index, self.hidden_states.len())?].clone())
-            }
-        }
+        let last = |_: &Tensor| Ok(self.last_hidden_state.clone());
+        let layers = self.hidden_states.len().saturating_sub(1);
+        feature.of(&self.hidden_states, layers, last)
     }
 }
 
@@ -168,8 +165,22 @@ impl Vit {
         let (d, eps) = (config.hidden_size, config.layer_norm_eps);
         let init = Init::Normal(config.initializer_range);
         let linear = |name: &str, sizes, bias| Linear::load_with(weights, name, sizes, bias, init);
+        let shape = LayerShape {
+            hidden: d,
+            intermediate: config.intermediate_size,
+            heads: config.num_attention_heads,
+            eps,
+            qkv_bias: config.qkv_bias,
+            activation: Activation::Gelu,
+            init,
+        };
+        let layer = |index| {
+            VitLayer::read(&shape, weights, &LAYER, |part| {
+                layer_name(weights, index, part)
+            })
+        };
         let layers = (0..config.num_hidden_layers)
-            .map(|i| VitLayer::read(config, weights, i))
+            .map(layer)
             .collect::<Result<Vec<_>>>()?;
         let there = |checkpoint: &Checkpoint, name: &str| {
             !checkpoint.is_random() && checkpoint.contains(name)
@@ -243,7 +254,7 @@ impl Vit {
         let tensors: Vec<(String, Tensor)> = self
             .named_parameters()
             .into_iter()
-            .filter(|parameter| !parameter.name.contains(".lora_"))
+            .filter(|parameter| !parameter.role.is_lora())
             .map(|parameter| (file_name(parameter.name), parameter.tensor))
             .collect();
         save_safetensors(&dir.join("model.safetensors"), &tensors)?;
@@ -257,13 +268,8 @@ impl Vit {
         config
             .other
             .insert("architectures".into(), json!([architecture]));
-        let dtype = Value::from(
-            self.dtype()
-                .as_str()
-                .replace("f32", "float32")
-                .replace("bf16", "bfloat16"),
-        );
-        config.other.insert("torch_dtype".into(), dtype);
+        let dtype = torch_dtype(self.dtype());
+        config.other.insert("torch_dtype".into(), dtype.into());
         let text = serde_json::to_string_pretty(&config).map_err(|source| Error::Json {
             path: path.clone(),
             source,
@@ -282,6 +288,15 @@ impl Vit {
     }
 
     /// The forward pass: `[B, C, H, W]` → every stage. Pixel values move to the model's device and dtype.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vit = Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?;
+    /// let output = vit.forward(&Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?)?;
+    /// assert_eq!(output.last_hidden_state.dims(), [1, 17, 16]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// `Input` when the pixel values have another shape than the config says, or the batch is empty.
@@ -303,12 +318,9 @@ impl Vit {
     /// As [`Vit::forward`].
     pub fn patch_embeddings(&self, pixel_values: &Tensor) -> Result<Tensor> {
         let side = self.config.image_size;
-        embed_patches(
-            pixel_values,
-            side,
-            &self.patch_weight,
-            Some(&self.patch_bias),
-        ) // [B, P − 1, D]
+        let bias = Some(&self.patch_bias);
+        let patches = embed_patches(pixel_values, side, &self.patch_weight, bias)?; // [B, P − 1, D]
+        activation("patch_embeddings", patches)
     }
 
     /// Class token in front, positions added: `[B, P − 1, D] → [B, P, D]`.
@@ -326,13 +338,14 @@ impl Vit {
     }
 
     fn run(&self, pixel_values: &Tensor, attentions: bool) -> Result<VitOutput> {
+        let _at = within_encoder();
         let patch_embeddings = self.patch_embeddings(pixel_values)?; // [B, P − 1, D]
         let (hidden_states, attentions) = self.layers(
             self.embed(&patch_embeddings)?,
             self.layers.len(),
             attentions,
         )?;
-        let last_hidden_state = self.layernorm.forward(&hidden_states[self.layers.len()])?; // [B, P, D]
+        let last_hidden_state = self.last(&hidden_states[self.layers.len()])?; // [B, P, D]
         let class = last_hidden_state.narrow(1, 0, 1)?.squeeze(1)?; // [B, D]
         let pooled = self
             .pooler
@@ -352,6 +365,11 @@ impl Vit {
         })
     }
 
+    /// The final LayerNorm, `[B, P, D] → [B, P, D]`.
+    fn last(&self, hidden: &Tensor) -> Result<Tensor> {
+        activation("last_hidden_state", self.layernorm.forward(hidden)?)
+    }
+
     /// Runs the first `count` layers; gives the input and the output of each, and attention maps when asked for.
     fn layers(
         &self,
@@ -359,166 +377,61 @@ impl Vit {
         count: usize,
         maps: bool,
     ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        let form =
-            Attention::bidirectional(self.config.num_attention_heads, self.config.head_dim());
-        let (mut hidden_states, mut attentions) = (vec![embeddings], Vec::new());
-        for layer in &self.layers[..count] {
-            let hidden = &hidden_states[hidden_states.len() - 1]; // [B, P, D]
-            let normed = layer.layernorm_before.forward(hidden)?; // [B, P, D]
-            let query = layer.query.forward(&normed)?; // [B, P, H·d]
-            let key = layer.key.forward(&normed)?; // [B, P, H·d]
-            let value = layer.value.forward(&normed)?; // [B, P, H·d]
-            if maps {
-                attentions.push(attention_probabilities(&form, &query, &key, None)?); // [B, H, P, P]
-            }
-            let mixed = attention(&form, &query, &key, &value, None)?; // [B, P, H·d]
-            let hidden = (hidden + layer.attention_output.forward(&mixed)?)?; // [B, P, D]
-            let normed = layer.layernorm_after.forward(&hidden)?; // [B, P, D]
-            let wide = gelu(&layer.intermediate.forward(&normed)?)?; // [B, P, I]
-            hidden_states.push((hidden + layer.output.forward(&wide)?)?); // [B, P, D]
-        }
+        let mut attentions = Vec::new();
+        let maps = maps.then_some(&mut attentions);
+        let hidden_states = run_layers(embeddings, &self.layers[..count], maps)?; // [B, P, D] each
         Ok((hidden_states, attentions))
     }
 }
 
-impl VitLayer {
-    fn read(config: &ViTConfig, weights: &Checkpoint, index: usize) -> Result<Self> {
-        let (d, eps) = (config.hidden_size, config.layer_norm_eps);
-        let read = |part: &str, input: usize, output: usize, bias: bool| -> Result<Linear> {
-            let (name, in_file) = layer_name(weights, index, part);
-            let get = |end: &str, shape: &[usize], init| -> Result<Weight> {
-                let tensor = weights.get(&format!("{in_file}.{end}"), shape, init)?;
-                Ok(Weight::frozen(format!("{name}.{end}"), tensor))
-            };
-            let weight = get(
-                "weight",
-                &[output, input],
-                Init::Normal(config.initializer_range),
-            )?;
-            let bias = bias
-                .then(|| get("bias", &[output], Init::Zeros))
-                .transpose()?;
-            Ok(Linear::new(&name, weight, bias))
-        };
-        let norm = |part: &str| -> Result<LayerNorm> {
-            let (name, in_file) = layer_name(weights, index, part);
-            let get = |end: &str, init| -> Result<Weight> {
-                Ok(Weight::frozen(
-                    format!("{name}.{end}"),
-                    weights.get(&format!("{in_file}.{end}"), &[d], init)?,
-                ))
-            };
-            Ok(LayerNorm {
-                weight: get("weight", Init::Ones)?,
-                bias: get("bias", Init::Zeros)?,
-                eps,
-            })
-        };
-        Ok(Self {
-            layernorm_before: norm("layernorm_before")?,
-            query: read("attention.attention.query", d, d, config.qkv_bias)?,
-            key: read("attention.attention.key", d, d, config.qkv_bias)?,
-            value: read("attention.attention.value", d, d, config.qkv_bias)?,
-            attention_output: read("attention.output.dense", d, d, true)?,
-            layernorm_after: norm("layernorm_after")?,
-            intermediate: read("intermediate.dense", d, config.intermediate_size, true)?,
-            output: read("output.dense", config.intermediate_size, d, true)?,
-        })
+/// A dtype as torch calls it, for the `torch_dtype` of a `config.json`.
+pub(crate) fn torch_dtype(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "float16",
+        DType::BF16 => "bfloat16",
+        DType::F32 => "float32",
+        DType::F64 => "float64",
+        other => other.as_str(),
     }
 }
 
-impl Network for Vit {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        for weight in [
-            &self.cls_token,
-            &self.position_embeddings,
-            &self.patch_weight,
-            &self.patch_bias,
-        ] {
-            visitor(Part::Weight(weight));
-        }
-        for layer in &self.layers {
-            visit_norm(&layer.layernorm_before, visitor);
-            for linear in [
-                &layer.query,
-                &layer.key,
-                &layer.value,
-                &layer.attention_output,
-            ] {
-                visitor(Part::Linear(linear));
-            }
-            visit_norm(&layer.layernorm_after, visitor);
-            visitor(Part::Linear(&layer.intermediate));
-            visitor(Part::Linear(&layer.output));
-        }
-        visit_norm(&self.layernorm, visitor);
-        for linear in self.pooler.iter().chain(&self.classifier) {
-            visitor(Part::Linear(linear));
-        }
-    }
+/// What the parts of a layer are called below its own path, on the hub.
+const LAYER: LayerNames = LayerNames {
+    norms: ["layernorm_before", "layernorm_after"],
+    attention: [
+        "attention.attention.query",
+        "attention.attention.key",
+        "attention.attention.value",
+        "attention.output.dense",
+    ],
+    mlp: ["intermediate.dense", "output.dense"],
+    scales: None,
+};
 
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        for weight in [
-            &mut self.cls_token,
-            &mut self.position_embeddings,
-            &mut self.patch_weight,
-            &mut self.patch_bias,
-        ] {
-            visitor(PartMut::Weight(weight))?;
-        }
-        for layer in &mut self.layers {
-            visit_norm_mut(&mut layer.layernorm_before, visitor)?;
-            for linear in [
-                &mut layer.query,
-                &mut layer.key,
-                &mut layer.value,
-                &mut layer.attention_output,
-            ] {
-                visitor(PartMut::Linear(linear))?;
-            }
-            visit_norm_mut(&mut layer.layernorm_after, visitor)?;
-            visitor(PartMut::Linear(&mut layer.intermediate))?;
-            visitor(PartMut::Linear(&mut layer.output))?;
-        }
-        visit_norm_mut(&mut self.layernorm, visitor)?;
-        for linear in self.pooler.iter_mut().chain(&mut self.classifier) {
-            visitor(PartMut::Linear(linear))?;
-        }
-        Ok(())
-    }
-}
-
-fn visit_norm(norm: &LayerNorm, visitor: &mut dyn FnMut(Part<'_>)) {
-    visitor(Part::Weight(&norm.weight));
-    visitor(Part::Weight(&norm.bias));
-}
-
-fn visit_norm_mut(
-    norm: &mut LayerNorm,
-    visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>,
-) -> Result<()> {
-    visitor(PartMut::Weight(&mut norm.weight))?;
-    visitor(PartMut::Weight(&mut norm.bias))
-}
+crate::parts!(Vit {
+    cls_token,
+    position_embeddings,
+    patch_weight,
+    patch_bias,
+    layers,
+    layernorm,
+    pooler,
+    classifier
+});
 
 impl Modality for Vit {
     /// `[B, C, H, W] → [B, P, D]`: the output that [`Vit::feature`] names, without the work behind it.
     fn encode(&self, input: &Tensor) -> Result<Tensor> {
-        let count = match self.feature {
-            VisionFeature::HiddenState(index) => place(index, self.layers.len() + 1)?,
-            VisionFeature::LastHiddenState => self.layers.len(),
-        };
+        let _at = within_encoder();
+        let count = self.feature.depth(self.layers.len())?;
         let embeddings = self.embed(&self.patch_embeddings(input)?)?; // [B, P, D]
-        let (mut hidden_states, _) = self.layers(embeddings, count, false)?;
-        let hidden = hidden_states.swap_remove(count); // [B, P, D]
-        match self.feature {
-            VisionFeature::HiddenState(_) => Ok(hidden),
-            VisionFeature::LastHiddenState => self.layernorm.forward(&hidden),
-        }
+        let (hidden_states, _) = self.layers(embeddings, count, false)?;
+        let last = |state: &Tensor| self.last(state);
+        self.feature.of(&hidden_states, self.layers.len(), last) // [B, P, D]
     }
 
     fn dim(&self) -> usize {
-        self.config.hidden_size
+        self.config.hidden_size * self.feature.states()
     }
 
     fn positions(&self) -> Positions {
@@ -550,9 +463,7 @@ impl Modality for Vit {
     }
 
     fn set_feature(&mut self, feature: VisionFeature) -> Result<()> {
-        if let VisionFeature::HiddenState(index) = feature {
-            place(index, self.layers.len() + 1)?;
-        }
+        feature.depth(self.layers.len())?;
         self.feature = feature;
         Ok(())
     }

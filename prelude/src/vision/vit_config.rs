@@ -5,10 +5,18 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::fields::{Complaint, Fields};
 use crate::{Error, Result};
 
 /// Sizes and settings of a ViT; the field names and defaults are Hugging Face's. Unknown fields are kept and written
 /// back.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let config = ViTConfig::new(32, 8, 16, 32, 2, 2); // pictures, patches, width, MLP's width, layers, heads
+/// assert_eq!((config.grid(), config.positions(), config.head_dim()), (4, 17, 8));
+/// assert_eq!(ViTConfig::base_patch16_224().positions(), 197);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViTConfig {
     /// `vit`.
@@ -128,7 +136,7 @@ impl ViTConfig {
     /// When the file cannot be read, is not JSON, or is of another architecture or contradicts itself.
     pub fn from_file(path: impl AsRef<Path>) -> Result<ViTConfig> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        let text = crate::files::text(path).map_err(|source| Error::Io {
             path: path.into(),
             source,
         })?;
@@ -144,6 +152,9 @@ impl ViTConfig {
             path: file.into(),
             source,
         })?;
+        config.check_others().map_err(|complaint| {
+            Error::Config(format!("{}: ViT config: {complaint}", file.display()))
+        })?;
         config.validate().map_err(|error| match error {
             Error::Config(complaint) => Error::Config(format!("{}: {complaint}", file.display())),
             other => other,
@@ -151,57 +162,42 @@ impl ViTConfig {
         Ok(config)
     }
 
+    /// Of the fields that are kept: those that would change what a ViT computes if they were on.
+    fn check_others(&self) -> Complaint<()> {
+        let mut others = Fields::of(Value::Object(self.other.clone()))?;
+        others.bookkeeping()?;
+        let why = "a pooler here has tanh";
+        others.only("pooler_act", &Value::from("tanh"), why)
+    }
+
     /// Checks the fields against each other.
     ///
     /// # Errors
     /// `Config`, naming the fields.
     pub fn validate(&self) -> Result<()> {
-        const MOST: usize = 1 << 20; // far above any ViT, far below overflow
-        let sizes = [
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_attention_heads", self.num_attention_heads),
-            ("image_size", self.image_size),
-            ("patch_size", self.patch_size),
-            ("num_channels", self.num_channels),
-        ];
-        let complaint = if self.model_type != "vit" {
-            format!(
-                "model_type is {:?}, not \"vit\": this is another architecture",
-                self.model_type
-            )
-        } else if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=MOST).contains(size))
-        {
-            format!("{name} is {size}: it must be 1 to {MOST}")
-        } else if self.num_hidden_layers > 1000 {
-            format!(
-                "num_hidden_layers is {}: it must be at most 1000",
-                self.num_hidden_layers
-            )
-        } else if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            format!(
-                "num_attention_heads {} does not divide hidden_size {}",
-                self.num_attention_heads, self.hidden_size
-            )
-        } else if !self.image_size.is_multiple_of(self.patch_size) {
-            format!(
-                "patch_size {} does not divide image_size {}",
-                self.patch_size, self.image_size
-            )
-        } else if self.hidden_act != "gelu" {
-            format!(
-                "hidden_act is {:?}: only \"gelu\" is supported",
-                self.hidden_act
-            )
-        } else if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps < 1.0) {
-            format!(
-                "layer_norm_eps is {}: it must be 0 to 1",
-                self.layer_norm_eps
-            )
-        } else {
-            return Ok(());
+        let sizes = Sizes {
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            image_size: self.image_size,
+            patch_size: self.patch_size,
+            num_channels: self.num_channels,
+            layer_norm_eps: self.layer_norm_eps,
         };
-        Err(Error::Config(format!("ViT config: {complaint}")))
+        let checked = match self.model_type.as_str() {
+            "vit" => sizes.check(),
+            other => Err(format!(
+                "model_type is {other:?}, not \"vit\": this is another architecture"
+            )),
+        };
+        let checked = checked.and_then(|()| match self.hidden_act.as_str() {
+            "gelu" => Ok(()),
+            other => Err(format!(
+                "hidden_act is {other:?}: only \"gelu\" is supported"
+            )),
+        });
+        checked.map_err(|complaint| Error::Config(format!("ViT config: {complaint}")))
     }
 
     /// Patches along a side of the picture.
@@ -217,5 +213,69 @@ impl ViTConfig {
     /// Values per head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads
+    }
+}
+
+/// The sizes that the config of a ViT and that of a tower both have.
+pub(super) struct Sizes {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub image_size: usize,
+    pub patch_size: usize,
+    pub num_channels: usize,
+    pub layer_norm_eps: f64,
+}
+
+impl Sizes {
+    /// Checks each, and that they fit each other.
+    ///
+    /// # Errors
+    /// Naming the fields.
+    pub(super) fn check(&self) -> Complaint<()> {
+        const MOST: usize = 1 << 20; // far above any encoder, far below overflow
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("image_size", self.image_size),
+            ("patch_size", self.patch_size),
+            ("num_channels", self.num_channels),
+        ];
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+            return Err(format!("{name} is {size}: it must be 1 to {MOST}"));
+        }
+        if self.num_hidden_layers > 1000 {
+            return Err(format!(
+                "num_hidden_layers is {}: it must be at most 1000",
+                self.num_hidden_layers
+            ));
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let (heads, d) = (self.num_attention_heads, self.hidden_size);
+            return Err(format!(
+                "num_attention_heads {heads} does not divide hidden_size {d}"
+            ));
+        }
+        if self.patch_size > self.image_size {
+            return Err(format!(
+                "patch_size {} is larger than image_size {}",
+                self.patch_size, self.image_size
+            ));
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) {
+            return Err(format!(
+                "patch_size {} does not divide image_size {}",
+                self.patch_size, self.image_size
+            ));
+        }
+        if !(0.0..1.0).contains(&self.layer_norm_eps) {
+            return Err(format!(
+                "layer_norm_eps is {}: it must be 0 to 1",
+                self.layer_norm_eps
+            ));
+        }
+        Ok(())
     }
 }

@@ -202,6 +202,12 @@ fn wrong_pixel_values_say_what_is_taken() -> Result<()> {
             .with_feature(VisionFeature::HiddenState(3))
             .is_err()
     );
+    let several = |indices: &[i32]| {
+        let feature = VisionFeature::hidden_states(indices)?;
+        vit.clone().with_feature(feature)
+    };
+    assert!(several(&[0, 3]).is_err() && several(&[]).is_err() && several(&[0; 17]).is_err());
+    assert_eq!(several(&[-1, 0])?.dim(), 2 * vit.dim());
     assert!(vit.with_feature(VisionFeature::HiddenState(-3)).is_ok());
     Ok(())
 }
@@ -211,11 +217,20 @@ fn features_have_the_names_of_the_reference() -> Result<()> {
     for feature in [
         VisionFeature::HiddenState(-2),
         VisionFeature::HiddenState(0),
+        VisionFeature::hidden_states(&[-2, 0, 1])?,
         VisionFeature::LastHiddenState,
     ] {
         assert_eq!(feature.to_string().parse::<VisionFeature>()?, feature);
     }
-    for wrong in ["", "hidden_states[]", "hidden_states[x]", "pooler_output"] {
+    let spaced = "hidden_states[-2, 0]".parse::<VisionFeature>()?;
+    assert_eq!(spaced, VisionFeature::hidden_states(&[-2, 0])?);
+    for wrong in [
+        "",
+        "hidden_states[]",
+        "hidden_states[x]",
+        "hidden_states[1,]",
+        "pooler_output",
+    ] {
         assert!(wrong.parse::<VisionFeature>().is_err(), "{wrong}");
     }
     Ok(())

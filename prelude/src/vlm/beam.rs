@@ -10,6 +10,21 @@ use super::sampling::Sampling;
 use crate::{Error, Result};
 
 /// When the search for one picture ends, before `max_new_tokens`.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let written = vlm
+///     .generate(&image)?
+///     .num_beams(2)
+///     .early_stopping(EarlyStopping::WhenFull) // two finished texts are enough
+///     .max_new_tokens(4)
+///     .run()?;
+/// assert_eq!(written.beams.len(), 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EarlyStopping {
     /// When the best running text, at its present length, could not displace the worst finished one. transformers'
@@ -267,7 +282,7 @@ mod tests {
     /// Logits that depend on everything made so far.
     fn logits(ids: &[u32], seed: u64) -> Vec<f32> {
         let mut state = ids.iter().fold(seed.wrapping_mul(31) + 7, |state, &id| {
-            (state ^ u64::from(id + 1)).wrapping_mul(0x0100_0000_01b3)
+            crate::fnv::step(state, u64::from(id + 1))
         });
         (0..VOCABULARY)
             .map(|_| {

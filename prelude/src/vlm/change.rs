@@ -3,9 +3,9 @@
 //! A copy has what can change for itself and shares the rest: frozen weights never change in place. A setting is changed by a
 //! method that makes it true; what would need weights that begin anew is refused by name.
 
-use super::prompt::Prompt;
-use super::{AdapterTraining, PromptVectors, Targets, Vlm, VlmSettings, encoder};
-use crate::nn::{Network, Weight, copied, shared};
+use super::{AdapterTraining, PromptVectors, PromptWords, Targets, Vlm, VlmSettings, encoder};
+use crate::nn::{Network, VlmPart, Weight, copied, shared};
+use crate::vision::Rescaling;
 use crate::{Error, ReadOnly, Result};
 use candle_core::DType;
 
@@ -25,6 +25,10 @@ impl Clone for Vlm {
             end_vec: self.end_vec.clone(),
             query_vec: self.query_vec.clone(),
             settings: self.settings.again(),
+            other_encoders: self.other_encoders.clone(),
+            tiling: self.tiling.clone(),
+            words: self.words.clone(),
+            published: self.published.clone(),
         }
     }
 }
@@ -38,10 +42,13 @@ impl Vlm {
     /// use glassbox_prelude::prelude::*;
     /// # fn main() -> Result<()> {
     /// let vlm = Vlm::tiny(&Device::Cpu)?;
-    /// let mut copy = vlm.copy()?;
-    /// let weight = &mut copy.projector.fc1.weight;
-    /// weight.set(&weight.tensor().zeros_like()?)?;
-    /// assert_ne!(vlm.projector.fc1.weight.tensor().abs()?.max_all()?.to_scalar::<f32>()?, 0.0);
+    /// let copy = vlm.copy()?;
+    /// for parameter in copy.projector.named_parameters() {
+    ///     if let Some(var) = parameter.var {
+    ///         var.set(&var.zeros_like()?)?;
+    ///     }
+    /// }
+    /// assert_ne!(vlm.projector.mlp()?.fc1.weight.tensor().abs()?.max_all()?.to_scalar::<f32>()?, 0.0);
     /// # Ok(()) }
     /// ```
     ///
@@ -52,6 +59,16 @@ impl Vlm {
     }
 
     /// Another handle to the same weights: training through one changes what the other gives. Costs next to nothing.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let mut other = vlm.share(); // the same weights, settings of its own
+    /// other.set_stop_at_eos(false);
+    /// assert!(vlm.settings.stop_at_eos && !other.settings.stop_at_eos);
+    /// # Ok(()) }
+    /// ```
     pub fn share(&self) -> Self {
         shared(self)
     }
@@ -78,7 +95,16 @@ impl Vlm {
         })
     }
 
-    /// Freezes or unfreezes LoRA, on encoder and language model.
+    /// Freezes or unfreezes LoRA, on encoders and language model.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// vlm.set_adapters(AdapterTraining::Frozen)?; // only projector and prompt vectors train
+    /// assert!(!vlm.trainable_parameters().iter().any(|parameter| parameter.role.is_lora()));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When a factor cannot be copied into a variable.
@@ -90,17 +116,46 @@ impl Vlm {
     }
 
     /// Changes which tokens of a caption are targets of the loss.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// vlm.set_targets(Targets::Middle); // the blog's fault: it never learns to stop
+    /// assert_eq!(vlm.settings.targets, Targets::Middle);
+    /// # Ok(()) }
+    /// ```
     pub fn set_targets(&mut self, targets: Targets) {
         self.settings.change().targets = targets;
     }
 
     /// Changes whether generation stops at an end-of-sequence token.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// vlm.set_stop_at_eos(false);
+    /// let written = vlm.generate(&Image::filled(80, 80, [200, 30, 40])?)?.max_new_tokens(9).run()?;
+    /// assert_eq!(written.ids.len(), 9); // to the very last, as the blog does
+    /// # Ok(()) }
+    /// ```
     pub fn set_stop_at_eos(&mut self, stop: bool) {
         self.settings.change().stop_at_eos = stop;
     }
 
     /// Changes the settings of the model as it is: what was trained stays. Prompt vectors whose words change begin again as the
     /// embeddings of the new ones.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let settings = VlmSettings { query_text: "What is this?".into(), ..vlm.settings.clone() };
+    /// vlm.set_settings(settings)?;
+    /// assert_eq!(vlm.settings.query_text, "What is this?");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Input`] for what would need weights that begin anew (the projector's form, LoRA's form, new tokens, the base
@@ -122,19 +177,34 @@ impl Vlm {
         }
         let mut new = self.share();
         if settings.rescaling != old.rescaling {
-            new.image_processor = new.image_processor.with_rescaling(settings.rescaling)?;
+            new.set_rescaling(settings.rescaling)?;
         }
         if settings.vision_feature != old.vision_feature {
             encoder::set_feature(&mut new.image_encoder, &settings)?;
+            let (made, taken) = (new.image_encoder.dim(), new.projector.config.input);
+            if made != taken {
+                return Err(Error::Input(format!(
+                    "`vision_feature` can't be changed to {} on a model that is there: its positions are {made} wide, the projector \
+                     takes {taken}, and another's weights would begin anew: `vlm.with_settings(settings, seed)?` puts such a model \
+                     together",
+                    settings.vision_feature
+                )));
+            }
         }
         if settings.adapters != old.adapters {
             let train = settings.adapters == AdapterTraining::Trained;
             new.image_encoder.set_lora_trainable(train)?;
             new.llm.set_lora_trainable(train)?;
+            for other in &mut new.other_encoders {
+                other.encoder.set_lora_trainable(train)?;
+            }
         }
         if settings.train_encoder != old.train_encoder {
             new.image_encoder
                 .set_base_trainable(settings.train_encoder)?;
+            for other in &mut new.other_encoders {
+                other.encoder.set_base_trainable(settings.train_encoder)?;
+            }
         }
         new.word_prompt(&old, &settings)?;
         new.settings = ReadOnly::new(settings);
@@ -142,11 +212,21 @@ impl Vlm {
         Ok(())
     }
 
+    /// Has the image processors of all encoders scale this way.
+    pub(super) fn set_rescaling(&mut self, rescaling: Rescaling) -> Result<()> {
+        let others = self.other_encoders.iter_mut();
+        let others = others.map(|other| &mut other.image_processor);
+        for processor in std::iter::once(&mut self.image_processor).chain(others) {
+            *processor = processor.clone().with_rescaling(rescaling)?;
+        }
+        Ok(())
+    }
+
     /// Makes the prompt vectors those of the new settings; those whose words are the same stay.
     fn word_prompt(&mut self, old: &VlmSettings, new: &VlmSettings) -> Result<()> {
         let (before, after) = (
-            Prompt::new(&self.llm_processor, old)?,
-            Prompt::new(&self.llm_processor, new)?,
+            PromptWords::new(&self.llm_processor, old)?,
+            PromptWords::new(&self.llm_processor, new)?,
         );
         let tokens = |settings: &VlmSettings| settings.prompt_vectors == PromptVectors::Tokens;
         let trained = new.prompt_vectors == PromptVectors::Trained;
@@ -166,7 +246,7 @@ impl Vlm {
                 let values = self.llm.embed_ids(ids)?.to_dtype(DType::F32)?.detach();
                 // A vector of no words did not train for want of any.
                 trains |= trained && vector.tensor().elem_count() == 0;
-                *vector = Weight::frozen(vector.name().to_owned(), values);
+                *vector = Weight::frozen(vector.name(), values).with_role(vector.role());
             }
             vector.set_trainable(trains && vector.tensor().elem_count() > 0)?;
         }
@@ -186,7 +266,7 @@ impl Vlm {
         let (lora, base): (Vec<_>, Vec<_>) = self
             .named_parameters()
             .into_iter()
-            .partition(|parameter| parameter.name.contains(".lora_"));
+            .partition(|parameter| parameter.role.is_lora());
         if lora.iter().all(|factor| factor.is_trainable()) && !lora.is_empty() {
             settings.adapters = AdapterTraining::Trained;
         } else if !lora.is_empty() && !lora.iter().any(|factor| factor.is_trainable()) {
@@ -194,7 +274,7 @@ impl Vlm {
         }
         settings.train_encoder |= base
             .iter()
-            .any(|weight| weight.name.starts_with("image_encoder.") && weight.is_trainable());
+            .any(|weight| weight.part == Some(VlmPart::ImageEncoder) && weight.is_trainable());
         settings
     }
 }

@@ -1,139 +1,158 @@
-//! Stage 2, concatenation: start | image | end | query | prefix, as embeddings in one sequence.
+//! Stage 2, concatenation: the pieces of each prompt as embeddings side by side, the rows of a batch padded to one length.
 //!
-//! Sequences of a batch may differ in length (another query, another prefix): the shorter ones are padded with zeros on
-//! the right. Attention is causal, so nothing before the padding sees it, and logits are taken before it.
+//! ```text
+//! start │ image │ end │ query │ prefix          a row, [1, T, D]
+//! start │ image │ end │ query                ░░ a shorter one, padded with zeros on the right
+//! ```
+//! Attention goes forward only, or further within an input, so nothing before the padding sees it, and logits are taken
+//! before it.
 
 use super::Vlm;
-use super::prompt::Prompt;
+use super::prompt::{Piece, Prompt, PromptPart, Seen};
+use super::query::Query;
+use super::sequence::Sequence;
 use super::settings::PromptVectors;
-use crate::display::{MimeBundle, Render, SegmentKind, TokenStrip};
-use crate::language::{LogitsAt, Phi3Input, Phi3Output};
-use crate::nn::Weight;
 use crate::{Error, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-/// What stands between picture and caption.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Query {
-    /// The model's own `query_vec`.
-    #[default]
-    Vector,
-    /// The same token ids for every picture of the batch.
-    Shared(Vec<u32>),
-    /// Token ids for each picture of the batch.
-    Each(Vec<Vec<u32>>),
+/// One prompt as embeddings.
+pub(super) struct Row {
+    /// `[1, T, D]`.
+    pub(super) embeds: Tensor,
+    /// Tokens of each piece.
+    pub(super) lengths: Vec<usize>,
 }
 
-impl Query {
-    fn ids(&self, index: usize) -> Option<&[u32]> {
-        match self {
-            Self::Vector => None,
-            Self::Shared(ids) => Some(ids),
-            Self::Each(lists) => lists.get(index).map(Vec::as_slice),
-        }
+impl Row {
+    /// T.
+    pub(super) fn tokens(&self) -> usize {
+        self.lengths.iter().sum()
     }
-}
-
-/// A batch of sequences, ready for the language model.
-#[derive(Clone)]
-pub struct Sequence {
-    /// `[B, T, D]`, padded with zeros on the right.
-    pub inputs_embeds: Tensor,
-    /// Tokens of each sequence, padding left out.
-    pub lengths: Vec<usize>,
-    /// Tokens of each sequence before the caption prefix.
-    pub prompt_lengths: Vec<usize>,
-    /// Per sequence, its parts with their tokens, in order.
-    pub segments: Vec<Vec<(SegmentKind, Vec<String>)>>,
-}
-
-impl Sequence {
-    /// The (sequence, token) places of the last tokens, where the next token is predicted.
-    pub fn last_places(&self) -> Vec<(usize, usize)> {
-        self.lengths
-            .iter()
-            .enumerate()
-            .map(|(b, &length)| (b, length - 1))
-            .collect()
-    }
-
-    /// Whether the sequences differ in length.
-    pub fn is_ragged(&self) -> bool {
-        self.lengths.windows(2).any(|pair| pair[0] != pair[1])
-    }
-
-    /// `[B, T]`: 1 for tokens, 0 for padding.
-    ///
-    /// # Errors
-    /// When a tensor operation fails.
-    pub fn attention_mask(&self) -> Result<Tensor> {
-        let tokens = self.inputs_embeds.dim(1)?;
-        let mask: Vec<u8> = self
-            .lengths
-            .iter()
-            .flat_map(|&length| (0..tokens).map(move |t| u8::from(t < length)))
-            .collect();
-        Ok(Tensor::from_vec(
-            mask,
-            (self.lengths.len(), tokens),
-            self.inputs_embeds.device(),
-        )?)
-    }
-
-    /// The parts of one sequence as a strip of tokens with their norms.
-    ///
-    /// # Errors
-    /// When there is no such sequence.
-    pub fn strip(&self, index: usize) -> Result<TokenStrip> {
-        let segments = self.segments.get(index).ok_or_else(|| {
-            Error::Input(format!(
-                "there are {} sequences, no number {index}",
-                self.segments.len()
-            ))
-        })?;
-        let mut strip = TokenStrip::new();
-        let mut start = 0;
-        for (kind, tokens) in segments {
-            let embeddings = self
-                .inputs_embeds
-                .get(index)?
-                .narrow(0, start, tokens.len())?; // [tokens, D]
-            strip = strip.embedded(*kind, tokens.iter().cloned(), &embeddings)?;
-            start += tokens.len();
-        }
-        Ok(strip)
-    }
-}
-
-impl Render for Sequence {
-    fn render(&self) -> MimeBundle {
-        match self.strip(0) {
-            Ok(strip) => strip.render(),
-            Err(error) => MimeBundle::text(error.to_string()),
-        }
-    }
-}
-
-/// What stands around every picture, with its words.
-struct FixedParts {
-    start: (Tensor, Vec<String>),
-    end: (Tensor, Vec<String>),
-    query: (Tensor, Vec<String>),
 }
 
 impl Vlm {
-    /// A question as a [`Query`], in the wording that the settings ask for.
+    /// Prompts → sequences: their inputs through their encoders (stage 1), then everything side by side.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let short = vlm.caption_prompt(&image, "a red square")?;
+    /// let long = vlm.caption_prompt(&image, "a large red square")?;
+    /// let batch = vlm.sequence(&[short, long])?; // the shorter one is padded
+    /// assert_eq!(batch.inputs_embeds.dim(0)?, 2);
+    /// assert_eq!(batch.lengths[1] - batch.lengths[0], 1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// When the tokenizer refuses.
-    pub fn query(&self, text: &str) -> Result<Query> {
-        Ok(Query::Shared(
-            Prompt::with_query(&self.llm_processor, &self.settings, text)?.query,
-        ))
+    /// [`Error::ContextOverflow`] for a prompt that is longer than the language model's context, [`Error::NoSuchEncoder`] and
+    /// [`Error::InputCount`] for inputs that the model can't read or that are not there; for no prompts, or an id outside the
+    /// vocabulary.
+    pub fn sequence(&self, prompts: &[Prompt]) -> Result<Sequence> {
+        let mut prompts = self.embed_inputs(prompts)?;
+        if let Ok(spelling) = self.spelling() {
+            // So that the ids of prompts that a cell has put together are shown as words.
+            for prompt in &mut prompts {
+                prompt.spelling.get_or_insert_with(|| spelling.clone());
+            }
+        }
+        let rows = prompts.iter().enumerate();
+        let rows = rows
+            .map(|(b, prompt)| self.row(b, prompt))
+            .collect::<Result<Vec<_>>>()?;
+        let lengths: Vec<usize> = rows.iter().map(Row::tokens).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0); // T
+        let padded = rows.iter().map(|row| padded(&row.embeds, longest)); // [1, T, D] each
+        let inputs_embeds = Tensor::cat(&padded.collect::<Result<Vec<_>>>()?, 0)?; // [B, T, D]
+        Sequence::of(
+            inputs_embeds,
+            lengths,
+            self.settings.attention,
+            prompts,
+            rows,
+        )
+    }
+
+    /// The pieces of one prompt side by side.
+    pub(super) fn row(&self, b: usize, prompt: &Prompt) -> Result<Row> {
+        let embeds = prompt.pieces.iter().map(|piece| match piece {
+            Piece::Vector(part) => self.prompt_vector(*part), // [1, L, D]
+            Piece::Input(input) => input.embedded(),          // [1, P, D]
+            Piece::Text(_, ids) => self.llm.embed_ids(ids),   // [1, t, D]
+            Piece::Target(target) => self.llm.embed_ids(&target.ids), // [1, t, D]
+        });
+        let embeds = embeds.collect::<Result<Vec<_>>>()?;
+        let lengths = embeds
+            .iter()
+            .map(|piece| Ok(piece.dim(1)?))
+            .collect::<Result<Vec<_>>>()?;
+        self.check_row(b, prompt, &embeds, &lengths)?;
+        let read = embeds.iter().filter(|piece| piece.elem_count() > 0);
+        let read = read
+            .map(|piece| piece.to_dtype(DType::F32))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Row {
+            embeds: Tensor::cat(&read, 1)?,
+            lengths,
+        }) // [1, T, D]
+    }
+
+    /// Start, end or query as the language model reads it: the prompt vector, or with [`PromptVectors::Tokens`] the embeddings
+    /// of its words, `[1, L, D]`.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let end = vlm.prompt_vector(PromptPart::End)?; // stands behind the image
+    /// assert_eq!(end.dims(), vlm.end_vec.tensor().dims());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template refuses.
+    pub fn prompt_vector(&self, part: PromptPart) -> Result<Tensor> {
+        if self.settings.prompt_vectors != PromptVectors::Tokens {
+            let vector = self.vector_of(part).tensor();
+            // A tensor of its own: a frozen one in a `cat` would be given a gradient that nobody asked for.
+            return Ok(vector.reshape(vector.shape())?); // [1, L, D]
+        }
+        let words = &self.spelling()?.words;
+        self.llm.embed_ids(match part {
+            PromptPart::Start => &words.start,
+            PromptPart::End => &words.end,
+            PromptPart::Query => &words.query,
+        }) // [1, L, D]
+    }
+
+    /// Start, end and query as the language model reads them, `[1, L, D]` each.
+    ///
+    /// # Errors
+    /// When the tokenizer or the chat template refuses.
+    pub fn prompt_embeds(&self) -> Result<[Tensor; 3]> {
+        Ok([
+            self.prompt_vector(PromptPart::Start)?,
+            self.prompt_vector(PromptPart::End)?,
+            self.prompt_vector(PromptPart::Query)?,
+        ])
     }
 
     /// Image tokens `[B, P, D]`, a query, and the token ids of each caption prefix (or no list at all, for none)
-    /// → sequences.
+    /// → the blog's sequences, start | image | end | query | prefix.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image_tokens = vlm.embed_images(&[Image::filled(80, 80, [200, 30, 40])?])?; // [1, P, D]
+    /// let words = vlm.llm_processor.encode_plain("a red")?;
+    /// let sequence = vlm.concatenate(&image_tokens, &Query::Vector, &[words])?;
+    /// let logits = vlm.forward(&sequence)?.logits()?.clone(); // of the word behind "a red"
+    /// assert_eq!(logits.dims(), [1, vlm.llm.config.vocab_size]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When queries or prefixes are not one per picture, or an id is outside the vocabulary.
@@ -143,168 +162,27 @@ impl Vlm {
         query: &Query,
         prefixes: &[Vec<u32>],
     ) -> Result<Sequence> {
-        let (batch, patches, width) = image_tokens.dims3()?;
-        if batch == 0 {
-            return Err(Error::Input(
-                "a batch of no pictures: give at least one".into(),
-            ));
-        }
-        if width != self.llm.config.hidden_size {
+        let (batch, _, _) = image_tokens.dims3()?;
+        if !prefixes.is_empty() && prefixes.len() != batch {
             return Err(Error::Input(format!(
-                "image tokens are {width} wide, the language model's hidden_size is {}: run them through the projector",
-                self.llm.config.hidden_size
+                "{} caption prefixes for {batch} pictures",
+                prefixes.len()
             )));
         }
-        for (what, count) in [
-            (
-                "queries",
-                if let Query::Each(lists) = query {
-                    lists.len()
-                } else {
-                    batch
-                },
-            ),
-            (
-                "caption prefixes",
-                if prefixes.is_empty() {
-                    batch
-                } else {
-                    prefixes.len()
-                },
-            ),
-        ] {
-            if count != batch {
-                return Err(Error::Input(format!("{count} {what} for {batch} pictures")));
-            }
-        }
-        let none = Vec::new();
-        let prefix = |b: usize| prefixes.get(b).unwrap_or(&none);
-        let fixed = self.fixed_parts()?;
-        let (start, end) = (&fixed.start.0, &fixed.end.0); // [1, Ls, D], [1, Le, D]
-        let query_tokens = |b: usize| query.ids(b).map_or(fixed.query.1.len(), <[u32]>::len);
-        let head = start.dim(1)? + patches + end.dim(1)?;
-        let prompt_lengths: Vec<usize> = (0..batch).map(|b| head + query_tokens(b)).collect();
-        let lengths: Vec<usize> = (0..batch)
-            .map(|b| prompt_lengths[b] + prefix(b).len())
-            .collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-
-        let dtype = image_tokens.dtype();
-        let tail = |b: usize| -> Result<Vec<Tensor>> {
-            let mut parts = Vec::new();
-            let ids: Vec<u32> = match query.ids(b) {
-                None => {
-                    parts.push(fixed.query.0.to_dtype(dtype)?); // [1, Lq, D]
-                    prefix(b).clone()
-                }
-                Some(query) => query.iter().chain(prefix(b)).copied().collect(),
-            };
-            if !ids.is_empty() {
-                parts.push(self.llm.embed_ids(&ids)?.to_dtype(dtype)?); // [1, Lq + p, D]
-            }
-            if lengths[b] < longest {
-                parts.push(Tensor::zeros(
-                    (1, longest - lengths[b], width),
-                    dtype,
-                    self.device(),
-                )?);
-            }
-            Ok(parts)
-        };
-        let tails = (0..batch)
-            .map(|b| {
-                let parts = tail(b)?;
-                if parts.is_empty() {
-                    return Ok(Tensor::zeros((1, 0, width), dtype, self.device())?);
-                }
-                Ok(Tensor::cat(&parts, 1)?) // [1, T − head, D]
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let expand = |vector: &Tensor| {
-            let vector = vector.to_dtype(dtype)?;
-            vector.broadcast_as((batch, vector.dim(1)?, width))
-        };
-        let mut pieces = vec![expand(start)?, image_tokens.clone(), expand(end)?]; // [B, Ls, D], [B, P, D], [B, Le, D]
-        pieces.push(Tensor::cat(&tails, 0)?); // [B, T − head, D]
-        pieces.retain(|piece| piece.dims()[1] > 0);
-        let inputs_embeds = Tensor::cat(&pieces, 1)?; // [B, T, D]
-        let segments = (0..batch)
-            .map(|b| self.segments(&fixed, patches, query.ids(b), prefix(b)))
-            .collect();
-        Ok(Sequence {
-            inputs_embeds,
-            lengths,
-            prompt_lengths,
-            segments,
-        })
+        let prompts = self.caption_prompts(Piece::rows(image_tokens, Seen::Embedded)?, query)?;
+        let prefixes = prefixes
+            .iter()
+            .map(Vec::as_slice)
+            .chain(std::iter::repeat(&[][..]));
+        let prompts = prompts
+            .into_iter()
+            .zip(prefixes)
+            .map(|(prompt, ids)| prompt.prefix(ids));
+        self.sequence(&prompts.collect::<Vec<_>>())
     }
+}
 
-    /// Start, end and query as the language model reads them: the prompt vectors, or with [`PromptVectors::Tokens`] the
-    /// embeddings of their words, `[1, L, D]` each.
-    ///
-    /// # Errors
-    /// When the tokenizer or the chat template refuses.
-    pub fn prompt_embeds(&self) -> Result<[Tensor; 3]> {
-        let FixedParts { start, end, query } = self.fixed_parts()?;
-        Ok([start.0, end.0, query.0])
-    }
-
-    fn fixed_parts(&self) -> Result<FixedParts> {
-        let prompt = Prompt::new(&self.llm_processor, &self.settings)?;
-        let part = |ids: &[u32], vector: &Weight, name: &str| -> Result<(Tensor, Vec<String>)> {
-            let embeds = match self.settings.prompt_vectors {
-                PromptVectors::Tokens => self.llm.embed_ids(ids)?, // [1, L, D]
-                PromptVectors::Fixed | PromptVectors::Trained => vector.tensor().clone(), // [1, L, D]
-            };
-            let length = embeds.dim(1)?;
-            // A loaded fine-tune may have vectors of another length than the words of its prompt.
-            let words = match ids.len() == length {
-                true => self.words(ids),
-                false => vec![name.to_string(); length],
-            };
-            Ok((embeds, words))
-        };
-        Ok(FixedParts {
-            start: part(&prompt.start, &self.start_vec, "start")?,
-            end: part(&prompt.end, &self.end_vec, "end")?,
-            query: part(&prompt.query, &self.query_vec, "query")?,
-        })
-    }
-
-    fn words(&self, ids: &[u32]) -> Vec<String> {
-        ids.iter().map(|&id| self.llm_processor.token(id)).collect()
-    }
-
-    /// The parts of one sequence with their tokens as text.
-    fn segments(
-        &self,
-        fixed: &FixedParts,
-        patches: usize,
-        query: Option<&[u32]>,
-        prefix: &[u32],
-    ) -> Vec<(SegmentKind, Vec<String>)> {
-        let query = query.map_or_else(|| fixed.query.1.clone(), |ids| self.words(ids));
-        let mut segments = vec![
-            (SegmentKind::Start, fixed.start.1.clone()),
-            (
-                SegmentKind::Image,
-                (0..patches).map(|i| format!("image {i}")).collect(),
-            ),
-            (SegmentKind::End, fixed.end.1.clone()),
-            (SegmentKind::Query, query),
-            (SegmentKind::Prefix, self.words(prefix)),
-        ];
-        segments.retain(|(_, tokens)| !tokens.is_empty());
-        segments
-    }
-
-    /// Stage 3's forward pass: logits of the token that follows each sequence, `[B, V]` in `output.logits`.
-    ///
-    /// # Errors
-    /// When a sequence is longer than the language model's context.
-    pub fn forward(&self, sequence: &Sequence) -> Result<Phi3Output> {
-        let places = LogitsAt::Chosen(sequence.last_places());
-        self.llm
-            .forward(&Phi3Input::embeds(&sequence.inputs_embeds).logits_at(places))
-    }
+/// `[1, t, D]` with zeros behind → `[1, T, D]`.
+pub(super) fn padded(row: &Tensor, tokens: usize) -> Result<Tensor> {
+    Ok(row.pad_with_zeros(1, 0, tokens - row.dim(1)?)?)
 }

@@ -3,11 +3,12 @@
 //! A fingerprint covers the first values of every weight that LoRA never changes (norms, embeddings, positions), rounded to
 //! bf16: the same checkpoint has the same one in every precision, and with LoRA merged or not.
 
-use super::Vlm;
-use crate::nn::{Network, Part};
-use crate::{Error, Result};
+use super::{NamedEncoder, Vlm};
+use crate::nn::{Network, Part, Role};
+use crate::{Error, Result, fnv};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Values of each weight that count.
@@ -15,31 +16,54 @@ const VALUES: usize = 64;
 
 /// One for each of the models underneath, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fingerprints {
+pub(crate) struct Fingerprints {
     /// Empty where the fine-tune brings all weights of its encoder.
     image_encoder: String,
     llm: String,
+    /// Of encoders besides the first, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    other_encoders: BTreeMap<String, String>,
 }
 
 impl Fingerprints {
-    pub(super) fn of(vlm: &Vlm) -> Result<Self> {
+    pub(crate) fn of(vlm: &Vlm) -> Result<Self> {
         Ok(Self {
             image_encoder: match vlm.settings.train_encoder {
                 true => String::new(),
                 false => fingerprint(&vlm.image_encoder)?,
             },
             llm: fingerprint(&vlm.llm)?,
+            other_encoders: {
+                let frozen = vlm.other_encoders.iter().filter(|other| !other.trains());
+                let one =
+                    |other: &NamedEncoder| Ok((other.name.clone(), fingerprint(&other.encoder)?));
+                frozen.map(one).collect::<Result<_>>()?
+            },
         })
+    }
+
+    /// Which part of `vlm` has another base than this was taken of.
+    pub(crate) fn differs(&self, vlm: &Vlm) -> Result<Option<String>> {
+        let trained = self.image_encoder.is_empty();
+        if self.llm != fingerprint(&vlm.llm)? {
+            return Ok(Some("language model".into()));
+        }
+        if !trained && self.image_encoder != fingerprint(&vlm.image_encoder)? {
+            return Ok(Some("image encoder".into()));
+        }
+        for other in &vlm.other_encoders {
+            if let Some(saved) = self.other_encoders.get(&other.name)
+                && *saved != fingerprint(&other.encoder)?
+            {
+                return Ok(Some(format!("encoder {:?}", other.name)));
+            }
+        }
+        Ok(None)
     }
 
     /// Refuses a fine-tune in `dir` that was made on another base than `vlm` has.
     pub(super) fn check(&self, vlm: &Vlm, dir: &Path) -> Result<()> {
-        let trained = self.image_encoder.is_empty();
-        let what = if self.llm != fingerprint(&vlm.llm)? {
-            "language model"
-        } else if !trained && self.image_encoder != fingerprint(&vlm.image_encoder)? {
-            "image encoder"
-        } else {
+        let Some(what) = self.differs(vlm)? else {
             return Ok(());
         };
         Err(Error::Config(format!(
@@ -52,7 +76,7 @@ impl Fingerprints {
 fn fingerprint(network: &dyn Network) -> Result<String> {
     let (mut weights, mut matrices): (Vec<Tensor>, Vec<Tensor>) = Default::default();
     network.visit(&mut |part| match part {
-        Part::Weight(weight) if !weight.name().ends_with(".rows") => {
+        Part::Weight(weight) if weight.role() != Role::NewRows => {
             weights.push(weight.tensor().detach());
         }
         Part::Linear(linear) if !linear.is_merged() => {
@@ -64,16 +88,13 @@ fn fingerprint(network: &dyn Network) -> Result<String> {
     if weights.is_empty() {
         weights = matrices;
     }
-    // FNV-1a, the same in every build.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = fnv::START;
     for weight in weights {
         let flat = weight.flatten_all()?;
         let first = flat.narrow(0, 0, flat.elem_count().min(VALUES))?;
         let rounded = first.to_dtype(DType::BF16)?.to_device(&Device::Cpu)?;
         for value in rounded.to_vec1::<half::bf16>()? {
-            for byte in value.to_bits().to_le_bytes() {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
+            hash = fnv::bytes(hash, &value.to_bits().to_le_bytes());
         }
     }
     Ok(format!("{hash:016x}"))

@@ -2,12 +2,13 @@
 //!
 //! The blog runs the whole sequence again for every token; [`Generate::without_cache`] does that. The default keeps keys
 //! and values of earlier tokens in a cache and feeds only the new one: the same ids, far less work.
-//! [`Generate::num_beams`] keeps several texts a picture side by side: see [`super::beam`].
+//! [`Generate::num_beams`] keeps several texts a picture side by side: see `beam`.
 
 use super::Vlm;
 use super::beam::{BeamSearch, EarlyStopping};
-use super::concatenate::Query;
 use super::input::VlmInput;
+use super::prompt::{Piece, Prompt, Seen};
+use super::query::Query;
 use super::sampling::Sampling;
 use super::steps::Steps;
 use crate::cell;
@@ -22,6 +23,16 @@ use std::io::Write;
 use std::sync::Arc;
 
 /// Why a text ended.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let written = vlm.generate(&image)?.max_new_tokens(1).stop_at(vec![]).run()?;
+/// assert_eq!(written.stopped, Stopped::Length); // `Stopped::Eos` when the model itself ends
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// The model made an end-of-sequence token (the last of the ids).
@@ -31,6 +42,17 @@ pub enum Stopped {
 }
 
 /// What was made for one picture.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let written = vlm.generate(&image)?.max_new_tokens(6).run()?;
+/// println!("{} ({:?})", written.text, written.stopped);
+/// assert_eq!(written.text, vlm.llm_processor.decode(&written.ids)?);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Generation {
     /// The new token ids.
@@ -48,6 +70,18 @@ pub struct Generation {
 }
 
 /// One of the texts that a beam search found.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let written = vlm.generate(&image)?.num_beams(3).max_new_tokens(4).run()?;
+/// let best: &Beam = &written.beams[0];
+/// assert_eq!(best.ids, written.ids);
+/// assert!(best.score >= written.beams[1].score);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Beam {
     /// The new token ids.
@@ -93,12 +127,27 @@ impl Generation {
 }
 
 /// A generation to be set up and run. Cheap to clone.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::tiny(&Device::Cpu)?;
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let generate = vlm.generate(&image)?.max_new_tokens(6).temperature(0.8).top_k(20).seed(1);
+/// let written = generate.clone().run()?;
+/// assert_eq!(written.ids, generate.run()?.ids); // the same seed, the same words
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Generate {
     /// The model itself, not a copy: weights that change before it runs count.
     pub(super) vlm: Arc<Vlm>,
-    pub(super) pixel_values: Tensor,
+    /// What is read first, of each text.
+    pub(super) prompts: Vec<Prompt>,
     pub(super) query: Query,
+    pub(super) prefix: String,
+    /// Why what it was made from can't be read.
+    refused: Option<Arc<Error>>,
     pub(super) max_new_tokens: usize,
     pub(super) sampling: Sampling,
     pub(super) beams: BeamSearch,
@@ -109,24 +158,122 @@ pub struct Generate {
 }
 
 impl Vlm {
-    /// Captions a picture, `vlm.generate(&image)?.max_new_tokens(32).stream()?`, or another encoder's prepared input.
+    /// Captions a picture, `vlm.generate(&image)?.max_new_tokens(32).stream()?`, or another encoder's prepared input; or goes on
+    /// where the last answer of a [`Prompt`] is left open.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(64, 64, [200, 30, 40])?;
+    /// vlm.generate(&image)?.query("How many?").run()?;
+    /// vlm.generate(&image)?.prefix("a red").run()?; // goes on behind these words
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// When the picture cannot be preprocessed.
+    /// When the picture cannot be preprocessed, or a prompt's answer is written already.
     pub fn generate(&self, input: &dyn VlmInput) -> Result<Generate> {
-        Ok(self.generate_from(&input.prepare(self)?))
+        let prompts = self.open_prompts(input)?;
+        Ok(self.generation_of(prompts))
+    }
+
+    /// Goes on behind several prompts at once.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let ask = |question: &str| vlm.conversation(&[Turn::asks(question).shows_to(&vlm, &image)?]);
+    /// let prompts = [ask("What is this?")?, ask("What colour is it?")?];
+    /// let answers = vlm.generate_prompts(&prompts)?.max_new_tokens(4).run_all()?;
+    /// assert_eq!(answers.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When an answer is written already.
+    pub fn generate_prompts(&self, prompts: &[Prompt]) -> Result<Generate> {
+        let mut all = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            all.extend(self.generate(prompt)?.prompts);
+        }
+        Ok(self.generation_of(all))
+    }
+
+    /// Goes on behind image tokens, `[B, P, D]`, which a cell has cut or changed: as they are they give what
+    /// [`Vlm::generate_from`] gives. Changed hidden states of the encoder go through [`Vlm::project`] first.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(64, 64, [200, 30, 40])?;
+    /// let tokens = vlm.embed_images(&[image])?; // [1, P, D]
+    /// let fewer = tokens.narrow(1, 0, tokens.dim(1)? / 2)?; // [1, P / 2, D]
+    /// let half_seen = vlm.generate_from_tokens(&fewer)?.run()?;
+    /// let half_loss = vlm.full_sequence_loss_of(&vlm.prompt_of_tokens(&fewer, "a square")?)?;
+    /// # assert!(!half_seen.ids.is_empty() && half_loss.value()? > 0.0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// For another shape.
+    pub fn generate_from_tokens(&self, image_tokens: &Tensor) -> Result<Generate> {
+        image_tokens.dims3()?;
+        let rows = Piece::rows(image_tokens, Seen::Embedded)?;
+        Ok(self.generation_of(self.caption_prompts(rows, &Query::Vector)?))
     }
 
     /// Captions several pictures at once.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let images = [Image::filled(80, 80, [200, 30, 40])?, Image::filled(80, 80, [30, 40, 200])?];
+    /// let captions = vlm.generate_batch(&images)?.max_new_tokens(4).run_all()?;
+    /// assert_eq!(captions.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// For no pictures.
     pub fn generate_batch(&self, images: &[Image]) -> Result<Generate> {
-        Ok(self.generate_from(&self.image_processor.preprocess_batch(images)?))
+        if self.tiling.is_none() {
+            return Ok(self.generate_from(&self.image_processor.preprocess_batch(images)?));
+        }
+        let mut prompts = Vec::with_capacity(images.len());
+        for image in images {
+            prompts.extend(image.prompts(self)?);
+        }
+        Ok(self.generation_of(prompts))
     }
 
-    /// Captions preprocessed pictures, `[B, 3, H, W]`, or a batch of what another encoder takes.
+    /// Captions preprocessed pictures, `[B, 3, H, W]`, or a batch of what another encoder takes. What is wrong with them shows
+    /// when it runs.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let pixel_values = Tensor::zeros((1, 3, 80, 80), DType::F32, &Device::Cpu)?; // uniform gray
+    /// let written = vlm.generate_from(&pixel_values).max_new_tokens(4).run()?;
+    /// assert!(written.ids.len() <= 4);
+    /// # Ok(()) }
+    /// ```
     pub fn generate_from(&self, pixel_values: &Tensor) -> Generate {
+        let prompts = VlmInput::prompts(pixel_values, self);
+        let mut generate = self.generation_of(Vec::new());
+        match prompts {
+            Ok(prompts) => generate.prompts = prompts,
+            Err(error) => generate.refused = Some(Arc::new(error)),
+        }
+        generate
+    }
+
+    pub(super) fn generation_of(&self, prompts: Vec<Prompt>) -> Generate {
         let mut stop_ids = Vec::new();
         if self.settings.stop_at_eos {
             stop_ids.extend(self.llm_processor.eos_ids());
@@ -134,8 +281,10 @@ impl Vlm {
         }
         Generate {
             vlm: Arc::new(self.share()),
-            pixel_values: pixel_values.clone(),
+            prompts,
+            refused: None,
             query: Query::Vector,
+            prefix: String::new(),
             max_new_tokens: 32,
             sampling: Sampling::default(),
             beams: BeamSearch::default(),
@@ -154,9 +303,35 @@ impl Generate {
         self
     }
 
-    /// What is asked, instead of the model's `query_vec`.
-    pub fn query(mut self, query: Query) -> Self {
-        self.query = query;
+    /// What is asked, instead of the model's `query_vec`: words, or token ids as a [`Query`].
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let answer = vlm.generate(&image)?.query("What colour is it?").max_new_tokens(3).run()?;
+    /// assert!(answer.ids.len() <= 3);
+    /// # Ok(()) }
+    /// ```
+    pub fn query(mut self, query: impl Into<Query>) -> Self {
+        self.query = query.into();
+        self
+    }
+
+    /// The beginning of the text, which is given; what is made goes on behind it.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let written = vlm.generate(&image)?.prefix("a red").max_new_tokens(3).run()?; // how does it go on?
+    /// assert!(written.ids.len() <= 3);
+    /// # Ok(()) }
+    /// ```
+    pub fn prefix(mut self, words: impl Into<String>) -> Self {
+        self.prefix = words.into();
         self
     }
 
@@ -215,6 +390,15 @@ impl Generate {
     }
 
     /// Runs the whole sequence again for every token, as the blog does.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let generate = vlm.generate(&Image::filled(80, 80, [200, 30, 40])?)?.max_new_tokens(4);
+    /// assert_eq!(generate.clone().without_cache().run()?.ids, generate.run()?.ids); // slower, and the same
+    /// # Ok(()) }
+    /// ```
     pub fn without_cache(mut self) -> Self {
         self.cache = false;
         self
@@ -227,6 +411,16 @@ impl Generate {
     }
 
     /// Also gives the logits from which each token was picked.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let written = vlm.generate(&Image::filled(80, 80, [200, 30, 40])?)?.keep_logits().max_new_tokens(3).run()?;
+    /// let logits = written.logits.expect("they were asked for");
+    /// assert_eq!(logits.dims(), [written.ids.len(), 576]);
+    /// # Ok(()) }
+    /// ```
     pub fn keep_logits(mut self) -> Self {
         self.keep_logits = true;
         self
@@ -256,6 +450,16 @@ impl Generate {
 
     /// As [`Generate::run`], printing the text as it is made. With beams a token is printed once every text that may
     /// still win has it, so that nothing printed is taken back; the rest follows at the end.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let written = vlm.generate(&image)?.max_new_tokens(4).stream()?; // the cell shows each word as it comes
+    /// assert!(written.ids.len() <= 4);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Generate::run`], and when stdout is gone.
@@ -296,6 +500,22 @@ impl Generate {
     /// Makes the texts for all pictures, calling `on_token(picture, id)` for each token as it is made (with beams: once it
     /// is certain); an error from it stops the generation.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let mut seen = Vec::new();
+    /// let written = vlm
+    ///     .generate(&Image::filled(80, 80, [200, 30, 40])?)?
+    ///     .max_new_tokens(3)
+    ///     .run_with(&mut |picture, token| {
+    ///         seen.push((picture, token)); // while it writes
+    ///         Ok(())
+    ///     })?;
+    /// assert_eq!(seen.len(), written[0].ids.len());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// A text that does not fit the context, an interrupt, or an error of `on_token`.
     pub fn run_with(
@@ -305,27 +525,56 @@ impl Generate {
         self.sampling.validate()?;
         self.beams.validate(&self.sampling)?;
         let vlm = &self.vlm;
-        let image_tokens = vlm.image_tokens(&self.pixel_values)?.detach(); // [B, P, D]
-        let sequence = vlm.concatenate(&image_tokens, &self.query, &[])?; // [B, T, D]
-        let longest = sequence.lengths.iter().copied().max().unwrap_or(0) + self.max_new_tokens;
-        if longest > vlm.llm.config.max_position_embeddings {
-            return Err(Error::Input(format!(
-                "the prompt and {} new tokens are {longest} tokens, the model's context is {}: ask for fewer",
-                self.max_new_tokens, vlm.llm.config.max_position_embeddings
-            )));
-        }
         let steps = Steps::new(
             vlm,
-            image_tokens,
-            &self.query,
-            sequence,
+            &self.asked()?,
             self.cache.then_some(self.max_new_tokens),
-        );
+        )?;
+        let (sequence, context) = (steps.sequence(), vlm.llm.config.max_position_embeddings);
+        for (b, length) in sequence.lengths.iter().enumerate() {
+            let tokens = length + self.max_new_tokens;
+            if tokens > context {
+                let mut pieces = sequence.segments.counts_of(b);
+                pieces.push(("new tokens".into(), self.max_new_tokens));
+                let what = format!("prompt {b} with what is to be made");
+                return Err(Error::ContextOverflow {
+                    what,
+                    tokens,
+                    context,
+                    pieces,
+                });
+            }
+        }
         if self.beams.num_beams > 1 {
             self.search(steps, on_token)
         } else {
             self.pick(steps, on_token)
         }
+    }
+
+    /// The prompts with the query and the beginning that were asked for.
+    fn asked(&self) -> Result<Vec<Prompt>> {
+        if let Some(error) = &self.refused {
+            return Err(Error::Input(error.to_string()));
+        }
+        let prefix = self.vlm.given_ids(&self.prefix)?;
+        let count = self.prompts.len();
+        let asked = |prompt: &Prompt, b: usize| match &self.query {
+            Query::Vector => Ok(prompt.clone()),
+            Query::Words(text) => prompt.clone().asked(&self.vlm.query_ids(text)?),
+            Query::Shared(ids) => prompt.clone().asked(ids),
+            Query::Each(lists) => match lists.get(b).filter(|_| lists.len() == count) {
+                Some(ids) => prompt.clone().asked(ids),
+                None => Err(Error::Input(format!(
+                    "{} queries for {count} pictures",
+                    lists.len()
+                ))),
+            },
+        };
+        let prompts = self.prompts.iter().enumerate();
+        prompts
+            .map(|(b, prompt)| Ok(asked(prompt, b)?.prefix(&prefix)))
+            .collect()
     }
 
     /// One text a picture, token by token.

@@ -3,28 +3,44 @@
 //! ```text
 //! Preset { base, settings, … } ─ hub::resolve ─► two folders ─ VlmParts ─ Vlm::new ─► Vlm ─ (load_fine_tune) ─► Vlm
 //! ```
-//! An encoder is a ViT, CLIP, SigLIP or DINOv2 by name, or one of your own by [`Preset::encoder`].
-//! [`Preset::vit_phi3`] is the blog's pair, [`Preset::pair`] any other, [`Preset::fine_tune`] a folder that
-//! [`Vlm::save`] wrote. Nothing is fetched over the network unless [`Preset::allow_download`] was called.
+//! [`Preset::published`] is a whole published model. Further encoders are `preset_encoders`'s. An encoder is a ViT, CLIP, SigLIP or DINOv2 by name, or one of your own by [`Preset::encoder`].
+//! [`Preset::vit_phi3`] is the blog's pair, [`Preset::smol`] a small one, [`Preset::chemistry`] one for molecules, [`Preset::pair`] any other, [`Preset::fine_tune`] a
+//! folder that [`Vlm::save`] wrote. Nothing is fetched over the network unless [`Preset::allow_download`] was called.
 
 use super::base_models::BaseModels;
-use super::{Vlm, VlmParts, VlmSettings, encoder, save, tiny};
+use super::built_in_llm::LlmFiles;
+use super::preset_encoders::{EncoderFrom, NewEncoder, OtherEncoder};
+use super::{Vlm, VlmParts, VlmSettings, encoder, published, save, tiny};
+use crate::device::DeviceChoice;
 use crate::display::{Cell, MimeBundle, Render, Table};
-use crate::hub::{self, HubOptions};
-use crate::language::{LlmProcessor, Phi3};
+use crate::hub::{self, HubError, HubOptions};
+use crate::language::families::MODEL_TYPES;
+use crate::language::gguf::is_gguf;
+use crate::language::{Decoder, LlmProcessor};
 use crate::nn::{Checkpoint, Network};
+use crate::projector::Projector;
 use crate::vision::{Encoder, ImageProcessor};
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What an image encoder's folder holds besides weights.
 const ENCODER_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// What a language model's folder holds besides weights.
 const LLM_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
-const LLM_KINDS: [&str; 1] = ["phi3"];
 
 /// Everything that [`Vlm::from_pretrained`] needs to know. Shows where each part is, before anything is loaded.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let preset = Preset::tiny().seed(7).settings(VlmSettings { projector: ProjectorKind::Linear, ..VlmSettings::tiny() });
+/// let vlm = Vlm::from_pretrained(&preset, &Device::Cpu)?;
+/// assert_eq!(vlm.settings.projector, ProjectorKind::Linear);
+/// assert_eq!(Preset::vit_phi3().base.image_encoder, "google/vit-base-patch16-224"); // the blog's
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Preset {
     /// The models underneath.
@@ -41,6 +57,10 @@ pub struct Preset {
     pub fine_tune: Option<PathBuf>,
     /// An encoder that is there already, in place of the one that `base` names.
     pub encoder: Option<Encoder>,
+    /// A projector of your own, where the settings name none of those that are here.
+    pub projector: Option<Projector>,
+    /// Encoders besides the first: see [`Preset::other_encoder`].
+    pub other_encoders: Vec<OtherEncoder>,
 }
 
 impl Preset {
@@ -53,7 +73,8 @@ impl Preset {
         )
     }
 
-    /// Any ViT, CLIP, SigLIP or DINOv2 with any Phi-3, each a folder, a repository or [`BaseModels::TINY`], with
+    /// Any ViT, CLIP, SigLIP or DINOv2 with any language model of [`families`](crate::language::families), each a folder, a repository,
+    /// [`BaseModels::TINY`], or for the language model [`BaseModels::CHEMISTRY`] or a GGUF file, with
     /// [`VlmSettings::corrected`]. The LoRA of that preset names a ViT's layers: `vit_lora: None` keeps another encoder frozen.
     pub fn pair(image_encoder: impl Into<String>, llm: impl Into<String>) -> Self {
         Self {
@@ -64,7 +85,40 @@ impl Preset {
             hub: HubOptions::from_env(),
             fine_tune: None,
             encoder: None,
+            projector: None,
+            other_encoders: Vec::new(),
         }
+    }
+
+    /// A small real pair, facebook/dinov2-small and HuggingFaceTB/SmolLM2-135M-Instruct, with [`VlmSettings::smol`]: 64 image
+    /// tokens, LoRA of rank 16 on the language model. About 360 MB to fetch, 0.7 GB to hold: both in f32, the faster dtype on a CPU.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// let smol = Preset::smol();
+    /// assert_eq!(smol.base.image_encoder, "facebook/dinov2-small");
+    /// // With the network: Vlm::from_pretrained(&smol.allow_download(true), &Device::best())?
+    /// // With both on disk, the second as a folder or a GGUF file:
+    /// let here = Preset { base: BaseModels::new("dinov2-small", "SmolLM2-135M-Instruct.Q4_1.gguf"), ..smol };
+    /// # assert_eq!(here.settings.name, "smol");
+    /// ```
+    pub fn smol() -> Self {
+        Self::pair(
+            "facebook/dinov2-small",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+        )
+        .settings(VlmSettings::smol())
+        .dtype(DType::F32)
+    }
+
+    /// A published vision-language model as a whole, by the folder or the repository that has it, such as
+    /// `"llava-hf/llava-1.5-7b-hf"`, with [`VlmSettings::published`]: see [`crate::vlm::published`].
+    pub fn published(name: impl Into<String>) -> Self {
+        Self {
+            base: BaseModels::published(name),
+            ..Self::pair("", "")
+        }
+        .settings(VlmSettings::published())
     }
 
     /// The tiny models that are part of the program, with [`VlmSettings::tiny`].
@@ -86,7 +140,11 @@ impl Preset {
                 dir.display()
             )));
         };
-        Ok(Self::pair(base.image_encoder, base.llm).with_fine_tune(dir))
+        let preset = match base.whole() {
+            Some(name) => Self::published(name),
+            None => Self::pair(base.image_encoder, base.llm),
+        };
+        Ok(preset.with_fine_tune(dir))
     }
 
     /// Reads a fine-tune onto the base; its settings replace those given here.
@@ -101,6 +159,14 @@ impl Preset {
         let source = encoder.source().unwrap_or(BaseModels::IN_CODE);
         self.base.image_encoder = source.to_string();
         self.encoder = Some(encoder);
+        self
+    }
+
+    /// A projector of your own, in place of one that the settings name.
+    pub fn projector(mut self, own: impl Into<Projector>) -> Self {
+        let own = own.into();
+        self.settings.projector = own.config.kind;
+        self.projector = Some(own);
         self
     }
 
@@ -135,14 +201,20 @@ impl Preset {
         self
     }
 
-    fn encoder_options(&self) -> HubOptions {
+    pub(super) fn encoder_options(&self) -> HubOptions {
         let options = self.hub.clone().required(&ENCODER_FILES);
-        options.model_types(&Encoder::KINDS)
+        options.model_types(&Encoder::kinds())
+    }
+
+    fn whole_options(&self) -> HubOptions {
+        // What else it needs depends on its layout, which says so when it is read.
+        let options = self.hub.clone().required(&["config.json"]);
+        options.model_types(&published::model_types())
     }
 
     fn llm_options(&self) -> HubOptions {
         let options = self.hub.clone().required(&LLM_FILES);
-        options.model_types(&LLM_KINDS)
+        options.model_types(&MODEL_TYPES)
     }
 
     /// Finds both parts before either is read: a missing one shows at once.
@@ -151,10 +223,15 @@ impl Preset {
         let encoder = match (&self.encoder, base.image_encoder.as_str()) {
             (Some(_), _) | (None, BaseModels::TINY) => None,
             (None, BaseModels::IN_CODE) => return Err(self.needs_encoder()),
-            (None, name) => Some(hub::resolve(name, &self.encoder_options())?),
+            (None, name) => {
+                let folder = hub::resolve(name, &self.encoder_options());
+                Some(folder.map_err(why_refused)?)
+            }
         };
+        let built_in = LlmFiles::named(&base.llm);
         let llm = match base.llm.as_str() {
-            BaseModels::TINY => None,
+            _ if built_in.is_some() => None,
+            name if is_gguf(Path::new(name)) => Some(PathBuf::from(name)),
             name => Some(hub::resolve(name, &self.llm_options())?),
         };
         let (image_encoder, image_processor) = match (&self.encoder, encoder) {
@@ -170,10 +247,11 @@ impl Preset {
                 (encoder.with_source(&base.image_encoder), processor)
             }
         };
-        let (llm, llm_processor) = match llm {
-            None => tiny::llm(device)?,
-            Some(folder) => (
-                Phi3::load(&folder, self.dtype_of(&folder)?, device)?,
+        let (llm, llm_processor) = match (built_in, llm) {
+            (Some(files), _) => files.load(device)?,
+            (None, None) => tiny::llm(device)?,
+            (None, Some(folder)) => (
+                Decoder::load(&folder, self.dtype_of(&folder)?, device)?,
                 LlmProcessor::from_dir(&folder)?,
             ),
         };
@@ -203,9 +281,10 @@ impl Preset {
         }
     }
 
-    fn dtype_of(&self, folder: &Path) -> Result<DType> {
+    pub(super) fn dtype_of(&self, folder: &Path) -> Result<DType> {
         match self.dtype {
             Some(dtype) => Ok(dtype),
+            None if is_gguf(folder) => Ok(DType::F32),
             // Only headers are read here.
             None => Ok(Checkpoint::open(folder, DType::F32, &Device::Cpu)?
                 .stored_dtype()
@@ -213,32 +292,72 @@ impl Preset {
         }
     }
 
-    /// The base as a fine-tune should remember it: folders by their full path.
-    fn lasting_base(&self) -> BaseModels {
-        let lasting = |name: &String| {
-            hub::local_folder(name)
-                .and_then(|folder| folder.canonicalize().ok())
-                .map_or_else(|| name.clone(), |folder| folder.display().to_string())
+    /// Settings of a model on this base; without LoRA where a fine-tune brings its own.
+    fn settings_on_base(&self, settings: VlmSettings) -> VlmSettings {
+        let mut settings = VlmSettings {
+            base: Some(self.lasting_base()),
+            ..settings
         };
+        if self.fine_tune.is_some() {
+            (settings.vit_lora, settings.llm_lora) = (None, None);
+        }
+        settings
+    }
+
+    /// The base as a fine-tune should remember it.
+    fn lasting_base(&self) -> BaseModels {
         BaseModels::new(lasting(&self.base.image_encoder), lasting(&self.base.llm))
+    }
+}
+
+/// A name as a fine-tune should remember it: folders by their full path.
+pub(super) fn lasting(name: &str) -> String {
+    hub::local_folder(name)
+        .and_then(|folder| folder.canonicalize().ok())
+        .map_or_else(|| name.to_owned(), |folder| folder.display().to_string())
+}
+
+/// Of an encoder whose kind is known and not read: why, and what to use in its place.
+pub(super) fn why_refused(error: Error) -> Error {
+    match &error {
+        Error::Hub(HubError::WrongArchitecture { path, found, .. }) => {
+            match Encoder::refusal(found) {
+                Some(why) => Error::Config(format!(
+                    "{}: model_type is {found:?}: {why}",
+                    path.display()
+                )),
+                None => error,
+            }
+        }
+        _ => error,
     }
 }
 
 impl Render for Preset {
     fn render(&self) -> MimeBundle {
         let place = |name: &str, options: HubOptions| match name {
-            BaseModels::TINY => Cell::text("part of the program"),
+            BaseModels::TINY | BaseModels::CHEMISTRY => Cell::text("part of the program"),
             BaseModels::IN_CODE => match &self.encoder {
                 Some(encoder) => Cell::code(encoder.kind()),
                 None => Cell::text(self.needs_encoder().to_string()),
             },
+            _ if is_gguf(Path::new(name)) => Cell::code(name),
             _ => match hub::resolve(name, &options.allow_download(false)) {
                 Ok(folder) => Cell::code(folder.display().to_string()),
                 Err(error) => Cell::text(error.to_string()),
             },
         };
+        let base_name = self.base.whole();
         let mut table = Table::new(["part", "name", "where"])
             .title(format!("Preset, settings “{}”", self.settings.name));
+        if let Some(name) = base_name {
+            let cells = [
+                Cell::code("whole model"),
+                Cell::code(name),
+                place(name, self.whole_options()),
+            ];
+            table = table.row(cells);
+        }
         for (part, name, options) in [
             (
                 "image_encoder",
@@ -246,8 +365,20 @@ impl Render for Preset {
                 self.encoder_options(),
             ),
             ("llm", &self.base.llm, self.llm_options()),
-        ] {
+        ]
+        .into_iter()
+        .filter(|_| base_name.is_none())
+        {
             table = table.row([Cell::code(part), Cell::code(name), place(name, options)]);
+        }
+        for other in &self.other_encoders {
+            let (name, place) = match &other.encoder {
+                EncoderFrom::Named(name) => (name.clone(), place(name, self.encoder_options())),
+                EncoderFrom::Here(encoder) => {
+                    (BaseModels::IN_CODE.into(), Cell::code(encoder.kind()))
+                }
+            };
+            table = table.row([Cell::code(other.name.clone()), Cell::code(name), place]);
         }
         if let Some(dir) = &self.fine_tune {
             let dir = Cell::code(dir.display().to_string());
@@ -257,25 +388,153 @@ impl Render for Preset {
     }
 }
 
+/// What says which model is meant: a [`Preset`], the name of one (`"tiny"`, `"smol"`, `"vit_phi3"`), the folder of a fine-tune, or a
+/// published model's folder or name (`"owner/name"`).
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let vlm = Vlm::from_pretrained("tiny", &Device::Cpu)?;
+/// # let folder = std::env::temp_dir().join(format!("by-folder-{}", std::process::id()));
+/// # let folder = folder.to_string_lossy();
+/// # let folder: &str = &folder;
+/// vlm.save(folder)?;
+/// let again = Vlm::from_pretrained(folder, &Device::Cpu)?;
+/// # assert_eq!(again.settings, vlm.settings);
+/// # std::fs::remove_dir_all(folder).ok();
+/// let error = Vlm::from_pretrained("tinny", &Device::Cpu).unwrap_err();
+/// assert!(error.to_string().contains("\"tiny\""));
+/// # Ok(()) }
+/// ```
+pub trait Pretrained {
+    /// The preset that is meant.
+    ///
+    /// # Errors
+    /// For a name that is none.
+    fn preset(&self) -> Result<Preset>;
+}
+
+impl Pretrained for Preset {
+    fn preset(&self) -> Result<Preset> {
+        Ok(self.clone())
+    }
+}
+
+impl Pretrained for Path {
+    fn preset(&self) -> Result<Preset> {
+        match self.join("config.json").is_file() && !save::is_fine_tune(self) {
+            true => Ok(Preset::published(self.display().to_string())),
+            false => Preset::fine_tune(self),
+        }
+    }
+}
+
+impl Pretrained for PathBuf {
+    fn preset(&self) -> Result<Preset> {
+        self.as_path().preset()
+    }
+}
+
+impl Pretrained for String {
+    fn preset(&self) -> Result<Preset> {
+        self.as_str().preset()
+    }
+}
+
+impl Pretrained for str {
+    fn preset(&self) -> Result<Preset> {
+        match self {
+            "tiny" | BaseModels::TINY => Ok(Preset::tiny()),
+            "smol" => Ok(Preset::smol()),
+            "vit_phi3" => Ok(Preset::vit_phi3()),
+            folder if Path::new(folder).is_dir() => Path::new(folder).preset(),
+            name if is_repository(name) => Ok(Preset::published(name)),
+            other => Err(Error::Config(format!(
+                "{other:?} is neither the name of a preset (\"tiny\", \"smol\", \"vit_phi3\"), nor the folder of a fine-tune that `vlm.save` \
+                 wrote or of a published model{}, nor a repository's name (\"owner/name\"); two models by name are \
+                 `Preset::pair(image_encoder, llm)`",
+                crate::files::looked_for_from(Path::new(other))
+            ))),
+        }
+    }
+}
+
+/// Whether it is `owner/name` and no path.
+fn is_repository(name: &str) -> bool {
+    !name.starts_with(['.', '/', '~']) && !name.ends_with('/') && name.matches('/').count() == 1
+}
+
 impl Vlm {
-    /// Loads two pretrained models and puts them together: `Vlm::from_pretrained(&Preset::vit_phi3(), &device)?`.
+    /// A fine-tune that [`Vlm::save`] wrote, with its base, on the best device there is.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let folder = std::env::temp_dir().join(format!("loaded-{}", std::process::id()));
+    /// Vlm::tiny(&Device::Cpu)?.save(&folder)?;
+    /// let vlm = Vlm::load(&folder)?;
+    /// # std::fs::remove_dir_all(&folder).ok();
+    /// # assert_eq!(vlm.settings.name, "tiny");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Preset::fine_tune`] and [`Vlm::from_pretrained`].
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::assembled(&Preset::fine_tune(dir)?, &Device::best())
+    }
+
+    /// Loads two pretrained models and puts them together: `Vlm::from_pretrained(&Preset::vit_phi3(), &device)?`, or by the name
+    /// of a preset or the folder of a fine-tune, `Vlm::from_pretrained("tiny", &device)?`: see [`Pretrained`].
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::from_pretrained(&Preset::tiny(), &Device::Cpu)?; // or "tiny", a folder, a repository's name
+    /// assert_eq!(vlm.settings.name, "tiny");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Hub`] for a model that is missing, gated, truncated or of another architecture, with what was looked for
     /// and what to do; a tensor missing or of another shape, naming it and both shapes; parts that do not fit each other.
-    pub fn from_pretrained(preset: &Preset, device: &Device) -> Result<Self> {
+    pub fn from_pretrained(preset: &(impl Pretrained + ?Sized), device: &Device) -> Result<Self> {
+        Self::assembled(&preset.preset()?, device)
+    }
+
+    fn assembled(preset: &Preset, device: &Device) -> Result<Self> {
+        if let (Some(name), None) = (preset.base.whole(), &preset.encoder) {
+            return Self::whole(preset, name, device);
+        }
+        let others = preset.others(device)?;
         let parts = preset.parts(device)?;
-        let mut settings = VlmSettings {
-            base: Some(preset.lasting_base()),
-            ..preset.settings.clone()
-        };
-        let Some(dir) = &preset.fine_tune else {
-            return Self::new(parts, settings, preset.seed);
-        };
-        // The fine-tune brings its own.
-        (settings.vit_lora, settings.llm_lora) = (None, None);
-        let mut vlm = Self::new(parts, settings, preset.seed)?;
-        vlm.load_fine_tune(dir)?;
-        Ok(vlm)
+        let settings = preset.settings_on_base(preset.settings.clone());
+        let vlm = Self::new_with(parts, settings, preset.projector.clone(), preset.seed)?;
+        vlm.completed(preset, others)
+    }
+
+    /// With the encoders besides the first, and the fine-tune, if there is one.
+    fn completed(mut self, preset: &Preset, others: Vec<NewEncoder>) -> Result<Self> {
+        for (name, encoder, projector) in others {
+            self.add_encoder_with(&name, encoder, projector, preset.seed)?;
+        }
+        if let Some(dir) = &preset.fine_tune {
+            self.load_fine_tune(dir)?;
+        }
+        Ok(self)
+    }
+
+    /// A published model.
+    fn whole(preset: &Preset, name: &str, device: &Device) -> Result<Self> {
+        let folder = hub::resolve(name, &preset.whole_options())?;
+        let mut opened = published::open(&folder, preset.dtype, device, &preset.hub)?;
+        opened.parts.image_encoder = opened.parts.image_encoder.with_source(name);
+        let settings = preset.settings_on_base(opened.settings(preset.settings.clone()));
+        let projector = Some(opened.projector);
+        let mut vlm = Self::new_with(opened.parts, settings, projector, preset.seed)?;
+        vlm.tiling = opened.tiling;
+        vlm.published = Some(Arc::new(opened.published));
+        let others = preset.others(device)?;
+        vlm.completed(preset, others)
     }
 }

@@ -6,6 +6,16 @@ use rand_chacha::ChaCha8Rng;
 
 /// Settings of the choice; the default is greedy, as in the blog. The filters apply in the order of the fields, as in
 /// transformers. The prompt stands there as embeddings, so only new tokens count as made already.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let sampling = Sampling { temperature: 1.0, top_k: 2, ..Sampling::default() };
+/// let chances = sampling.distribution(&[2.0, 1.0, 0.0], &[])?; // of three tokens by their logits
+/// assert_eq!(chances.len(), 2); // the third is left out
+/// assert!((chances.iter().map(|(_, chance)| chance).sum::<f64>() - 1.0).abs() < 1e-6);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Logits of tokens that were made already are divided (when positive; else multiplied) by this; 1: no change.

@@ -3,23 +3,27 @@
 //! ```text
 //! folder/settings.json        the switches, the kind of encoder, the names of the base models and their fingerprints
 //! folder/vlm.safetensors      projector.*, start_vec, end_vec, query_vec, llm.*.rows of new tokens,
-//!                             image_encoder.* where the encoder trained as a whole
+//!                             image_encoder.* where the encoder trained as a whole; other_encoders.<name>.*
 //! folder/llm_adapter/         PEFT adapter of the language model, if it has LoRA
 //! folder/vit_adapter/         PEFT adapter of the image encoder, if it has LoRA
+//! folder/other_encoders/NAME/ PEFT adapter of another encoder, if it has LoRA: see `saved_encoders`
 //! ```
 //! The base models are not copied; `settings.json` names them where they are known by name, so that
 //! [`Preset::fine_tune`](super::Preset::fine_tune) finds them again. An encoder that was given in code has to be given again:
-//! [`Preset::encoder`](super::Preset::encoder).
+//! [`Preset::encoder`](super::Preset::encoder), [`Preset::other_encoder`](super::Preset::other_encoder).
 
 use super::base_models::BaseModels;
 use super::encoder::set_feature;
 use super::fingerprint::Fingerprints;
+use super::saved_encoders::SavedEncoder;
 use super::settings::{PromptVectors, VlmSettings};
 use super::{Vlm, with_new_tokens};
-use crate::lora::{TaskType, load_adapter, save_adapter};
+use crate::lora::{TaskType, drop_adapter, load_adapter, save_adapter};
 use crate::nn::checkpoint::save_safetensors;
-use crate::nn::{Checkpoint, Init, Network, Parameter, PartMut, Weight};
-use crate::projector::Projector;
+use crate::nn::{Checkpoint, Init, Network, Parameter, PartMut, Role, Weight};
+use crate::projector::ProjectorKind;
+use crate::session::stopping::writing;
+use crate::session::stopping_takes;
 use crate::{Error, ReadOnly, Result};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -41,12 +45,22 @@ struct Saved {
     /// Absent: any base of the same sizes will do.
     #[serde(default)]
     base_fingerprints: Option<Fingerprints>,
+    /// Encoders besides the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_encoders: Vec<SavedEncoder>,
+    /// The name of the projector's type, where it is one of the user's own.
+    #[serde(
+        default,
+        rename = "projector_type",
+        skip_serializing_if = "Option::is_none"
+    )]
+    projector: Option<String>,
 }
 
 impl Saved {
     fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(SETTINGS);
-        match std::fs::read(&path) {
+        match crate::files::bytes(&path) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
             }
@@ -65,6 +79,16 @@ impl VlmSettings {
     }
 }
 
+/// The encoders besides the first that a saved fine-tune was made with.
+pub(super) fn other_encoders(dir: &Path) -> Result<Vec<SavedEncoder>> {
+    Ok(Saved::read(dir)?.other_encoders)
+}
+
+/// Whether a folder is one that [`Vlm::save`] wrote.
+pub(super) fn is_fine_tune(dir: &Path) -> bool {
+    dir.join(SETTINGS).is_file()
+}
+
 /// The kind of encoder that a saved fine-tune was made with.
 pub(super) fn encoder_kind(dir: &Path) -> Result<String> {
     Ok(Saved::read(dir)?.encoder.unwrap_or_else(|| "vit".into()))
@@ -73,16 +97,24 @@ pub(super) fn encoder_kind(dir: &Path) -> Result<String> {
 impl Vlm {
     /// Writes the fine-tune; see the module's head for the layout.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?; // and then it is trained
+    /// let folder = std::env::temp_dir().join(format!("first-{}", std::process::id()));
+    /// vlm.save(&folder)?;
+    /// let again = Vlm::load(&folder)?;
+    /// assert_eq!(again.settings, vlm.settings);
+    /// # std::fs::remove_dir_all(folder).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// When the folder cannot be written, or when the language model's own weights train, which have no place there.
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         let settings = self.true_settings();
-        let own = |parameter: &Parameter| {
-            parameter.is_trainable()
-                && !parameter.name.contains(".lora_")
-                && !parameter.name.ends_with(".rows")
-        };
+        let own = |parameter: &Parameter| parameter.is_trainable() && parameter.role == Role::Base;
         if let Some(parameter) = self.llm.named_parameters().iter().find(|p| own(p)) {
             return Err(Error::Input(format!(
                 "the language model's own weights train ({}, …) and are no part of a fine-tune: save them with \
@@ -90,6 +122,12 @@ impl Vlm {
                 parameter.name
             )));
         }
+        let parts = self.named_parameters().into_iter();
+        let values = parts
+            .filter(Parameter::is_trainable)
+            .map(|p| p.tensor.elem_count());
+        let bytes = size_of::<f32>() * values.sum::<usize>();
+        let _saving = stopping_takes(writing(bytes), "saving the fine-tune");
         std::fs::create_dir_all(dir).map_err(|source| Error::Io {
             path: dir.into(),
             source,
@@ -113,29 +151,40 @@ impl Vlm {
             let parameters = self.image_encoder.named_parameters().into_iter();
             tensors.extend(
                 parameters
-                    .filter(|parameter| !parameter.name.contains(".lora_"))
+                    .filter(|parameter| !parameter.role.is_lora())
                     .map(|parameter| (encoder_name(&parameter.name), parameter.tensor)),
             );
+        }
+        for other in &self.other_encoders {
+            tensors.extend(other.saved_weights());
         }
         save_safetensors(&dir.join(WEIGHTS), &tensors)?;
         // PEFT looks for a folder or a repository under this name.
         let base = self.settings.base.as_ref();
         let in_file = |name: &'_ String| BaseModels::is_in_file(name).then(|| name.clone());
+        let (llm, vit) = (dir.join(LLM_ADAPTER), dir.join(VIT_ADAPTER));
         if self.llm.lora_config().is_some() {
             let base = base.and_then(|base| in_file(&base.llm));
-            let dir = dir.join(LLM_ADAPTER);
-            save_adapter(&self.llm, TaskType::CausalLm, base.as_deref(), dir)?;
+            save_adapter(&self.llm, TaskType::CausalLm, base.as_deref(), llm)?;
+        } else {
+            drop_adapter(&llm)?;
         }
         if self.image_encoder.lora_config().is_some() {
             let base = base.and_then(|base| in_file(&base.image_encoder));
-            let dir = dir.join(VIT_ADAPTER);
-            save_adapter(&self.image_encoder, TaskType::None, base.as_deref(), dir)?;
+            save_adapter(&self.image_encoder, TaskType::None, base.as_deref(), vit)?;
+        } else {
+            drop_adapter(&vit)?;
+        }
+        for other in &self.other_encoders {
+            other.save_adapter(dir)?;
         }
         let path = dir.join(SETTINGS);
         let saved = Saved {
             settings,
             encoder: Some(self.image_encoder.kind()),
             base_fingerprints: Some(Fingerprints::of(self)?),
+            other_encoders: self.other_encoders.iter().map(SavedEncoder::of).collect(),
+            projector: self.own_projector().map(|own| own.kind()),
         };
         let text = serde_json::to_string_pretty(&saved).map_err(|source| Error::Json {
             path: path.clone(),
@@ -147,6 +196,18 @@ impl Vlm {
     /// Reads a fine-tune that [`Vlm::save`] wrote onto this model's base: LoRA, projector, prompt vectors and settings
     /// are replaced. What trains is as the settings say.
     ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let folder = std::env::temp_dir().join(format!("second-{}", std::process::id()));
+    /// Vlm::tiny(&Device::Cpu)?.save(&folder)?;
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// vlm.load_fine_tune(&folder)?; // what was trained takes the place of what this model has
+    /// assert_eq!(vlm.settings.name, "tiny");
+    /// # std::fs::remove_dir_all(folder).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// A missing or damaged file, or a fine-tune of another base model.
     pub fn load_fine_tune(&mut self, dir: impl AsRef<Path>) -> Result<()> {
@@ -155,7 +216,10 @@ impl Vlm {
             mut settings,
             encoder,
             base_fingerprints,
+            other_encoders,
+            projector,
         } = Saved::read(dir)?;
+        self.check_encoders(&other_encoders, dir)?;
         let kind = self.image_encoder.kind();
         if let Some(encoder) = encoder.filter(|encoder| *encoder != kind) {
             return Err(Error::Config(format!(
@@ -170,7 +234,20 @@ impl Vlm {
         // What this model really stands on counts, not where it was when the fine-tune was saved.
         settings.base = self.settings.base.clone().or(settings.base);
         let mut new = self.clone();
+        if settings.projector == ProjectorKind::Own {
+            let kind = self.projector.kind();
+            if projector.as_ref() != Some(&kind) || self.own_projector().is_none() {
+                return Err(Error::Config(format!(
+                    "{}: the fine-tune was made with the projector {}, which was given in code, this model's is {kind}: give it \
+                     with `vlm.set_projector(own)?` before you load it, or with `Preset::fine_tune(…)?.projector(own)`",
+                    dir.display(),
+                    projector.as_deref().unwrap_or("of somebody's own")
+                )));
+            }
+        }
+        set_feature(&mut new.image_encoder, &settings)?;
         new.projector.config.change().kind = settings.projector;
+        new.projector.config.change().input = new.image_encoder.dim();
         new.projector.positions(new.image_encoder.positions())?;
         new.settings.change().train_encoder = settings.train_encoder;
         if new.settings.new_tokens.is_empty() {
@@ -186,20 +263,22 @@ impl Vlm {
         }
         new.settings.change().prompt_vectors = settings.prompt_vectors;
         new.load_weights(dir.join(WEIGHTS))?;
-        if dir.join(LLM_ADAPTER).is_dir() {
+        new.load_encoders(&other_encoders, dir, &dir.join(WEIGHTS))?;
+        // An adapter that the settings speak of and that is not there is an error that names it.
+        if settings.llm_lora.is_some() || dir.join(LLM_ADAPTER).is_dir() {
             load_adapter(&mut new.llm, dir.join(LLM_ADAPTER))?;
         } else {
             new.llm.remove_lora()?;
         }
-        if dir.join(VIT_ADAPTER).is_dir() {
+        if settings.vit_lora.is_some() || dir.join(VIT_ADAPTER).is_dir() {
             load_adapter(&mut new.image_encoder, dir.join(VIT_ADAPTER))?;
         } else {
             new.image_encoder.remove_lora()?;
         }
-        new.image_processor = new.image_processor.with_rescaling(settings.rescaling)?;
-        set_feature(&mut new.image_encoder, &settings)?;
+        new.set_rescaling(settings.rescaling)?;
         new.settings = ReadOnly::new(settings);
         new.freeze_by_settings()?;
+        new.unfreeze_encoders(&other_encoders)?;
         *self = new;
         Ok(())
     }
@@ -212,9 +291,7 @@ impl Vlm {
     /// A missing or damaged file, or one for other widths.
     pub fn load_weights(&mut self, file: impl AsRef<Path>) -> Result<()> {
         let weights = Checkpoint::open(file, DType::F32, self.device())?;
-        let mut projector =
-            Projector::from_checkpoint(*self.projector.config, &weights.below("projector."))?;
-        projector.set_trainable(true)?;
+        let projector = self.projector.with_weights(&weights.below("projector."))?;
         let width = self.llm.config.hidden_size;
         let vector = |name: &str, old: &Weight| -> Result<Weight> {
             let length = weights
@@ -227,7 +304,7 @@ impl Vlm {
                     weights.get(name, &[1, length, width], Init::Zeros)?
                 }
             };
-            let mut weight = Weight::frozen(name, values);
+            let mut weight = Weight::frozen(name, values).with_role(Role::PromptVector);
             weight.set_trainable(old.is_trainable() && length > 0)?;
             Ok(weight)
         };
@@ -237,22 +314,11 @@ impl Vlm {
         for rows in self.llm.token_rows_mut() {
             let name = format!("llm.{}", rows.weight.name());
             let values = weights.get(&name, rows.weight.tensor().dims(), Init::Zeros)?;
-            // Clones of the model keep their own rows.
-            let mut fresh = Weight::frozen(rows.weight.name(), values);
-            fresh.set_trainable(rows.weight.is_trainable())?;
-            rows.weight = fresh;
+            rows.weight = rows.weight.with_values(values)?;
         }
         if self.settings.train_encoder {
-            self.image_encoder.visit_mut(&mut |part| match part {
-                PartMut::Weight(weight) => read_anew(weight, &weights),
-                PartMut::Linear(linear) => {
-                    read_anew(&mut linear.weight, &weights)?;
-                    linear
-                        .bias
-                        .as_mut()
-                        .map_or(Ok(()), |bias| read_anew(bias, &weights))
-                }
-            })?;
+            self.image_encoder
+                .visit_mut(&mut |part| read_part(part, "image_encoder.", &weights))?;
         }
         (self.start_vec, self.end_vec, self.query_vec, self.projector) =
             (start, end, query, projector);
@@ -265,13 +331,23 @@ fn encoder_name(weight: &str) -> String {
     format!("image_encoder.{weight}")
 }
 
-/// The saved values in place of a weight of the encoder; clones of the model keep theirs.
-fn read_anew(weight: &mut Weight, saved: &Checkpoint) -> Result<()> {
+/// The saved values in place of those of a part, whose names begin with `at` in the file.
+pub(crate) fn read_part(part: PartMut<'_>, at: &str, saved: &Checkpoint) -> Result<()> {
+    match part {
+        PartMut::Weight(weight) => read_anew(weight, at, saved),
+        PartMut::Linear(linear) => {
+            read_anew(&mut linear.weight, at, saved)?;
+            let bias = linear.bias.as_mut();
+            bias.map_or(Ok(()), |bias| read_anew(bias, at, saved))
+        }
+    }
+}
+
+/// The saved values in place of a weight's; clones of the model keep theirs.
+fn read_anew(weight: &mut Weight, at: &str, saved: &Checkpoint) -> Result<()> {
     let old = weight.tensor();
-    let values = saved.get(&encoder_name(weight.name()), old.dims(), Init::Zeros)?;
+    let values = saved.get(&format!("{at}{}", weight.name()), old.dims(), Init::Zeros)?;
     let values = values.to_dtype(old.dtype())?.to_device(old.device())?;
-    let mut fresh = Weight::frozen(weight.name(), values);
-    fresh.set_trainable(weight.is_trainable())?;
-    *weight = fresh;
+    *weight = weight.with_values(values)?;
     Ok(())
 }

@@ -7,12 +7,23 @@
 //! `VlmSettings { bos: BosPlacement::Once, ..VlmSettings::blog() }`.
 
 use super::base_models::BaseModels;
-use crate::nn::LoraConfig;
+use crate::nn::{AttentionRule, LoraConfig};
 use crate::projector::ProjectorKind;
 use crate::vision::{Rescaling, VisionFeature};
 use serde::{Deserialize, Serialize};
 
 /// Whether LoRA trains.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+/// let trained = vlm.trainable_parameters().len();
+/// vlm.set_adapters(AdapterTraining::Frozen)?; // the blog's fault: LoRA is there and does not learn
+/// assert!(vlm.trainable_parameters().len() < trained);
+/// assert!(!vlm.trainable_parameters().iter().any(|parameter| parameter.role.is_lora()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdapterTraining {
@@ -25,6 +36,17 @@ pub enum AdapterTraining {
 }
 
 /// Which tokens of a caption are targets of the loss.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+/// let prompt = |vlm: &Vlm| vlm.caption_prompt(&Image::filled(80, 80, [200, 30, 40])?, "a red square");
+/// assert_eq!(vlm.full_sequence_loss_of(&prompt(&vlm)?)?.targets.len(), 4); // three words and the end
+/// vlm.set_targets(Targets::Middle); // the blog's: neither the last word nor the end
+/// assert_eq!(vlm.full_sequence_loss_of(&prompt(&vlm)?)?.targets.len(), 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
@@ -39,6 +61,18 @@ pub enum Targets {
 }
 
 /// Where the beginning-of-sequence token stands.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let corrected = Vlm::tiny(&Device::Cpu)?;
+/// let settings = VlmSettings { bos: BosPlacement::EveryString, prompt: PromptStyle::Plain, ..VlmSettings::tiny() };
+/// let blog = corrected.with_settings(settings, 0)?;
+/// assert_eq!(blog.caption_ids("a red square")?[0], 1); // another <s>, in front of the caption
+/// assert_ne!(corrected.caption_ids("a red square")?[0], 1);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BosPlacement {
@@ -51,6 +85,16 @@ pub enum BosPlacement {
 }
 
 /// Whether start, end and query vectors learn.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let fixed = VlmSettings { prompt_vectors: PromptVectors::Fixed, ..VlmSettings::tiny() };
+/// let vlm = Vlm::from_pretrained(&Preset::tiny().settings(fixed), &Device::Cpu)?;
+/// assert!(!vlm.start_vec.is_trainable());
+/// assert!(Vlm::tiny(&Device::Cpu)?.start_vec.is_trainable()); // corrected: they train
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptVectors {
@@ -65,6 +109,18 @@ pub enum PromptVectors {
 }
 
 /// How the prompt is worded.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let image = Image::filled(80, 80, [200, 30, 40])?;
+/// let chat = Vlm::tiny(&Device::Cpu)?;
+/// let settings = VlmSettings { prompt: PromptStyle::Plain, ..VlmSettings::tiny() };
+/// let plain = chat.with_settings(settings, 0)?;
+/// let length = |vlm: &Vlm| -> Result<usize> { Ok(vlm.sequence(&[vlm.caption_prompt(&image, "a red square")?])?.lengths[0]) };
+/// assert!(length(&plain)? < length(&chat)?); // without the template's marks for user and assistant
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptStyle {
@@ -76,6 +132,16 @@ pub enum PromptStyle {
 }
 
 /// All switches of a [`super::Vlm`].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let settings = VlmSettings { projector: ProjectorKind::Linear, stop_at_eos: false, ..VlmSettings::tiny() };
+/// let vlm = Vlm::from_pretrained(&Preset::tiny().settings(settings), &Device::Cpu)?;
+/// assert!(!vlm.settings.stop_at_eos);
+/// assert_ne!(VlmSettings::blog().targets, VlmSettings::corrected().targets);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VlmSettings {
     /// Name of the preset that these settings began as.
@@ -107,15 +173,22 @@ pub struct VlmSettings {
     pub end_text: String,
     /// The question or instruction.
     pub query_text: String,
+    /// What stands for a picture in the model's own chat template, such as `<image>`, of a published model: a token of its vocabulary, or
+    /// a word that marks the place. Without one the picture stands between `start_text` and `end_text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_token: Option<String>,
     /// Special tokens that the tokenizer does not have, such as `<|imstart|>`: each becomes one token with rows of its own in
     /// embedding table and LM head. These rows train and are saved; the tables stay frozen. Of a token that is there
     /// already the row trains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_tokens: Vec<String>,
-    /// Whether the encoder's own weights train, all of them, and are saved with the fine-tune: for an encoder that begins
+    /// Whether the encoders' own weights train, all of them, and are saved with the fine-tune: for an encoder that begins
     /// untrained. Off in all presets, as the blog's ViT is pretrained.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub train_encoder: bool,
+    /// Who sees whom in the sequence, unless a prompt says otherwise: the blog's model is plain causal.
+    #[serde(default, skip_serializing_if = "is_causal")]
+    pub attention: AttentionRule,
     /// LoRA on the image encoder.
     pub vit_lora: Option<LoraConfig>,
     /// LoRA on the language model.
@@ -142,8 +215,10 @@ impl VlmSettings {
             start_text: "<|imstart|>".into(),
             end_text: "<|imend|>".into(),
             query_text: "This image contains: ".into(),
+            image_token: None,
             new_tokens: Vec::new(),
             train_encoder: false,
+            attention: AttentionRule::Causal,
             vit_lora: Some(LoraConfig::blog_vit()),
             llm_lora: Some(LoraConfig::blog_llm()),
             base: None,
@@ -191,12 +266,40 @@ impl VlmSettings {
             ..Self::corrected()
         }
     }
+
+    /// `corrected` for a small real pair, DINOv2-small and SmolLM2-135M-Instruct ([`Preset::smol`](super::Preset::smol)):
+    /// - DINOv2's patches after its final LayerNorm, its class token left out, four beside each other as one token: 16 × 16
+    ///   patches become 64 image tokens;
+    /// - the encoder stays frozen, so its hidden states can be made once and trained on many times (`vit_lora` may name DINOv2's
+    ///   `query` and `value`);
+    /// - LoRA of rank 16 and alpha 32 on all matrices of the language model's layers, which are small (4.9 million parameters);
+    /// - a plain prompt of 17 tokens: the model's chat template puts a system message before each picture, 47 tokens in all, which
+    ///   makes a step a third slower and says nothing of the picture (`prompt: PromptStyle::ChatTemplate` for conversations).
+    pub fn smol() -> Self {
+        Self {
+            name: "smol".into(),
+            vision_feature: VisionFeature::LastHiddenState,
+            projector: ProjectorKind::PixelShuffle { factor: 2 },
+            prompt: PromptStyle::Plain,
+            vit_lora: None,
+            llm_lora: Some(LoraConfig::new(
+                16,
+                32.0,
+                &["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+            )),
+            ..Self::corrected()
+        }
+    }
 }
 
 impl Default for VlmSettings {
     fn default() -> Self {
         Self::corrected()
     }
+}
+
+fn is_causal(rule: &AttentionRule) -> bool {
+    *rule == AttentionRule::Causal
 }
 
 /// A vision feature as its name.

@@ -1,11 +1,11 @@
 //! How models, settings, and what has not run yet show themselves.
 
 use super::beam::Hypothesis;
-use super::prompt::Prompt;
 use super::{
     AdapterTraining, BaseModels, Beam, BeamSearch, BosPlacement, CaptionBatch, EarlyStopping,
-    Generate, Generation, LossOutput, Preset, PromptStyle, PromptVectors, Query, Sampling,
-    Sequence, Stopped, Targets, Vlm, VlmParts, VlmSettings,
+    Generate, Generation, InputPiece, LossOutput, Piece, Preset, Prompt, PromptPart, PromptStyle,
+    PromptVectors, PromptWords, Query, Sampling, Seen, Segments, Sequence, Stopped, TargetPiece,
+    Targets, Vlm, VlmParts, VlmSettings,
 };
 use crate::display::facts::{debug_by_facts, debug_by_first_line, shown_by_facts, shown_by_fields};
 use crate::display::{Facts, MimeBundle, Render, number};
@@ -36,7 +36,7 @@ impl VlmParts {
 
 impl Generate {
     fn facts(&self) -> Facts {
-        let pictures = self.pixel_values.dims().first().copied().unwrap_or(1);
+        let pictures = self.prompts.len();
         let how = match (self.beams.num_beams, self.sampling.temperature > 0.0) {
             (2.., _) => format!("the best of {} beams", self.beams.num_beams),
             (_, true) => format!(
@@ -63,11 +63,10 @@ impl Generate {
             _ => "Nothing has been generated yet: call `.run_all()?`.",
         };
         Facts::new("Generate: a generation, set up")
-            .fact(
-                "inputs",
-                format!("{pictures}, {}", show::shape(&self.pixel_values)),
-            )
+            .fact("texts", pictures)
+            .fact_if("reads", self.prompts.first().map(|prompt| prompt.reads()))
             .fact("query", query)
+            .fact_if("prefix", (!self.prefix.is_empty()).then_some(&self.prefix))
             .fact("max_new_tokens", self.max_new_tokens)
             .fact("tokens", how)
             .fact_if("repetition_penalty", (penalty != 1.0).then_some(penalty))
@@ -107,8 +106,34 @@ impl CaptionBatch {
     }
 }
 
-shown_by_facts!(VlmParts, Generate, CaptionBatch);
-debug_by_first_line!(Generation, Sequence, LossOutput, Preset);
+impl InputPiece {
+    fn facts(&self) -> Facts {
+        let encoder = self.encoder.as_deref().unwrap_or("image_encoder");
+        let facts = Facts::new(format!("InputPiece for {encoder}"));
+        match &self.seen {
+            Seen::Nothing => facts.hint("a place that `prompt.shown(&[input])?` fills"),
+            Seen::Prepared(input) => facts.fact("prepared", show::shape(input)),
+            Seen::Tiled(tiles) => facts.fact("tiles", tiles.count()),
+            Seen::Embedded(tokens) => facts.fact("image tokens", show::shape(tokens)),
+        }
+    }
+}
+
+impl Seen {
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Nothing => Facts::new("Nothing"),
+            Self::Prepared(input) => Facts::new("Prepared").fact("input", show::shape(input)),
+            Self::Tiled(tiles) => Facts::new("Tiled").fact("tiles", tiles.count()),
+            Self::Embedded(tokens) => Facts::new("Embedded").fact("tokens", show::shape(tokens)),
+        }
+    }
+}
+
+shown_by_facts!(VlmParts, Generate, CaptionBatch, InputPiece, Seen);
+debug_by_first_line!(
+    Generation, Sequence, Segments, LossOutput, Preset, Prompt, Piece
+);
 shown_by_fields!(
     VlmSettings,
     BaseModels,
@@ -122,7 +147,9 @@ shown_by_fields!(
     EarlyStopping,
     Hypothesis,
     Query,
-    Prompt,
+    PromptPart,
+    PromptWords,
+    TargetPiece,
     Stopped,
 );
 

@@ -1,16 +1,17 @@
 //! The forward passes of a generation: the prompt, then one token of each text at a time, with a cache or without.
 
 use super::Vlm;
-use super::concatenate::{Query, Sequence};
-use crate::language::{KvCache, LogitsAt, Phi3Input};
+use super::prompt::Prompt;
+use super::sequence::Sequence;
+use crate::language::{KvCache, LlmInput, LogitsAt};
 use crate::{Error, Result};
 use candle_core::Tensor;
 
 /// The forward passes of a generation.
 pub(super) struct Steps<'a> {
     vlm: &'a Vlm,
-    image_tokens: Tensor,
-    query: Query,
+    /// Their inputs have been through their encoders.
+    prompts: Vec<Prompt>,
     sequence: Sequence,
     /// With a cache: the most tokens that will be made.
     cached: Option<usize>,
@@ -18,23 +19,20 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// Forward passes behind `sequence`, which was put together from `image_tokens` and `query`; with a cache that has room
-    /// for `cached` new tokens, or none.
-    pub(super) fn new(
-        vlm: &'a Vlm,
-        image_tokens: Tensor,
-        query: &Query,
-        sequence: Sequence,
-        cached: Option<usize>,
-    ) -> Self {
-        Self {
+    /// Forward passes behind `prompts`; with a cache that has room for `cached` new tokens, or none.
+    pub(super) fn new(vlm: &'a Vlm, prompts: &[Prompt], cached: Option<usize>) -> Result<Self> {
+        let mut prompts = vlm.embed_inputs(prompts)?;
+        for input in prompts.iter_mut().flat_map(Prompt::inputs_mut) {
+            input.detach();
+        }
+        let sequence = vlm.sequence(&prompts)?; // [B, T, D]
+        Ok(Self {
             vlm,
-            image_tokens,
-            query: query.clone(),
+            prompts,
             sequence,
             cached,
             cache: None,
-        }
+        })
     }
 
     /// B.
@@ -42,17 +40,15 @@ impl<'a> Steps<'a> {
         self.sequence.lengths.len()
     }
 
+    /// The sequences of the prompts.
+    pub(super) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
     /// Goes on with these rows of the prompts, each as often as it is named.
     pub(super) fn repeat(&mut self, rows: &[usize]) -> Result<()> {
-        let wanted: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-        let wanted = Tensor::new(wanted, self.image_tokens.device())?;
-        self.image_tokens = self.image_tokens.index_select(&wanted, 0)?; // [rows, P, D]
-        if let Query::Each(queries) = &mut self.query {
-            *queries = rows.iter().map(|&row| queries[row].clone()).collect();
-        }
-        let sequence = &mut self.sequence;
-        sequence.inputs_embeds = sequence.inputs_embeds.index_select(&wanted, 0)?; // [rows, T, D]
-        sequence.lengths = rows.iter().map(|&row| sequence.lengths[row]).collect();
+        self.prompts = rows.iter().map(|&row| self.prompts[row].clone()).collect();
+        self.sequence = self.vlm.sequence(&self.prompts)?; // [rows, T, D]
         self.reorder(rows)
     }
 
@@ -67,22 +63,24 @@ impl<'a> Steps<'a> {
     pub(super) fn next(&mut self, made: &[Vec<u32>]) -> Result<Tensor> {
         let vlm = self.vlm;
         let Some(room) = self.cached else {
-            let sequence = vlm.concatenate(&self.image_tokens, &self.query, made)?; // [B, T + n, D]
-            return Ok(vlm.forward(&sequence)?.logits()?.clone());
+            let read = self.prompts.iter().zip(made);
+            let read: Vec<Prompt> = read
+                .map(|(prompt, ids)| prompt.clone().prefix(ids))
+                .collect();
+            return Ok(vlm.forward(&vlm.sequence(&read)?)?.logits()?.clone()); // [B, T + n, D]
         };
         let sequence = &self.sequence;
         let (batch, tokens) = (sequence.lengths.len(), sequence.inputs_embeds.dim(1)?);
         let input = match &self.cache {
             None => {
-                let cache = vlm.llm.new_cache(batch, tokens + room)?;
-                self.cache = Some(cache);
-                Phi3Input::embeds(&sequence.inputs_embeds.detach())
-                    .logits_at(LogitsAt::Chosen(sequence.last_places()))
+                self.cache = Some(vlm.llm.new_cache(batch, tokens + room)?);
+                let places = LogitsAt::Chosen(sequence.last_places());
+                sequence.input().logits_at(places)
             }
             Some(_) => {
                 let last: Vec<u32> = made.iter().filter_map(|ids| ids.last().copied()).collect();
                 let ids = Tensor::from_vec(last, (batch, 1), vlm.device())?; // [B, 1]
-                Phi3Input::ids(&ids).logits_at(LogitsAt::Last)
+                LlmInput::ids(&ids).logits_at(LogitsAt::Last)
             }
         };
         let steps = made.first().map_or(0, Vec::len);
@@ -99,7 +97,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Hides the padding between a short prompt and its new tokens, and numbers the new tokens behind their own prompt.
-    fn ragged(&self, input: Phi3Input, steps: usize) -> Result<Phi3Input> {
+    fn ragged(&self, input: LlmInput, steps: usize) -> Result<LlmInput> {
         let prompt = self.sequence.attention_mask()?; // [B, T]
         if steps == 0 {
             return Ok(input);

@@ -1,68 +1,60 @@
 //! Which tokens of a sample carry loss, as a strip: what the language model reads, with the targets marked.
 
-use super::Vlm;
-use super::concatenate::Query;
-use crate::display::{SegmentKind, TokenStrip};
-use crate::{Error, Result};
-use candle_core::Tensor;
+use super::loss::no_target;
+use super::prompt::Prompt;
+use super::query::Query;
+use super::{Vlm, VlmInput};
+use crate::Result;
+use crate::display::TokenStrip;
 
 impl Vlm {
-    /// The sequence of one prepared input `[1, ..]` and a caption, its caption parted into tokens that are given, tokens that
+    /// The sequence of one input (or an open [`Prompt`]) and a caption, its caption parted into tokens that are given, tokens that
     /// are targets (each is predicted from all before it), and tokens behind them.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let strip = vlm.target_strip(&Image::filled(80, 80, [200, 30, 40])?, "a red square")?;
+    /// display(&strip); // tokens that are given, and those that the loss asks for
+    /// assert!(strip.render().plain().contains("red"));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`Vlm::full_sequence_loss`].
-    pub fn target_strip(&self, input: &Tensor, caption: &str) -> Result<TokenStrip> {
-        let ids = self.caption_ids(caption)?;
-        let targets = self.target_range(ids.len());
-        let image_tokens = self.image_tokens(input)?; // [1, P, D]
-        let prompt = self.concatenate(&image_tokens, &Query::Vector, &[])?; // [1, T, D]
-        let mut strip = prompt.strip(0)?;
-        let embeddings = self.llm.embed_ids(&ids)?; // [1, p, D]
-        for (kind, from, to) in [
-            (SegmentKind::Prefix, 0, targets.start),
-            (SegmentKind::Target, targets.start, targets.end),
-            (SegmentKind::Text, targets.end, ids.len()),
-        ] {
-            if from < to {
-                let words = ids[from..to].iter().map(|&id| self.llm_processor.token(id));
-                strip = strip.embedded(kind, words, &embeddings.narrow(1, from, to - from)?)?;
-            }
-        }
-        Ok(strip)
+    pub fn target_strip(&self, input: &dyn VlmInput, caption: &str) -> Result<TokenStrip> {
+        let prompt = self.answered(input, &Query::Vector, &self.caption_ids(caption)?)?;
+        self.sequence(std::slice::from_ref(&prompt))?.strip(0)
     }
 
-    /// Refuses samples that have nothing to learn from: those without a token that carries loss. Each has a name for the
-    /// message and a caption.
+    /// Refuses prompts that have nothing to learn from: those without a token that carries loss. Each has a name for the
+    /// message.
     ///
     /// # Errors
     /// [`Error::NoTarget`] with all of them.
-    pub fn check_targets<'a>(
+    pub(crate) fn check_targets<'a>(
         &self,
-        samples: impl IntoIterator<Item = (String, &'a str)>,
+        samples: impl IntoIterator<Item = (String, &'a Prompt)>,
     ) -> Result<()> {
         let mut without = Vec::new();
-        for (name, caption) in samples {
-            if caption.trim().is_empty() {
-                without.push(format!("{name}, whose caption is empty"));
+        for (name, prompt) in samples {
+            if !prompt.target_places().is_empty() {
                 continue;
             }
-            let length = self.caption_ids(caption)?.len();
-            if self.target_range(length).is_empty() {
-                let tokens = if length == 1 { "token" } else { "tokens" };
-                without.push(format!(
-                    "{name}, whose caption is {caption:?} ({length} {tokens})"
-                ));
-            }
+            let ids = prompt.answer_ids();
+            let tokens = if ids.len() == 1 { "token" } else { "tokens" };
+            without.push(match ids.len() {
+                0 => format!("{name}, whose caption is empty"),
+                length => {
+                    let words = self.llm_processor.decode(&ids)?;
+                    format!("{name}, whose caption is {words:?} ({length} {tokens})")
+                }
+            });
         }
         match without.is_empty() {
             true => Ok(()),
-            false => Err(Error::NoTarget {
-                samples: without,
-                hint: "leave it out or give it more words; with `Targets::AllAndEos` one token is enough, with \
-                       `Targets::Middle`, the blog's range, the first and the last are never targets"
-                    .into(),
-            }),
+            false => Err(no_target(without)),
         }
     }
 }
@@ -70,9 +62,11 @@ impl Vlm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::display::Render;
+    use crate::train::Example;
     use crate::vision::Image;
-    use crate::vlm::{BosPlacement, Targets, VlmInput, VlmSettings};
+    use crate::vlm::{BosPlacement, Targets, VlmSettings};
     use candle_core::Device;
 
     fn model(targets: Targets, bos: BosPlacement) -> Result<Vlm> {
@@ -105,15 +99,19 @@ mod tests {
     #[test]
     fn samples_without_a_target_are_named() -> Result<()> {
         let vlm = model(Targets::Middle, BosPlacement::Once)?;
-        let samples = [
+        let input = Image::filled(32, 32, [9; 3])?;
+        let mut samples = Vec::new();
+        for (name, caption) in [
             ("a", "red"),
             ("b", "two red circles"),
             ("c", " "),
             ("d", "red"),
-        ];
-        let error = vlm
-            .check_targets(samples.map(|(name, caption)| (name.to_string(), caption)))
-            .unwrap_err();
+        ] {
+            let example = Example::new(&input, caption);
+            samples.push((name.to_string(), example.prompt(&vlm, Some(0))?));
+        }
+        let named = samples.iter().map(|(name, prompt)| (name.clone(), prompt));
+        let error = vlm.check_targets(named).unwrap_err();
         let Error::NoTarget { samples, .. } = &error else {
             panic!("{error}");
         };

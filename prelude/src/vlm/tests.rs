@@ -1,7 +1,7 @@
 //! The composition as a whole, on a model of a few thousand random weights.
 
 use super::*;
-use crate::language::{Phi3Config, Phi3Input};
+use crate::language::{DecoderConfig, LlmInput};
 use crate::lora::{TaskType, load_adapter, save_adapter};
 use crate::nn::LoraConfig;
 use crate::projector::ProjectorKind;
@@ -11,23 +11,27 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 mod bad_input;
+mod every_kind;
 mod new_tokens;
 mod other_encoder;
+mod other_encoders;
+mod packing;
+mod prompts;
 
 const WIDTH: usize = 24;
 
 fn parts() -> Result<VlmParts> {
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tokenizer");
     let llm_processor = LlmProcessor::from_dir(tokenizer)?;
-    let llm = Phi3Config {
+    let llm = DecoderConfig {
         max_position_embeddings: 128,
-        ..Phi3Config::new(llm_processor.vocab_size() + 3, WIDTH, 32, 2, 2)
+        ..DecoderConfig::new(llm_processor.vocab_size() + 3, WIDTH, 32, 2, 2)
     };
     Ok(VlmParts {
         image_encoder: Vit::new_random(&ViTConfig::new(32, 8, 16, 32, 2, 2), 1, &Device::Cpu)?
             .into(),
         image_processor: ImageProcessor::new(ImageProcessorConfig::vit(32))?,
-        llm: Phi3::new_random(&llm, 2, &Device::Cpu)?,
+        llm: Decoder::new_random(&llm, 2, &Device::Cpu)?,
         llm_processor,
     })
 }
@@ -178,7 +182,7 @@ fn the_beginning_token_stands_once_or_before_every_string() -> Result<()> {
     let processor = parts()?.llm_processor;
     let bos = processor.bos_id().expect("the tokenizer has one");
     let count = |settings: &VlmSettings| -> Result<usize> {
-        let prompt = prompt::Prompt::new(&processor, settings)?;
+        let prompt = PromptWords::new(&processor, settings)?;
         let all: Vec<u32> = [prompt.start, prompt.end, prompt.query].concat();
         Ok(all.iter().filter(|&&id| id == bos).count())
     };
@@ -189,7 +193,7 @@ fn the_beginning_token_stands_once_or_before_every_string() -> Result<()> {
         ..VlmSettings::corrected()
     };
     assert_eq!(count(&plain)?, 1);
-    let chat = prompt::Prompt::new(&processor, &VlmSettings::corrected())?;
+    let chat = PromptWords::new(&processor, &VlmSettings::corrected())?;
     let user = processor
         .token_id("<|user|>")
         .expect("the tokenizer has one");
@@ -330,7 +334,11 @@ fn an_adapter_for_another_base_names_the_layer() -> Result<()> {
     let mut small = parts()?.llm;
     small.add_lora(&LoraConfig::new(2, 2.0, &["down_proj"]), 0)?;
     save_adapter(&small, TaskType::CausalLm, None, dir.path())?;
-    let mut wide = Phi3::new_random(&Phi3Config::new(50, 2 * WIDTH, 32, 2, 2), 0, &Device::Cpu)?;
+    let mut wide = Decoder::new_random(
+        &DecoderConfig::new(50, 2 * WIDTH, 32, 2, 2),
+        0,
+        &Device::Cpu,
+    )?;
     let error = load_adapter(&mut wide, dir.path()).unwrap_err().to_string();
     assert!(
         error.contains("down_proj") && error.contains("[24, 2]") && error.contains("[48, 2]"),
@@ -340,12 +348,13 @@ fn an_adapter_for_another_base_names_the_layer() -> Result<()> {
         wide.lora_config().is_none(),
         "a refused adapter must leave nothing behind"
     );
-    let mut shallow = Phi3::new_random(&Phi3Config::new(50, WIDTH, 32, 1, 2), 0, &Device::Cpu)?;
+    let mut shallow =
+        Decoder::new_random(&DecoderConfig::new(50, WIDTH, 32, 1, 2), 0, &Device::Cpu)?;
     let error = load_adapter(&mut shallow, dir.path())
         .unwrap_err()
         .to_string();
     assert!(error.contains("model.layers.1.mlp.down_proj"), "{error}");
-    let mut deep = Phi3::new_random(&Phi3Config::new(50, WIDTH, 32, 3, 2), 0, &Device::Cpu)?;
+    let mut deep = Decoder::new_random(&DecoderConfig::new(50, WIDTH, 32, 3, 2), 0, &Device::Cpu)?;
     let error = load_adapter(&mut deep, dir.path()).unwrap_err().to_string();
     assert!(error.contains("model.layers.2.mlp.down_proj"), "{error}");
     Ok(())
@@ -354,7 +363,7 @@ fn an_adapter_for_another_base_names_the_layer() -> Result<()> {
 #[test]
 fn parts_of_different_models_are_refused() -> Result<()> {
     let mut parts = parts()?;
-    parts.llm = Phi3::new_random(&Phi3Config::new(100, WIDTH, 32, 1, 2), 0, &Device::Cpu)?;
+    parts.llm = Decoder::new_random(&DecoderConfig::new(100, WIDTH, 32, 1, 2), 0, &Device::Cpu)?;
     let error = Vlm::new(parts, shrunk(VlmSettings::tiny()), 0)
         .unwrap_err()
         .to_string();
@@ -370,6 +379,21 @@ fn the_strip_names_every_part() -> Result<()> {
     assert_eq!(sequence.strip(0)?.len(), sequence.lengths[0]);
     assert_eq!(sequence.inputs_embeds.dims()[1], sequence.lengths[0]);
     assert!(sequence.strip(1).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_prompt_put_together_by_hand_shows_its_words_once_it_was_read() -> Result<()> {
+    let vlm = vlm(VlmSettings::corrected())?;
+    let by_hand = Prompt::new()
+        .vector(PromptPart::Start)
+        .image_tokens(&vlm.embed_images(&pictures(1)?)?)
+        .vector(PromptPart::End)
+        .vector(PromptPart::Query)
+        .target(&vlm.caption_ids("a red star")?);
+    let own = vlm.caption_prompt(&pictures(1)?[0], "a red star")?;
+    let words = |prompt: Prompt| -> Result<_> { Ok(vlm.sequence(&[prompt])?.segments[0].clone()) };
+    assert_eq!(words(by_hand)?, words(own)?);
     Ok(())
 }
 

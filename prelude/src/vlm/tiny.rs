@@ -3,9 +3,10 @@
 //! The weights come from the project's own recipe, `prelude/examples/pretrain_tiny`; what they can do and how they were
 //! made stands in `prelude/assets/tiny/README.md`.
 
+use super::built_in_llm;
 use super::{BaseModels, Preset, Vlm, VlmParts};
 use crate::Result;
-use crate::language::{LlmProcessor, Phi3, Phi3Config};
+use crate::language::{Decoder, LlmProcessor};
 use crate::nn::Checkpoint;
 use crate::vision::{Encoder, ImageProcessor, ImageProcessorConfig, ViTConfig, Vit};
 use candle_core::{DType, Device};
@@ -56,21 +57,21 @@ pub(super) fn encoder(device: &Device) -> Result<(Encoder, ImageProcessor)> {
 }
 
 /// The pretrained Phi-3 and its tokenizer.
-pub(super) fn llm(device: &Device) -> Result<(Phi3, LlmProcessor)> {
-    let config = file("llm/config.json");
-    let llm = Phi3Config::from_bytes(asset!("llm/config.json"), Path::new(&config))?;
-    let weights = asset!("llm/model.safetensors");
-    let weights =
-        Checkpoint::from_static(&file("llm/model.safetensors"), weights, DType::F32, device)?;
-    let llm = Phi3::from_checkpoint(&llm, &weights)?;
-    let tokenizer = asset!("llm/tokenizer.json");
-    let processor = LlmProcessor::from_bytes(tokenizer, Some(asset!("llm/tokenizer_config.json")))?;
-    Ok((llm, processor))
+pub(super) fn llm(device: &Device) -> Result<(Decoder, LlmProcessor)> {
+    built_in_llm::TINY.load(device)
 }
 
 impl Vlm {
     /// The tiny default with [`VlmSettings::tiny`](super::VlmSettings::tiny): pretrained encoder and language model, a projector that knows
     /// nothing yet. Every call gives the same fresh model.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// assert!(vlm.named_parameters().iter().map(Parameter::count).sum::<usize>() < 1_500_000);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// When the device cannot hold it.

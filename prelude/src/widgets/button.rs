@@ -21,6 +21,18 @@ static BUTTON: Kind = Kind {
 /// A button: `Button::new("generate again")`.
 ///
 /// Clones are the same button. As the last expression of a cell, or by [`crate::display::display`], it stands in the page.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let button = Button::new("another picture");
+/// button.on_click(|| {
+///     println!("clicked");
+///     Ok(())
+/// });
+/// button.click()?; // from code, as a person does in the page
+/// assert_eq!(button.clicks(), 1);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Button {
     model: Arc<Model>,

@@ -11,6 +11,15 @@ use crate::display::{DisplayHandle, MimeBundle, Render, display, show};
 use crate::error::{Error, Result};
 
 /// What can be moved: a control, or several in a tuple.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let both = (Slider::new("layer", 0..=5).starting_at(2), Select::new("picture", ["real", "black"]));
+/// assert_eq!(both.current(), (2, "real".to_string()));
+/// assert_eq!(both.said(), "layer = 2, picture = real");
+/// interact(&both, |(layer, picture)| Ok(MimeBundle::text(format!("{picture}, layer {layer}"))))?;
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 pub trait Control {
     /// What it gives: the value, or the values in a tuple.
     type Value;
@@ -67,14 +76,17 @@ impl<A: Control, B: Control, C: Control> Control for (A, B, C) {
 
 /// Shows `controls` and below them what `view` makes of their values; when one is moved, the view is made anew in its place.
 ///
-/// ```no_run
-/// # use glassbox_prelude::prelude::*;
+/// ```
+/// use glassbox_prelude::prelude::*;
 /// let layer = Slider::new("layer", 0..=5);
 /// interact(&layer, |layer| Ok(MimeBundle::text(format!("layer {layer}"))))?;
-/// let both = (layer, Select::new("picture", ["real", "black"]));
+/// let both = (layer.clone(), Select::new("picture", ["real", "black"]));
 /// interact(&both, |(layer, picture)| Ok(MimeBundle::text(format!("{picture}, layer {layer}"))))?;
+/// layer.set_value(3)?; // as a person moves it: both views follow
+/// assert_eq!(both.current(), (3, "real".to_string()));
 /// # Ok::<(), Error>(())
 /// ```
+///
 /// The code runs between two cells. A failure is shown where the view would be; an interrupt stops it as it stops a cell. Without
 /// anyone to move the controls, they and the view are shown once.
 ///

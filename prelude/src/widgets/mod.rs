@@ -11,15 +11,15 @@
 //! # Layout
 //! - `comm`: messages in and out, and which model they are for
 //! - `model`: what every control is made of
-//! - [`slider`], [`select`], [`button`]: the controls
-//! - [`interact`](mod@interact): controls with a picture that follows them
+//! - `slider`, `select`, `button`: the controls
+//! - `interact`(mod@interact): controls with a picture that follows them
 
-pub mod button;
+mod button;
 mod comm;
-pub mod interact;
+mod interact;
 mod model;
-pub mod select;
-pub mod slider;
+mod select;
+mod slider;
 
 pub use button::Button;
 pub use interact::{Control, interact};

@@ -24,6 +24,15 @@ static DROPDOWN: Kind = Kind {
 /// A list of names of which one is chosen: `Select::new("picture", ["real", "black"])`.
 ///
 /// Clones are the same list. As the last expression of a cell, or by [`crate::display::display`], it stands in the page.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let picture = Select::new("picture", ["real", "black", "noise"]).starting_at(1);
+/// assert_eq!((picture.value().as_str(), picture.index()), ("black", 1));
+/// picture.set_value("noise")?;
+/// assert_eq!(picture.value(), "noise");
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Select {
     pub(super) model: Arc<Model>,

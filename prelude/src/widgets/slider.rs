@@ -41,6 +41,14 @@ fn ends(state: &Map<String, Value>) -> [f64; 2] {
 }
 
 /// A type of number that a [`Slider`] gives: whole ones up to 2⁵³, as far as a browser counts, and real ones.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::widgets::SliderValue;
+///
+/// assert!(<u32 as SliderValue>::WHOLE && !<f64 as SliderValue>::WHOLE);
+/// assert_eq!(f64::from_json(&0.5.to_json()), 0.5);
+/// ```
 pub trait SliderValue: Copy + PartialOrd + fmt::Display + Send + 'static {
     /// Whether the numbers are whole.
     const WHOLE: bool;
@@ -86,6 +94,19 @@ real!(f32, f64);
 ///
 /// Clones are the same slider. As the last expression of a cell, or by [`crate::display::display`], it stands in the page.
 /// [`super::interact()`] shows it with a view that follows it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let temperature = Slider::new("temperature", 0.0..=2.0).step(0.1).starting_at(0.7);
+/// assert_eq!(temperature.value(), 0.7);
+/// temperature.on_change(|value| {
+///     println!("now {value}");
+///     Ok(())
+/// });
+/// temperature.set_value(1.2)?;
+/// assert_eq!(temperature.value(), 1.2);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 pub struct Slider<T> {
     pub(super) model: Arc<Model>,
     number: std::marker::PhantomData<fn() -> T>,

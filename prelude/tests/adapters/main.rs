@@ -5,7 +5,7 @@
 
 use glassbox_prelude::Result;
 use glassbox_prelude::candle_core::{DType, Device, IndexOp, Tensor};
-use glassbox_prelude::language::{Phi3, Phi3Input};
+use glassbox_prelude::language::{Decoder, LlmInput};
 use glassbox_prelude::lora::{TaskType, load_adapter, read_adapter_config, save_adapter};
 use glassbox_prelude::nn::{LoraConfig, Network};
 use glassbox_prelude::serde_json::{self, Map, Value, json};
@@ -30,7 +30,7 @@ fn expected() -> Map<String, Value> {
 }
 
 enum Model {
-    Llm(Box<Phi3>),
+    Llm(Box<Decoder>),
     Vit(Box<Vit>),
 }
 
@@ -38,7 +38,7 @@ impl Model {
     fn new(kind: &Value) -> Self {
         match kind.as_str() {
             Some("llm") => {
-                let llm = Phi3::load(fixture("llm"), DType::F32, &Device::Cpu);
+                let llm = Decoder::load(fixture("llm"), DType::F32, &Device::Cpu);
                 Self::Llm(Box::new(llm.expect("the tiny language model")))
             }
             _ => {
@@ -60,7 +60,7 @@ impl Model {
         match self {
             Self::Llm(llm) => {
                 let ids = Tensor::new(&[[1u32, 5, 9, 17, 33, 2, 70]], &Device::Cpu)?;
-                let logits = llm.forward(&Phi3Input::ids(&ids))?.logits.expect("logits"); // [1, T, V]
+                let logits = llm.forward(&LlmInput::ids(&ids))?.logits.expect("logits"); // [1, T, V]
                 Ok(logits.i((0, ids.dim(1)? - 1, ..64))?.to_vec1()?)
             }
             Self::Vit(vit) => {

@@ -47,7 +47,8 @@ LLM = {
     "bias_all": (dict(target_modules=MLP, bias="all"), "bias", "all"),
     "modules_to_save": (dict(target_modules=MLP, modules_to_save=["lm_head"]), "modules_to_save", "lm_head"),
     "trainable_tokens": (dict(target_modules=MLP, trainable_token_indices=[3, 5]), "trainable_token_indices"),
-    "dora": (dict(target_modules=MLP, use_dora=True), "use_dora"),
+    "dora": dict(target_modules=MLP, use_dora=True),
+    "dora_with_rslora": dict(target_modules=["o_proj", "down_proj"], use_dora=True, use_rslora=True),
     "lora_bias": (dict(target_modules=["o_proj"], lora_bias=True), "lora_bias"),
     "embeddings": (dict(target_modules=["embed_tokens", "down_proj"]), "embed_tokens"),
     "parameters": (dict(target_modules=[], target_parameters=["down_proj.weight"]), "target_parameters"),
@@ -84,7 +85,11 @@ def make(name, kind, fields, refuses):
     model = get_peft_model(base(kind), LoraConfig(**(dict(r=2, lora_alpha=8) | fields)))
     torch.manual_seed(sum(name.encode()))
     for key, parameter in model.named_parameters():
-        if "lora_" in key and not key.endswith("magnitude_vector.default.weight"):
+        if key.endswith("magnitude_vector.default.weight"):
+            # Lengths that the rows of the weight do not have.
+            with torch.no_grad():
+                parameter.mul_(1 + 0.3 * torch.randn_like(parameter))
+        elif "lora_" in key:
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(folder, save_embedding_layers=False)
     # The base is named as it is in every checkout.

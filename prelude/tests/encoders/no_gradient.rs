@@ -1,5 +1,5 @@
-//! Encoders of a cell's own whose weights would never move, because an operation on the way has no backward pass: the first
-//! step of training says which.
+//! Encoders of a cell's own whose weights would never move, or move another way than down, because an operation on the way has no
+//! backward pass: the first step of training says which.
 
 use glassbox_prelude::candle_core::Result as CandleResult;
 use glassbox_prelude::candle_nn;
@@ -32,24 +32,11 @@ impl Own {
     }
 }
 
-impl Network for Own {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        visitor(Part::Linear(&self.bands));
-        visitor(Part::Weight(&self.scale));
-        if let Some(pooler) = &self.pooler {
-            visitor(Part::Linear(pooler));
-        }
-    }
-
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        visitor(PartMut::Linear(&mut self.bands))?;
-        visitor(PartMut::Weight(&mut self.scale))?;
-        match &mut self.pooler {
-            Some(pooler) => visitor(PartMut::Linear(pooler)),
-            None => Ok(()),
-        }
-    }
-}
+parts!(Own {
+    bands,
+    scale,
+    pooler
+});
 
 impl Modality for Own {
     fn encode(&self, input: &Tensor) -> Result<Tensor> {
@@ -176,6 +163,110 @@ fn weights_behind_an_operation_without_backward_stop_the_first_step_by_name() ->
         assert_ne!(values(&vlm)?, before);
     }
     fit(&model(Own::new(whole)?)?, true)?;
+    Ok(())
+}
+
+/// One way around an operation without a backward pass, and one through it.
+fn around_softmax(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    let scaled = bands.broadcast_mul(scale.tensor())?;
+    scaled.clone() + (candle_nn::ops::softmax_last_dim(&(scaled * 3.0)?)? * 4.0)?
+}
+
+fn around_layer_norm(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    bands.broadcast_mul(scale.tensor())? + layer_norm(bands, scale)?
+}
+
+fn around_rms_norm(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    bands.broadcast_mul(scale.tensor())? + rms_norm(bands, scale)?
+}
+
+fn around_rope(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    bands.broadcast_mul(scale.tensor())? + rope(bands, scale)?
+}
+
+/// A product of which one factor is cut off.
+fn gated(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    // Steep, so that what is cut off is a good part of the slope.
+    let gate = candle_nn::ops::sigmoid(&(bands.detach() * 16.0)?)?;
+    (bands * gate)?.broadcast_mul(scale.tensor())
+}
+
+/// Rounded on the way there, not on the way back.
+fn straight_through(bands: &Tensor, scale: &Weight) -> CandleResult<Tensor> {
+    let bands = bands.broadcast_mul(scale.tensor())?;
+    let rounded = (&bands * 4.0)?.round()? * 0.25;
+    &bands + (rounded? - &bands)?.detach()
+}
+
+#[test]
+fn a_gradient_that_is_not_the_slope_of_the_loss_stops_the_first_step_by_name() -> Outcome {
+    let cases: [(Middle, &str); 5] = [
+        (around_softmax, "scale"),
+        (around_layer_norm, "bands.weight"),
+        (around_rms_norm, "scale"),
+        (around_rope, "scale"),
+        (gated, "bands.weight"),
+    ];
+    for (case, (middle, wanted)) in cases.into_iter().enumerate() {
+        let vlm = model(Own::new(middle)?)?;
+        let before = values(&vlm)?;
+        let error = fit(&vlm, true).err().ok_or(format!(
+            "case {case} trained, with {wanted} on a broken path"
+        ))?;
+        let Error::WrongGradient { parameters, .. } = &error else {
+            return Err(format!("{error}").into());
+        };
+        assert!(
+            parameters.iter().any(|name| name.ends_with(wanted)),
+            "{parameters:?}"
+        );
+        let message = error.to_string();
+        assert!(
+            message.contains("softmax_last_dim") && message.contains("straight-through"),
+            "{message}"
+        );
+        assert_eq!(values(&vlm)?, before, "no step was taken");
+        fit(&vlm, false)?;
+        assert_ne!(values(&vlm)?, before);
+    }
+    Ok(())
+}
+
+#[test]
+fn encoders_whose_gradient_is_the_slope_pass_the_first_step_and_start_where_they_were() -> Outcome {
+    let cases: [Middle; 9] = [
+        whole,
+        |bands, scale| bands.broadcast_mul(scale.tensor())?.relu(),
+        |bands, scale| (bands.broadcast_mul(scale.tensor())? * 5.0)?.tanh(),
+        |bands, scale| {
+            bands + candle_nn::ops::softmax(&bands.broadcast_mul(scale.tensor())?, D::Minus1)?
+        },
+        |bands, scale| bands.broadcast_mul(scale.tensor())?.gelu(),
+        |bands, scale| bands.broadcast_mul(&(scale.tensor() * 1e-3)?),
+        |bands, scale| bands.broadcast_mul(&(scale.tensor() * 30.0)?),
+        |bands, scale| (bands.broadcast_mul(scale.tensor())? * 20.0)?.sin(),
+        |bands, scale| bands.broadcast_mul(scale.tensor())?.abs(),
+    ];
+    for (index, middle) in cases.into_iter().enumerate() {
+        let (one, other) = (model(Own::new(middle)?)?, model(Own::new(middle)?)?);
+        fit(&one, true).map_err(|error| format!("case {index}: {error}"))?;
+        fit(&other, false)?;
+        assert_eq!(values(&one)?, values(&other)?, "the check leaves no trace");
+    }
+    // What is random of itself is not judged by its slope.
+    fit(
+        &model(Own::new(|bands, scale| {
+            candle_nn::ops::dropout(&bands.broadcast_mul(scale.tensor())?, 0.5)
+        })?)?,
+        true,
+    )?;
+    Ok(())
+}
+
+#[test]
+fn a_straight_through_estimator_trains_for_who_says_so() -> Outcome {
+    let vlm = model(Own::new(straight_through)?)?;
+    fit(&vlm, false)?;
     Ok(())
 }
 

@@ -21,17 +21,7 @@ impl Spectrum {
     }
 }
 
-impl Network for Spectrum {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        visitor(Part::Linear(&self.bands));
-        visitor(Part::Weight(&self.places));
-    }
-
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        visitor(PartMut::Linear(&mut self.bands))?;
-        visitor(PartMut::Weight(&mut self.places))
-    }
-}
+parts!(Spectrum { bands, places });
 
 impl Modality for Spectrum {
     fn encode(&self, input: &Tensor) -> Result<Tensor> {
@@ -195,7 +185,10 @@ fn what_an_own_encoder_lacks_is_said() -> Outcome {
         ),
     ];
     let none: Vec<(Tensor, Vec<String>)> = Vec::new();
-    for (set, words) in [(&ragged, "one batch"), (&none, "empty")] {
+    for (set, words) in [
+        (&ragged, "Spectrum could not read [1, 32]"),
+        (&none, "empty"),
+    ] {
         let error = train(&vlm, (set, set), LossKind::FullSequence, 1).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }

@@ -88,7 +88,7 @@ fn a_projector_learns_to_read_a_frozen_clip_through_the_trainer() -> Outcome {
     for (kind, loss, steps) in [
         (mlp, full, 50),
         (mlp, random, 120),
-        (shuffle, full, 50),
+        (shuffle, full, 100),
         (perceiver, full, 50),
     ] {
         let vlm = with_tower(&folder, projector_alone(kind))?;

@@ -7,7 +7,7 @@ use crate::{fixture, fuzz, read};
 use glassbox_prelude::candle_core::{DType, Device, Tensor};
 use glassbox_prelude::data::CocoCaptions;
 use glassbox_prelude::hub::check_safetensors;
-use glassbox_prelude::language::{ChatMessage, LlmProcessor, Phi3, Phi3Config, Phi3Input};
+use glassbox_prelude::language::{ChatMessage, Decoder, DecoderConfig, LlmInput, LlmProcessor};
 use glassbox_prelude::lora::load_adapter;
 use glassbox_prelude::nn::Checkpoint;
 use glassbox_prelude::serde_json::{self, Value, json};
@@ -69,17 +69,17 @@ fn damaged_phi3s_load_or_are_refused() {
     let strategy = (maybe(text_edits()), weight_edits());
     fuzz(&strategy, |(edits, weight_edits): (_, WeightEdits)| {
         let bytes = text(&config, &edits);
-        let Ok(config) = Phi3Config::from_bytes(&bytes, Path::new("edited")) else {
+        let Ok(config) = DecoderConfig::from_bytes(&bytes, Path::new("edited")) else {
             return;
         };
         let Some(weights) = checkpoint(edited_weights(&weights, &weight_edits)) else {
             return;
         };
-        if let Ok(llm) = Phi3::from_checkpoint(&config, &weights) {
+        if let Ok(llm) = Decoder::from_checkpoint(&config, &weights) {
             let ids = Tensor::new(&[[1u32, 5, 9, 0]], &Device::Cpu).expect("four ids");
-            _ = llm.forward(&Phi3Input::ids(&ids));
+            _ = llm.forward(&LlmInput::ids(&ids));
             if let Ok(cache) = llm.new_cache(1, 4) {
-                _ = llm.forward(&Phi3Input::ids(&ids).cache(&cache));
+                _ = llm.forward(&LlmInput::ids(&ids).cache(&cache));
             }
         }
     });
@@ -118,23 +118,33 @@ fn damaged_files_beside_a_tokenizer_load_or_are_refused() {
     });
     let map = json!({"pad_token": token, "additional_special_tokens": ["<z>", token]});
     let added = json!({"<x>": 900, "<w>": 901});
+    let generation =
+        json!({"bos_token_id": 1, "eos_token_id": [2, 5], "pad_token_id": 0, "max_length": 20});
     let strategy = (
         maybe(text_edits()),
         maybe(text_edits()),
         maybe(text_edits()),
+        maybe(text_edits()),
     );
-    fuzz(&strategy, |(config_edits, map_edits, added_edits)| {
-        folder.write("tokenizer_config.json", &text(&config, &config_edits));
-        folder.write("special_tokens_map.json", &text(&map, &map_edits));
-        folder.write("added_tokens.json", &text(&added, &added_edits));
-        let Ok(processor) = LlmProcessor::from_dir(folder.path()) else {
-            return;
-        };
-        if let Ok(ids) = processor.encode("two <x> circles<y>") {
-            _ = processor.decode(&ids);
-        }
-        _ = processor.render_chat(&[ChatMessage::user("what is this?")], true);
-    });
+    fuzz(
+        &strategy,
+        |(config_edits, map_edits, added_edits, generation_edits)| {
+            folder.write(
+                "generation_config.json",
+                &text(&generation, &generation_edits),
+            );
+            folder.write("tokenizer_config.json", &text(&config, &config_edits));
+            folder.write("special_tokens_map.json", &text(&map, &map_edits));
+            folder.write("added_tokens.json", &text(&added, &added_edits));
+            let Ok(processor) = LlmProcessor::from_dir(folder.path()) else {
+                return;
+            };
+            if let Ok(ids) = processor.encode("two <x> circles<y>") {
+                _ = processor.decode(&ids);
+            }
+            _ = processor.render_chat(&[ChatMessage::user("what is this?")], true);
+        },
+    );
 }
 
 #[test]
@@ -186,7 +196,7 @@ impl Folder {
 
 #[test]
 fn damaged_adapters_load_or_are_refused() {
-    let base = Phi3::load(fixture("llm"), DType::F32, &Device::Cpu).expect("the fixture loads");
+    let base = Decoder::load(fixture("llm"), DType::F32, &Device::Cpu).expect("the fixture loads");
     let config = json_of("lora/llm_adapter/adapter_config.json");
     let weights = read("lora/llm_adapter/adapter_model.safetensors");
     let folder = Folder::new();
@@ -201,7 +211,7 @@ fn damaged_adapters_load_or_are_refused() {
         let mut llm = base.clone();
         if load_adapter(&mut llm, folder.path()).is_ok() {
             let ids = Tensor::new(&[[1u32, 5, 9]], &Device::Cpu).expect("three ids");
-            _ = llm.forward(&Phi3Input::ids(&ids));
+            _ = llm.forward(&LlmInput::ids(&ids));
         }
     });
 }

@@ -1,11 +1,18 @@
 //! Damaged picture files and image processor settings.
 
-use crate::edits::{Edit, TextEdits, apply, apply_within, edited_text, edits, text_edits};
+use crate::edits::{
+    Edit, TextEdits, apply, apply_within, edited_text, edited_weights, edits, text_edits,
+    weight_edits,
+};
 use crate::{fuzz, read};
+use glassbox_prelude::Error;
+use glassbox_prelude::candle_core::{DType, Device, Tensor};
 use glassbox_prelude::image::{DynamicImage, ImageFormat};
+use glassbox_prelude::nn::Checkpoint;
 use glassbox_prelude::serde_json::{self, Value};
 use glassbox_prelude::vision::{
-    DecodeOptions, ExifPolicy, Image, ImageProcessor, ImageProcessorConfig, Resize,
+    DecodeOptions, ExifPolicy, Image, ImageProcessor, ImageProcessorConfig, Modality, Resize,
+    Tiling, Tower, TowerConfig,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -142,7 +149,7 @@ fn damaged_preprocessor_configs_are_used_or_refused() {
         let side = match config.resize {
             Resize::Keep => 0,
             Resize::Exact { height, width } => height.max(width),
-            Resize::ShortestEdge(side) => side,
+            Resize::ShortestEdge(side) | Resize::Padded { side, .. } => side,
         };
         let crop = config
             .center_crop
@@ -152,6 +159,86 @@ fn damaged_preprocessor_configs_are_used_or_refused() {
         };
         if side.max(crop) <= 512 {
             _ = processor.preprocess(&image);
+        }
+    });
+}
+
+#[test]
+fn damaged_tiling_configs_are_used_or_refused() {
+    let split = serde_json::json!({
+        "image_processor_type": "Idefics3ImageProcessor", "size": {"longest_edge": 40}, "max_image_size": {"longest_edge": 16},
+        "do_image_splitting": true, "do_resize": true, "resample": 1, "do_rescale": true, "rescale_factor": 0.00392,
+        "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    });
+    let anyres = serde_json::json!({
+        "image_processor_type": "LlavaNextImageProcessor", "size": {"shortest_edge": 12},
+        "crop_size": {"height": 12, "width": 12}, "image_grid_pinpoints": [[12, 24], [24, 12], [24, 24]],
+        "do_center_crop": true, "resample": 3, "image_mean": [0.4, 0.4, 0.4], "image_std": [0.2, 0.2, 0.2],
+    });
+    let image = Image::filled(31, 7, [10, 200, 30]).expect("it has pixels");
+    let strategy = (any::<bool>(), text_edits());
+    fuzz(&strategy, |(cutting, edits): (bool, TextEdits)| {
+        let text = edited_text(if cutting { &split } else { &anyres }, &edits);
+        let text = String::from_utf8_lossy(&text);
+        let Ok(tiling) = Tiling::from_json(&text, Path::new("edited")) else {
+            return;
+        };
+        match tiling.tile(&image) {
+            Ok(tiles) => assert_eq!(tiles.pixel_values.dims()[0], tiles.count()),
+            Err(error) => assert!(matches!(error, Error::Input(_)), "{error}"),
+        }
+    });
+}
+
+#[test]
+fn damaged_tower_configs_are_read_or_refused() {
+    let read = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    let originals = [
+        read(include_str!("../../../tests/towers/clip/config.json")),
+        read(include_str!("../../../tests/towers/siglip2/config.json")),
+        read(include_str!("../../../tests/towers/dinov2/config.json")),
+        read(include_str!("../../../tests/towers/smolvlm/config.json")),
+    ];
+    let strategy = (any::<Index>(), text_edits());
+    fuzz(&strategy, |(which, edits): (Index, TextEdits)| {
+        let text = edited_text(which.get(&originals), &edits);
+        let text = String::from_utf8_lossy(&text);
+        if let Ok(config) = TowerConfig::from_json(&text, Path::new("edited")) {
+            assert!(config.grid() > 0 && config.hidden_size % config.num_attention_heads == 0);
+        }
+    });
+}
+
+#[test]
+fn damaged_towers_load_or_are_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/towers");
+    let towers = ["clip", "siglip", "siglip2", "dinov2", "smolvlm"].map(|name| {
+        let read = |file: &str| std::fs::read(folder.join(name).join(file)).expect("a fixture");
+        let config: Value = serde_json::from_slice(&read("config.json")).expect("JSON");
+        (config, read("model.safetensors"))
+    });
+    let strategy = (any::<Index>(), text_edits(), weight_edits(), any::<bool>());
+    fuzz(&strategy, |(which, edits, weight_edits, whole)| {
+        let (config, weights) = which.get(&towers);
+        let text = edited_text(config, &edits);
+        let text = match whole {
+            true => config.to_string(),
+            false => String::from_utf8_lossy(&text).into_owned(),
+        };
+        let Ok(config) = TowerConfig::from_json(&text, Path::new("edited")) else {
+            return;
+        };
+        let weights = edited_weights(weights, &weight_edits);
+        let Ok(weights) = Checkpoint::from_bytes("edited", weights, DType::F32, &Device::Cpu)
+        else {
+            return;
+        };
+        if let Ok(tower) = Tower::from_checkpoint(&config, &weights)
+            && config.image_size <= 256
+        {
+            let shape = (1, config.num_channels, config.image_size, config.image_size);
+            let pixels = Tensor::zeros(shape, DType::F32, &Device::Cpu);
+            _ = tower.encode(&pixels.expect("a small picture"));
         }
     });
 }

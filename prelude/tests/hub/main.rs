@@ -439,6 +439,46 @@ fn two_downloads_at_once_fetch_each_file_once() -> TestResult {
 }
 
 #[test]
+fn threads_that_finish_a_download_together_do_not_take_each_others_files() -> TestResult {
+    let _turn = turn();
+    let server = Server::start(repository(), Manners::default())?;
+    for _ in 0..20 {
+        let cache = tempfile::tempdir()?;
+        let options = options(cache.path(), &server.endpoint);
+        let snapshot = resolve("owner/name", &options)?;
+        let model = cache.path().join("models--owner--name");
+        std::fs::remove_dir_all(model.join("refs"))?;
+        std::fs::remove_dir_all(&snapshot)?;
+        let together = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        together.wait();
+                        resolve("owner/name", &options)
+                    })
+                })
+                .collect();
+            for thread in threads {
+                let found = thread.join().map_err(|_| "a thread panicked")??;
+                assert_eq!(found, snapshot);
+            }
+            TestResult::Ok(())
+        })?;
+        let left: Vec<_> = std::fs::read_dir(model.join("refs"))?
+            .chain(std::fs::read_dir(&snapshot)?)
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<std::io::Result<_>>()?;
+        assert!(
+            left.iter()
+                .all(|name| !name.to_string_lossy().starts_with('.')),
+            "{left:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn what_the_python_tools_left_is_found_and_completed() -> TestResult {
     let _turn = turn();
     let cache = tempfile::tempdir()?;

@@ -94,7 +94,9 @@ fn a_model_comes_from_two_repositories_and_a_fine_tune_finds_them_again() -> Tes
     let loaded = Vlm::from_pretrained(&saved, &Device::Cpu)?;
     assert_eq!(loaded.settings, fine_tuned.settings);
     assert_eq!(ids(&loaded)?, ids(&fine_tuned)?);
-    let fresh = |vlm: &Vlm| vlm.projector.fc1.weight.tensor().to_vec2::<f32>();
+    let fresh = |vlm: &Vlm| -> Result<Vec<Vec<f32>>> {
+        Ok(vlm.projector.mlp()?.fc1.weight.tensor().to_vec2::<f32>()?)
+    };
     assert_eq!(fresh(&loaded)?, fresh(&fine_tuned)?);
     assert_ne!(fresh(&loaded)?, fresh(&vlm)?);
     assert_eq!(server.requests().len(), fetched, "the cache was enough");
@@ -108,7 +110,7 @@ fn another_kind_of_model_is_refused_before_its_weights_are_fetched() -> TestResu
     let mut repositories = repositories()?;
     repositories[1].1.iter_mut().for_each(|file| {
         if file.name == "config.json" {
-            file.bytes = br#"{"model_type": "llama"}"#.to_vec();
+            file.bytes = br#"{"model_type": "mamba"}"#.to_vec();
         }
     });
     let server = Server::start_all(repositories, Manners::default())?;
@@ -117,7 +119,7 @@ fn another_kind_of_model_is_refused_before_its_weights_are_fetched() -> TestResu
     for _ in 0..2 {
         let error = error(&preset)?;
         assert!(
-            matches!(&error, Error::Hub(HubError::WrongArchitecture { found, .. }) if found == "llama"),
+            matches!(&error, Error::Hub(HubError::WrongArchitecture { found, .. }) if found == "mamba"),
             "{error}"
         );
     }

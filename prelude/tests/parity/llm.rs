@@ -3,7 +3,7 @@
 use crate::compare::{Fixtures, Group, Outcome, numbers};
 use candle_core::{DType, Device, IndexOp, Tensor};
 use glassbox_prelude::candle_core;
-use glassbox_prelude::language::{LogitsAt, Phi3, Phi3Input};
+use glassbox_prelude::language::{Decoder, LlmInput, LogitsAt};
 use glassbox_prelude::nn::cross_entropy;
 
 /// Largest difference of hidden states and logits, from the fixtures' README.
@@ -11,15 +11,15 @@ const LOGITS: f64 = 1e-4;
 /// The loss in f32.
 const LOSS: f64 = 2e-5;
 
-fn load(fixtures: &Fixtures, dir: &str) -> Result<Phi3, Box<dyn std::error::Error>> {
-    Ok(Phi3::load(fixtures.path(dir), DType::F32, &Device::Cpu)?)
+fn load(fixtures: &Fixtures, dir: &str) -> Result<Decoder, Box<dyn std::error::Error>> {
+    Ok(Decoder::load(fixtures.path(dir), DType::F32, &Device::Cpu)?)
 }
 
 pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let model = load(fixtures, "llm")?;
     let want = fixtures.tensors("llm/expected.safetensors")?;
     let ids = want.get("input_ids")?;
-    let out = model.forward(&Phi3Input::ids(ids).with_hidden_states().with_attentions())?;
+    let out = model.forward(&LlmInput::ids(ids).with_hidden_states().with_attentions())?;
     for (i, hidden) in out.hidden_states.iter().skip(1).enumerate() {
         group.close(
             &format!("layer {i} output"),
@@ -54,7 +54,7 @@ pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let loss = cross_entropy(&shifted, &targets)?.reshape(1)?;
     group.close("shifted loss", &loss, want.get("ids.loss_shifted")?, LOSS);
 
-    let last = model.forward(&Phi3Input::ids(ids).logits_at(LogitsAt::Last))?;
+    let last = model.forward(&LlmInput::ids(ids).logits_at(LogitsAt::Last))?;
     group.close(
         "logits at the last token only",
         last.logits()?,
@@ -62,7 +62,7 @@ pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         LOGITS,
     );
     let places = vec![(1, 3), (0, tokens - 1), (1, 0)];
-    let some = model.forward(&Phi3Input::ids(ids).logits_at(LogitsAt::Chosen(places.clone())))?;
+    let some = model.forward(&LlmInput::ids(ids).logits_at(LogitsAt::Chosen(places.clone())))?;
     for (row, (b, t)) in places.into_iter().enumerate() {
         group.close(
             &format!("logits at sequence {b}, token {t}"),
@@ -80,7 +80,7 @@ pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
             1e-5,
         );
     }
-    let embeds = model.forward(&Phi3Input::embeds(want.get("inputs_embeds")?))?;
+    let embeds = model.forward(&LlmInput::embeds(want.get("inputs_embeds")?))?;
     group.close(
         "logits from inputs_embeds",
         embeds.logits()?,
@@ -94,7 +94,7 @@ pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
 }
 
 /// Cosines and sines of positions `0..length`, `[length, R]`: each half of a head uses the same angles.
-fn tables(model: &Phi3, length: usize) -> Result<(Tensor, Tensor), Box<dyn std::error::Error>> {
+fn tables(model: &Decoder, length: usize) -> Result<(Tensor, Tensor), Box<dyn std::error::Error>> {
     let (frequencies, scaling) = model.config.inverse_frequencies(length);
     let rotary =
         glassbox_prelude::nn::Rotary::new(&frequencies, &[(0..length as u32).collect()], scaling)?;
@@ -114,7 +114,7 @@ pub fn padding(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let want = fixtures.tensors("llm/expected.safetensors")?;
     let (right, left) = (want.get("pad.right_mask")?, want.get("pad.left_mask")?);
 
-    let out = model.forward(&Phi3Input::ids(want.get("pad.right_ids")?).attention_mask(right))?;
+    let out = model.forward(&LlmInput::ids(want.get("pad.right_ids")?).attention_mask(right))?;
     group.close(
         "padding on the right",
         &masked(out.logits()?, right)?,
@@ -122,7 +122,7 @@ pub fn padding(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         LOGITS,
     );
 
-    let input = Phi3Input::ids(want.get("pad.left_ids")?).attention_mask(left);
+    let input = LlmInput::ids(want.get("pad.left_ids")?).attention_mask(left);
     let key = "pad.left_arange_positions.logits";
     let out = model.forward(&input)?;
     group.close(
@@ -149,7 +149,7 @@ pub fn padding(fixtures: &Fixtures, group: &mut Group) -> Outcome {
 
 /// Feeds `ids` in chunks through a cache and puts the logits together.
 fn in_chunks(
-    model: &Phi3,
+    model: &Decoder,
     ids: &Tensor,
     chunks: &[usize],
 ) -> Result<Tensor, Box<dyn std::error::Error>> {
@@ -157,7 +157,7 @@ fn in_chunks(
     let mut logits = Vec::new();
     let mut start = 0;
     for &chunk in chunks {
-        let out = model.forward(&Phi3Input::ids(&ids.narrow(1, start, chunk)?).cache(&cache))?;
+        let out = model.forward(&LlmInput::ids(&ids.narrow(1, start, chunk)?).cache(&cache))?;
         logits.push(out.logits()?.clone());
         start += chunk;
     }
@@ -174,7 +174,7 @@ pub fn cache(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         let ids = want.get("input_ids")?.narrow(1, 0, chunks.iter().sum())?;
         let got = in_chunks(&model, &ids, &chunks)?;
         group.close(&format!("{key} {chunks:?}"), &got, expected, LOGITS);
-        let full = model.forward(&Phi3Input::ids(&ids))?;
+        let full = model.forward(&LlmInput::ids(&ids))?;
         group.close(
             &format!("{key} against our full forward"),
             &got,
@@ -189,15 +189,15 @@ pub fn bf16_shards(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let want = fixtures.tensors("llm/expected.safetensors")?;
     let row = want.get("input_ids")?.narrow(0, 0, 1)?;
     let model = load(fixtures, "llm_bf16_sharded")?;
-    let out = model.forward(&Phi3Input::ids(&row))?;
+    let out = model.forward(&LlmInput::ids(&row))?;
     group.close(
         "bf16 weights, f32 arithmetic",
         out.logits()?,
         want.get("bf16_weights_f32_compute.logits_row0")?,
         LOGITS,
     );
-    let low = Phi3::load(fixtures.path("llm_bf16_sharded"), DType::BF16, &Device::Cpu)?;
-    let out = low.forward(&Phi3Input::ids(&row))?;
+    let low = Decoder::load(fixtures.path("llm_bf16_sharded"), DType::BF16, &Device::Cpu)?;
+    let out = low.forward(&LlmInput::ids(&row))?;
     // No reference for bf16 arithmetic: eight bits of mantissa over a few layers stay within a few percent.
     let exact = want.get("bf16_weights_f32_compute.logits_row0")?;
     let size = exact.abs()?.max_all()?.to_scalar::<f32>()?;
@@ -218,7 +218,7 @@ pub fn sliding_window(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         "the config has a window",
         model.config.sliding_window.is_some(),
     );
-    let out = model.forward(&Phi3Input::ids(ids))?;
+    let out = model.forward(&LlmInput::ids(ids))?;
     group.close("logits", out.logits()?, want.get("logits")?, LOGITS);
     let mut chunks = vec![12];
     chunks.resize(1 + ids.dim(1)? - 12, 1);
@@ -244,7 +244,7 @@ pub fn longrope(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     lengths.sort_unstable();
     for &n in &lengths {
         let part = ids.narrow(1, 0, n)?;
-        let out = model.forward(&Phi3Input::ids(&part))?;
+        let out = model.forward(&LlmInput::ids(&part))?;
         group.close(
             &format!("logits of {n} tokens"),
             out.logits()?,
@@ -272,10 +272,9 @@ pub fn longrope(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         .long_rope_border()
         .ok_or("the config has no longrope")?;
     let cache = model.new_cache(1, longest)?;
-    let mut logits =
-        model.forward(&Phi3Input::ids(&ids.narrow(1, 0, border - 2)?).cache(&cache))?;
+    let mut logits = model.forward(&LlmInput::ids(&ids.narrow(1, 0, border - 2)?).cache(&cache))?;
     for t in border - 2..longest {
-        logits = model.forward(&Phi3Input::ids(&ids.narrow(1, t, 1)?).cache(&cache))?;
+        logits = model.forward(&LlmInput::ids(&ids.narrow(1, t, 1)?).cache(&cache))?;
     }
     let expected = want
         .get(&format!("logits_{longest}"))?

@@ -5,7 +5,7 @@ use crate::vlm::{batch, build};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use glassbox_prelude::candle_core;
-use glassbox_prelude::language::{Phi3, Phi3Input};
+use glassbox_prelude::language::{Decoder, LlmInput};
 use glassbox_prelude::lora::{TaskType, load_adapter, save_adapter};
 use glassbox_prelude::nn::{Network, Parameter};
 use glassbox_prelude::train::{AdamW, AdamWConfig, Gradients};
@@ -82,7 +82,7 @@ pub fn outputs(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     );
     let out = vlm
         .llm
-        .forward(&Phi3Input::embeds(want.get("llm_inputs_embeds")?))?;
+        .forward(&LlmInput::embeds(want.get("llm_inputs_embeds")?))?;
     group.close("logits", out.logits()?, want.get("llm_logits")?, LOGITS);
     Ok(())
 }
@@ -152,7 +152,7 @@ pub fn merges(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let want = fixtures.tensors("lora/expected_merged.safetensors")?;
     let out = vlm
         .llm
-        .forward(&Phi3Input::embeds(input.get("llm_inputs_embeds")?))?;
+        .forward(&LlmInput::embeds(input.get("llm_inputs_embeds")?))?;
     group.close(
         "logits of the merged language model",
         out.logits()?,
@@ -452,12 +452,12 @@ pub fn round_trips(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     std::fs::remove_dir_all(&dir)?;
 
     for adapter in llm_adapters(fixtures).into_iter().skip(1) {
-        let mut llm = Phi3::load(fixtures.path("llm"), DType::F32, &candle_core::Device::Cpu)?;
+        let mut llm = Decoder::load(fixtures.path("llm"), DType::F32, &candle_core::Device::Cpu)?;
         let config = load_adapter(&mut llm, fixtures.path(adapter))?;
         group.holds(&format!("{adapter} is rank-stabilised"), config.use_rslora);
         let want = fixtures.tensors(&format!("{adapter}/expected.safetensors"));
         if let Ok(want) = want {
-            let out = llm.forward(&Phi3Input::embeds(want.get("llm_inputs_embeds")?))?;
+            let out = llm.forward(&LlmInput::embeds(want.get("llm_inputs_embeds")?))?;
             group.close(
                 &format!("{adapter} logits"),
                 out.logits()?,

@@ -16,6 +16,8 @@ mod images;
 mod llm;
 mod lora;
 mod peft;
+#[path = "../published/python.rs"]
+mod python;
 mod tokenizer;
 mod vit;
 mod vlm;

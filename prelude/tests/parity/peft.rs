@@ -1,13 +1,11 @@
 //! Our adapters as PEFT reads them: `scripts/peer/check_adapter_with_peft.py` on folders that `Vlm::save` wrote.
 //!
-//! It needs Python with torch, transformers and PEFT, which take 5.4 GB: they are looked for in `GLASSBOX_PEER_VENV`, else
-//! in `target/peer-venv`, which `scripts/compare_with_torch.sh` uses too. With `CI=true` a missing environment is made
-//! (and failing to is a failure); elsewhere the group says that it was not run, and how to run it.
+//! It needs Python with torch, transformers and PEFT (see `python`); where there is none, the group says that it was not run.
 
 use crate::compare::{Fixtures, Group, Outcome};
 use crate::lora::{after_ten_steps, at_the_start};
+use crate::python::{MISSING, environment, peer_folder};
 use glassbox_prelude::serde_json::{self, Value};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Of every factor and every output: PEFT computes in f32, and after ten steps rounding has moved single values by 8e-5.
@@ -15,9 +13,7 @@ const TOLERANCE: f64 = 1e-4;
 
 pub fn adapters(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     let Some(python) = environment()? else {
-        group.not_run(
-            "needs PyTorch and PEFT (5.4 GB); with CI=true they are installed into target/peer-venv",
-        );
+        group.not_run(MISSING);
         return Ok(());
     };
     let folder = tempfile::tempdir()?;
@@ -81,58 +77,4 @@ fn record(group: &mut Group, report: &Value) {
         let gap = value.as_f64().unwrap_or(f64::INFINITY);
         group.within(&format!("{label}: {what}"), gap, TOLERANCE);
     }
-}
-
-fn peer_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/peer")
-}
-
-/// The Python with the packages of `scripts/peer/requirements.txt`, made when this is CI; `None` where there is none.
-fn environment() -> Result<Option<PathBuf>, Box<dyn std::error::Error>> {
-    let ci = std::env::var("CI").as_deref() == Ok("true");
-    let folder = match std::env::var_os("GLASSBOX_PEER_VENV") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("../peer-venv"),
-    };
-    let python = folder.join("bin/python");
-    let ready = Command::new(&python)
-        .args([
-            "-c",
-            "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('torch', 'transformers', 'peft'))))",
-        ])
-        .status()
-        .is_ok_and(|status| status.success());
-    if ready || !ci {
-        return Ok(ready.then_some(python));
-    }
-    succeed(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    )?;
-    // Without byte code: compiling all of torch's Python takes longer than importing what is used.
-    succeed(
-        Command::new(&python)
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-compile",
-                "--requirement",
-            ])
-            .arg(peer_folder().join("requirements.txt")),
-    )?;
-    Ok(Some(python))
-}
-
-fn succeed(command: &mut Command) -> Outcome {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let failed = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{command:?} ended with {}:\n{failed}", output.status).into())
 }

@@ -54,6 +54,7 @@ fn both_layouts(fixtures: &Fixtures, group: &mut Group, folder: &str, pixels: &T
         for feature in [
             VisionFeature::HiddenState(-1),
             VisionFeature::HiddenState(1),
+            VisionFeature::hidden_states(&[-1, 0])?,
             VisionFeature::LastHiddenState,
         ] {
             let encoded = vit.clone().with_feature(feature)?.encode(pixels)?;

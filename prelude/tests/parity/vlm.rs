@@ -3,7 +3,7 @@
 use crate::compare::{Fixtures, Group, Outcome, Tensors, difference, number, numbers};
 use candle_core::{DType, Device, Tensor};
 use glassbox_prelude::candle_core;
-use glassbox_prelude::language::{LlmProcessor, LogitsAt, Phi3, Phi3Input};
+use glassbox_prelude::language::{Decoder, LlmInput, LlmProcessor, LogitsAt};
 use glassbox_prelude::serde_json::Value;
 use glassbox_prelude::vision::{ImageProcessor, Rescaling, Vit};
 use glassbox_prelude::vlm::{
@@ -28,7 +28,7 @@ pub fn build(fixtures: &Fixtures) -> Result<Vlm, Error> {
         image_processor: ImageProcessor::from_file(
             fixtures.path("images/preprocessor_config.json"),
         )?,
-        llm: Phi3::load(fixtures.path("llm"), DType::F32, &Device::Cpu)?,
+        llm: Decoder::load(fixtures.path("llm"), DType::F32, &Device::Cpu)?,
         llm_processor: LlmProcessor::from_dir(fixtures.path("tokenizer"))?,
     };
     let settings = VlmSettings {
@@ -156,7 +156,7 @@ pub fn cases(fixtures: &Fixtures, group: &mut Group) -> Outcome {
             );
             if want.map.contains_key(&logits) {
                 let out = vlm.llm.forward(
-                    &Phi3Input::embeds(&sequence.inputs_embeds).logits_at(LogitsAt::Every),
+                    &LlmInput::embeds(&sequence.inputs_embeds).logits_at(LogitsAt::Every),
                 )?;
                 group.close(
                     &format!("{key} all logits"),

@@ -17,12 +17,18 @@ pub enum Command {
         /// The name of the function.
         function: String,
     },
+    /// Show a variable of the store as a cell does that names it and nothing else.
+    Show {
+        /// Its name.
+        name: String,
+    },
     /// Pass on a message to a control.
     Comm(Comm),
 }
 
 const CELL: &str = "CELL ";
 const RUN: &str = "LOAD_AND_RUN ";
+const SHOW: &str = "SHOW ";
 const COMM: &str = "COMM ";
 
 impl fmt::Display for Command {
@@ -33,6 +39,7 @@ impl fmt::Display for Command {
             Command::Run { library, function } => {
                 write!(f, "{RUN}{} {function}", library.display())
             }
+            Command::Show { name } => write!(f, "{SHOW}{name}"),
             // JSON as it is written here is one line.
             Command::Comm(comm) => {
                 let json = serde_json::to_string(comm).map_err(|_| fmt::Error)?;
@@ -51,6 +58,10 @@ impl Command {
         }
         if let Some(json) = line.strip_prefix(COMM) {
             return serde_json::from_str(json).ok().map(Command::Comm);
+        }
+        if let Some(name) = line.strip_prefix(SHOW) {
+            let name = name.to_owned();
+            return Some(Command::Show { name });
         }
         let (library, function) = line.strip_prefix(RUN)?.rsplit_once(' ')?;
         Some(Command::Run {
@@ -79,7 +90,10 @@ mod tests {
             target: "t".to_owned(),
             data: json!({"text": "two\nlines"}),
         });
-        for command in [Command::Cell(7), run, comm] {
+        let show = Command::Show {
+            name: "r#type".to_owned(),
+        };
+        for command in [Command::Cell(7), run, show, comm] {
             let line = command.to_string();
             assert!(!line.contains('\n'), "{line}");
             assert_eq!(Command::parse(&format!("{line}\n")), Some(command));

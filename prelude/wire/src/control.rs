@@ -45,6 +45,8 @@ pub enum Control {
         /// Why.
         reason: String,
     },
+    /// A variable that was to be shown by its name is of a type that only a cell of its own can show.
+    NotShown,
     /// How long it took to load the library.
     LoadTime(Duration),
     /// How long the cell's function ran.
@@ -62,6 +64,7 @@ const STORED: &str = "GLASSBOX_STORED";
 const PUT_AT: &str = "GLASSBOX_PUT_AT";
 const CHANGED: &str = "GLASSBOX_CHANGED";
 const NOT_LOADED: &str = "GLASSBOX_NOT_LOADED";
+const NOT_SHOWN: &str = "GLASSBOX_NOT_SHOWN";
 const LOAD_TIME: &str = "GLASSBOX_LOAD";
 const RUN_TIME: &str = "GLASSBOX_RUN";
 
@@ -79,6 +82,7 @@ impl fmt::Display for Control {
             Control::NotLoaded { reason } => {
                 write!(f, "{NOT_LOADED} {}", reason.replace('\n', " "))
             }
+            Control::NotShown => f.write_str(NOT_SHOWN),
             Control::LoadTime(time) => write!(f, "{LOAD_TIME} {}", time.as_nanos()),
             Control::RunTime(time) => write!(f, "{RUN_TIME} {}", time.as_nanos()),
             Control::Complete => f.write_str(COMPLETE),
@@ -123,6 +127,7 @@ impl Control {
             NOT_LOADED => Control::NotLoaded {
                 reason: rest.to_owned(),
             },
+            NOT_SHOWN => Control::NotShown,
             LOAD_TIME => Control::LoadTime(time()?),
             RUN_TIME => Control::RunTime(time()?),
             _ => return None,
@@ -154,6 +159,7 @@ mod tests {
             Control::NotLoaded {
                 reason: "undefined symbol: é".to_owned(),
             },
+            Control::NotShown,
             Control::LoadTime(Duration::from_nanos(12_345)),
             Control::RunTime(Duration::ZERO),
             Control::Complete,

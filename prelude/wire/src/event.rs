@@ -40,6 +40,13 @@ pub enum Event {
         #[serde(default)]
         begins: bool,
     },
+    /// Code of the cell itself calls what shows itself in the way of crates made for evcxr, or has done so: only what is written meanwhile, or
+    /// between two [`Event::Showing`], is taken for displays.
+    ByHand {
+        /// Whether it begins.
+        #[serde(default)]
+        begins: bool,
+    },
     /// Remove what the cell has shown so far.
     Clear {
         /// Wait for the next display before removing, so that nothing flickers.
@@ -56,6 +63,18 @@ pub enum Event {
         /// The messages of its sources, outermost first.
         #[serde(default)]
         chain: Vec<String>,
+        /// The places in functions of cells that it passed, innermost first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        trail: Vec<Passed>,
+    },
+    /// Work has begun that is finished before the cell stops, or is over.
+    Stopping {
+        /// So long it may take from now; 0 if there is none any more.
+        #[serde(default)]
+        milliseconds: u64,
+        /// What is done.
+        #[serde(default)]
+        what: String,
     },
     /// The cell waits for a line of text from the person at the notebook.
     Input {
@@ -152,6 +171,18 @@ pub enum CommKind {
     Close,
 }
 
+/// A place in the code of a cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Passed {
+    /// The file of the library that the code is in; empty if it is not known.
+    pub library: String,
+    /// Line in the generated source, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+}
+
 /// What is known of a panic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -238,6 +269,7 @@ mod tests {
         });
         comes_back(&Event::Result { bundle });
         comes_back(&Event::Showing { begins: true });
+        comes_back(&Event::ByHand { begins: true });
         comes_back(&Event::Clear { wait: true });
         let report = PanicReport {
             message: "no".into(),
@@ -249,6 +281,15 @@ mod tests {
         comes_back(&Event::Error {
             message: "bad".into(),
             chain: vec!["worse".into()],
+            trail: vec![Passed {
+                library: "cell.so".into(),
+                line: 3,
+                column: 5,
+            }],
+        });
+        comes_back(&Event::Stopping {
+            milliseconds: 120_000,
+            what: "saving".into(),
         });
         comes_back(&Event::Input {
             id: u64::MAX,

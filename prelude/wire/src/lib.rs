@@ -15,6 +15,7 @@
 //! - [`command`]: what the child is told to do; [`answer`]: lines that cells asked for
 //! - [`evcxr`]: words of evcxr's kernel and of crates made for it
 //! - [`names`]: variables of the environment, and files in a session's folder
+//! - [`launcher`]: variables of `mpirun`, `srun` and others
 
 pub mod answer;
 pub mod command;
@@ -22,9 +23,10 @@ pub mod control;
 pub mod evcxr;
 pub mod event;
 pub mod frame;
+pub mod launcher;
 pub mod names;
 
 pub use answer::Answer;
 pub use command::Command;
 pub use control::Control;
-pub use event::{Bundle, Comm, CommKind, Event, PanicReport};
+pub use event::{Bundle, Comm, CommKind, Event, PanicReport, Passed};

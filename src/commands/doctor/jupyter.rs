@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Check, State, folder_from, output};
+use crate::programs;
 
 pub fn checks() -> Vec<Check> {
     vec![program(), kernels()]
@@ -12,7 +13,7 @@ pub fn checks() -> Vec<Check> {
 
 fn program() -> Check {
     let name = "jupyter";
-    let Ok(path) = which::which("jupyter") else {
+    let Some(path) = programs::find("jupyter") else {
         let advice = "only for use from Jupyter: `pip install jupyterlab`; `glassbox run` and `glassbox repl` need none";
         return Check::other(name, State::Absent, "not on PATH", advice);
     };
@@ -93,7 +94,7 @@ fn data_folders() -> Vec<PathBuf> {
     for variable in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
         folders.extend(folder_from(variable).map(|prefix| prefix.join("share/jupyter")));
     }
-    if let Ok(program) = which::which("jupyter") {
+    if let Some(program) = programs::find("jupyter") {
         let prefix = program
             .parent()
             .and_then(Path::parent)

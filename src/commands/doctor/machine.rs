@@ -1,12 +1,11 @@
 //! The machine: disk space, the GPU and its driver, and the weights that were downloaded.
 
-use std::ffi::CString;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Check, State, folder_from, output, size_of_tree};
 use crate::figures::size;
+use crate::programs;
+use crate::session::{free_bytes, sessions_place};
 
 /// Below this a build of the prelude does not fit.
 const LEAST_SPACE: u64 = 500_000_000;
@@ -23,11 +22,19 @@ pub fn checks(features: &[String]) -> Vec<Check> {
             cache,
             "free some, or set GLASSBOX_CACHE_DIR to another disk",
         ),
-        space(
-            "disk: temp",
-            std::env::temp_dir(),
-            "free some, or set TMPDIR to another disk",
-        ),
+        match sessions_place() {
+            Ok(place) => space(
+                "disk: sessions",
+                place,
+                "free some, or set TMPDIR to a folder of your own on another disk",
+            ),
+            Err(error) => Check::other(
+                "disk: sessions",
+                State::Missing,
+                error.to_string(),
+                "see the message",
+            ),
+        },
         gpu(features.iter().any(|feature| feature == "cuda")),
     ];
     checks.push(weights());
@@ -39,7 +46,7 @@ fn space(name: &'static str, folder: PathBuf, advice: &str) -> Check {
         .ancestors()
         .find(|folder| folder.exists())
         .unwrap_or(&folder);
-    match available(existing) {
+    match free_bytes(existing) {
         Ok(bytes) => {
             let found = format!("{} free in {}", size(bytes), folder.display());
             match bytes {
@@ -57,34 +64,14 @@ fn space(name: &'static str, folder: PathBuf, advice: &str) -> Check {
     }
 }
 
-/// Bytes that this user may still write in `folder`.
-fn available(folder: &Path) -> std::io::Result<u64> {
-    let path = CString::new(folder.as_os_str().as_bytes())?;
-    let mut found = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends with a zero byte, and the result is read only if the call has filled it.
-    let found = unsafe {
-        if libc::statvfs(path.as_ptr(), found.as_mut_ptr()) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        found.assume_init()
-    };
-    // The fields' widths differ between systems.
-    #[allow(clippy::unnecessary_cast)]
-    Ok(found.f_bavail as u64 * found.f_frsize as u64)
-}
-
 fn gpu(wanted: bool) -> Check {
     let name = "GPU";
     let query = [
         "--query-gpu=name,driver_version,memory.total,compute_cap",
         "--format=csv,noheader",
     ];
-    let listed = which::which("nvidia-smi")
-        .ok()
-        .and_then(|program| output(&program, &query));
-    let toolkit = which::which("nvcc")
-        .ok()
-        .and_then(|program| output(&program, &["--version"]));
+    let listed = programs::find("nvidia-smi").and_then(|program| output(&program, &query));
+    let toolkit = programs::find("nvcc").and_then(|program| output(&program, &["--version"]));
     let toolkit = toolkit
         .as_deref()
         .and_then(|text| text.lines().find(|line| line.contains("release")));

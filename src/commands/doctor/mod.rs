@@ -7,7 +7,7 @@ mod machine;
 mod rust;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use clap::Args;
 use console::style;
@@ -15,12 +15,13 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::{SessionArgs, say};
+use crate::session::called_rust;
 
 /// Say what is in place on this machine, what is missing, and what to do about it
 ///
-/// Looks at the Rust compiler, its library source, the linker, the prelude cache, disk space, the GPU, Jupyter, and the
-/// folder of downloaded weights. Changes nothing and uses no network. The exit code is 1 when something is missing
-/// without which no cell can run.
+/// Looks at the Rust compiler, its library source, the linker, the prelude cache, what is kept of compiled cells, disk
+/// space, the GPU, Jupyter, and the folder of downloaded weights. Changes nothing and uses no network. The exit code is 1
+/// when something is missing without which no cell can run.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -151,7 +152,7 @@ fn print(findings: &Findings) {
 
 /// Standard output of a program, if it is there and succeeds.
 fn output(program: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
+    let output = called_rust(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())

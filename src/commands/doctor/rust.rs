@@ -1,11 +1,12 @@
 //! Is there a compiler that can make cells: rustc, cargo, the library source, a linker, the built prelude.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{Check, State, output, size_of_tree};
 use crate::figures::size;
-use crate::session::{PreludeState, prelude_status};
+use crate::programs;
+use crate::session::{PreludeState, called_rust, kept_cells, prelude_status, sessions_place};
 
 const INSTALL: &str = "install Rust from https://rustup.rs and open a new terminal";
 
@@ -24,12 +25,13 @@ pub fn checks(features: &[String]) -> Vec<Check> {
         checks.push(library_source(rustc));
         checks.push(linker(rustc));
         checks.push(prelude(features));
+        checks.push(cells());
     }
     checks
 }
 
 fn compiler() -> Result<(PathBuf, String), String> {
-    let path = which::which("rustc").map_err(|_| "not on PATH".to_owned())?;
+    let path = programs::find("rustc").ok_or("not on PATH")?;
     match output(&path, &["--version"]) {
         Some(version) => Ok((path, version)),
         None => Err(format!("{} does not run", path.display())),
@@ -37,9 +39,7 @@ fn compiler() -> Result<(PathBuf, String), String> {
 }
 
 fn cargo() -> Check {
-    let version = which::which("cargo")
-        .ok()
-        .and_then(|path| output(&path, &["--version"]));
+    let version = programs::find("cargo").and_then(|path| output(&path, &["--version"]));
     match version {
         Some(version) => Check::ok("cargo", version),
         None => Check::other(
@@ -71,11 +71,13 @@ fn linker(rustc: &Path) -> Check {
     let name = "linker";
     let advice = "install a C compiler: `apt-get install gcc`, `dnf install gcc`, or `xcode-select --install` on macOS";
     let missing = |found: String| Check::other(name, State::Missing, found, advice);
-    let Ok(folder) = tempfile::tempdir() else {
-        return missing(format!(
-            "no temporary folder can be made in {}",
-            std::env::temp_dir().display()
-        ));
+    // Where sessions compile.
+    let place = match sessions_place() {
+        Ok(place) => place,
+        Err(error) => return missing(error.to_string()),
+    };
+    let Ok(folder) = tempfile::tempdir_in(&place) else {
+        return missing(format!("no folder can be made in {}", place.display()));
     };
     let source = folder.path().join("cell.rs");
     if std::fs::write(
@@ -86,7 +88,7 @@ fn linker(rustc: &Path) -> Check {
     {
         return missing(format!("{} can't be written to", folder.path().display()));
     }
-    let result = Command::new(rustc)
+    let result = called_rust(rustc)
         .args([
             "--edition",
             "2024",
@@ -99,7 +101,7 @@ fn linker(rustc: &Path) -> Check {
         .arg(&source)
         .stdin(Stdio::null())
         .output();
-    let cc = which::which("cc").ok();
+    let cc = programs::find("cc");
     match result {
         Ok(done) if done.status.success() => {
             let version = cc.and_then(|cc| Some((output(&cc, &["--version"])?, cc)));
@@ -126,6 +128,35 @@ fn linker(rustc: &Path) -> Check {
             )
         }
         Err(error) => missing(format!("rustc does not run: {error}")),
+    }
+}
+
+/// What is kept of cells that were compiled, so that they need not be again.
+fn cells() -> Check {
+    let name = "compiled cells";
+    let kept = match kept_cells() {
+        Ok(kept) => kept,
+        Err(error) => {
+            return Check::other(name, State::Warning, error.to_string(), "see the message");
+        }
+    };
+    let folder = kept.folder.display();
+    let advice = format!(
+        "remove {folder} to forget them; GLASSBOX_CELL_CACHE=MEGABYTES sets how many are kept, `off` keeps none"
+    );
+    let held = format!("{} kept, {}", kept.files, size(kept.bytes));
+    match (kept.limit, kept.fault) {
+        (_, Some(fault)) => Check::other(name, State::Warning, fault, advice),
+        (None, None) => Check::other(
+            name,
+            State::Absent,
+            format!("none is kept: GLASSBOX_CELL_CACHE says so ({held} in {folder})"),
+            "nothing: each cell is compiled each time",
+        ),
+        (Some(limit), None) => Check {
+            advice: Some(advice),
+            ..Check::ok(name, format!("{held} of {} ({folder})", size(limit)))
+        },
     }
 }
 

@@ -9,11 +9,15 @@
 //! cell that reads stdin finds it empty instead of eating commands (see [`self::stdin`]). The prelude is loaded before the first cell.
 //!
 //! # Layout
+//! - [`descriptors`]: what cells can't take of them
+//! - [`forked`]: a copy of the process that a cell made
 //! - [`origin`]: which cell began a thread, and what is written while it is not its turn
 //! - [`pages`]: memory of cells that have run
 //! - [`stdin`]: what a cell finds that reads standard input
 //! - [`tell`]: what the child itself has to say
 
+pub(crate) mod descriptors;
+pub(crate) mod forked;
 pub(crate) mod origin;
 pub(crate) mod pages;
 pub(crate) mod stdin;
@@ -36,6 +40,7 @@ use glassbox_wire::{Comm, Command, Control, Event};
 use libloading::os::unix::{self, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 use crate::patience;
+use crate::session::offspring;
 use crate::session::pipes::pipe_path;
 use pages::Pages;
 use tell::send_frame;
@@ -43,6 +48,8 @@ use tell::send_frame;
 /// First argument of the binary in this role.
 pub const ROLE: &str = "__child";
 
+/// Tells the process the umask of its user: the session's is stricter.
+pub(crate) const UMASK_VARIABLE: &str = "GLASSBOX_UMASK";
 /// Ends the name of what a library with statics for later cells holds besides the function: the function's name stands before it.
 pub(crate) const EXPORTS: &str = "_exports";
 /// The exit code of a process that could not begin.
@@ -53,7 +60,11 @@ type UserFunction = unsafe extern "C" fn();
 /// Runs cells until the session closes our stdin. The exit code is for [`std::process::exit`].
 pub fn main() -> i32 {
     match Child::prepare().and_then(|mut child| child.serve()) {
-        Ok(()) => 0,
+        Ok(()) => {
+            // The session has ended, and what its cells started ends with it.
+            offspring::end(std::process::id());
+            0
+        }
         Err(error) => {
             // Once the pipes are connected, this reaches the user.
             let _ = writeln!(std::io::stderr(), "cell process: {error}");
@@ -96,7 +107,15 @@ impl Child {
         redirect(&pipe_path(&folder, STDERR_PIPE), libc::STDERR_FILENO, true)?;
         redirect(Path::new("/dev/null"), libc::STDIN_FILENO, false)?;
         stdin::start(&folder, &nonce)?;
+        let private = [
+            commands.as_raw_fd(),
+            replies.as_raw_fd(),
+            control.as_raw_fd(),
+            control_write.as_raw_fd(),
+        ];
+        forked::start(private, &nonce)?;
         origin::start(&nonce);
+        descriptors::start();
 
         let prelude = Prelude::load(&library)?;
         // SAFETY: the function's signature is the prelude's, and the descriptor stays open: it is never closed.
@@ -127,6 +146,7 @@ impl Child {
             match Command::parse(&line) {
                 Some(Command::Cell(number)) => self.number = number,
                 Some(Command::Run { library, function }) => self.run(&library, &function)?,
+                Some(Command::Show { name }) => self.show(&name)?,
                 Some(Command::Comm(comm)) => self.deliver(&comm)?,
                 None => return Err(std::io::Error::other(format!("unknown command {line:?}"))),
             }
@@ -137,7 +157,10 @@ impl Child {
         let begin = Instant::now();
         // All symbols now: one that is missing is an error of this cell, not the death of the process in its middle.
         // SAFETY: loading runs no code of the cell except its constructors, which are the user's own.
-        let library = match unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) } {
+        let opened = descriptors::with_own(|| unsafe {
+            unix::Library::open(Some(path), RTLD_NOW | RTLD_LOCAL)
+        });
+        let library = match opened {
             Ok(library) => library,
             Err(error) => return self.not_loaded(&error),
         };
@@ -148,8 +171,13 @@ impl Child {
         // SAFETY: only whether it is there is looked at.
         if unsafe { library.get::<*const u8>(exports.as_bytes()) }.is_ok() {
             // SAFETY: the library is loaded already: this only lets later ones find its symbols.
-            let shared = unsafe { unix::Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
-            std::mem::forget(shared.map_err(std::io::Error::other)?);
+            let shared = descriptors::with_own(|| unsafe {
+                unix::Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL)
+            });
+            match shared {
+                Ok(shared) => std::mem::forget(shared),
+                Err(error) => return self.not_loaded(&error),
+            }
         }
         let loaded = begin.elapsed();
         self.forget_file(path.to_owned());
@@ -162,6 +190,9 @@ impl Child {
         stdin::cell_ends();
         // SAFETY: the signature is the prelude's.
         unsafe { (self.prelude.cell_end)(self.cells) };
+        if forked::is_copy() {
+            forked::leave();
+        }
         // Never unloaded: values of its types, thread-local destructors and running threads may need its code.
         std::mem::forget(library);
         let panicked = self.report(loaded, ran)?;
@@ -185,21 +216,41 @@ impl Child {
         }
     }
 
-    /// Has the prelude do what a message to a control asks for; what that runs is watched over like a cell.
+    /// Has the prelude do what a message to a control asks for, which may run code of any cell.
     fn deliver(&mut self, comm: &Comm) -> std::io::Result<()> {
-        // It may run code of any cell.
-        self.begin(0..0);
         let message = serde_json::to_string(comm)?;
+        self.run_in_prelude(|prelude| {
+            // SAFETY: the signature is the prelude's, and the text is alive.
+            unsafe { (prelude.comm)(message.as_ptr(), message.len()) };
+        })
+    }
+
+    /// Runs what the prelude holds, watched over like a cell.
+    fn run_in_prelude(&mut self, run: impl FnOnce(&Prelude)) -> std::io::Result<()> {
+        self.begin(0..0);
         let begin = Instant::now();
-        // SAFETY: the signatures are the prelude's, and the text is alive.
-        unsafe {
-            (self.prelude.comm)(message.as_ptr(), message.len());
-            stdin::cell_ends();
-            (self.prelude.cell_end)(self.cells);
+        run(&self.prelude);
+        stdin::cell_ends();
+        // SAFETY: the signature is the prelude's.
+        unsafe { (self.prelude.cell_end)(self.cells) };
+        if forked::is_copy() {
+            forked::leave();
         }
         self.report(Duration::ZERO, begin.elapsed())?;
         origin::cell_ends();
         Ok(())
+    }
+
+    /// Has the prelude show a variable, watched over like a cell, or says that it cannot.
+    fn show(&mut self, name: &str) -> std::io::Result<()> {
+        // SAFETY: the signature is the prelude's, and the text is alive.
+        if !unsafe { (self.prelude.can_show)(name.as_ptr(), name.len()) } {
+            return self.reply(&[Control::NotShown, Control::Complete]);
+        }
+        self.run_in_prelude(|prelude| {
+            // SAFETY: as above.
+            unsafe { (prelude.show)(name.as_ptr(), name.len()) };
+        })
     }
 
     /// Removes the file of the library before this one: what is loaded stays, its file only names functions in a backtrace of
@@ -214,7 +265,13 @@ impl Child {
     }
 
     fn not_loaded(&mut self, error: &libloading::Error) -> std::io::Result<()> {
-        let reason = reason(error);
+        let mut reason = reason(error);
+        if reason.contains("Too many open files") {
+            let most = descriptors::of_cells();
+            reason += &format!(
+                " (the cells hold all {most} descriptors that they may have: `:restart` closes them, and all variables go)"
+            );
+        }
         self.reply(&[Control::NotLoaded { reason }, Control::Complete])
     }
 
@@ -262,6 +319,8 @@ struct Prelude {
     cell_begin: unsafe extern "C" fn(*const u8, usize),
     cell_end: unsafe extern "C" fn(u64),
     comm: unsafe extern "C" fn(*const u8, usize),
+    can_show: unsafe extern "C" fn(*const u8, usize) -> bool,
+    show: unsafe extern "C" fn(*const u8, usize),
     watch_threads: unsafe extern "C" fn(*const AtomicUsize),
 }
 
@@ -285,6 +344,8 @@ impl Prelude {
                 cell_begin: *library.get(b"glassbox_cell_begin\0").map_err(failed)?,
                 cell_end: *library.get(b"glassbox_cell_end\0").map_err(failed)?,
                 comm: *library.get(b"glassbox_comm\0").map_err(failed)?,
+                can_show: *library.get(b"glassbox_can_show\0").map_err(failed)?,
+                show: *library.get(b"glassbox_show\0").map_err(failed)?,
                 watch_threads: *library.get(b"glassbox_watch_threads\0").map_err(failed)?,
             }
         };
@@ -358,6 +419,14 @@ fn restore_environment() {
         std::env::remove_var(LIBRARY_PATH_BEFORE_VARIABLE);
         // Set by the session. Errors of candle would carry a backtrace in their message; panics get theirs in any case.
         std::env::remove_var("RUST_BACKTRACE");
+        // What cells make has the modes that the user wants.
+        if let Some(umask) = std::env::var(UMASK_VARIABLE)
+            .ok()
+            .and_then(|octal| libc::mode_t::from_str_radix(&octal, 8).ok())
+        {
+            libc::umask(umask);
+        }
+        std::env::remove_var(UMASK_VARIABLE);
     }
 }
 
@@ -382,6 +451,7 @@ fn end_with_the_session(commands: RawFd) -> std::io::Result<()> {
             }
             // An idle process sees the end of its commands and leaves by itself.
             std::thread::sleep(patience::ORPHAN);
+            offspring::end(std::process::id());
             // SAFETY: no memory is involved. The group is this process and what its cells started.
             unsafe { libc::kill(0, libc::SIGKILL) };
         })?;

@@ -17,7 +17,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::tell::mark;
+use super::{forked, tell::mark};
 
 /// Set in the process in which cells run, and nowhere else.
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
@@ -36,8 +36,6 @@ thread_local! {
 
 struct Origin {
     nonce: String,
-    /// A process that a cell forked off must not wait for threads that it does not have.
-    process: u32,
     /// A mark and what belongs to it are not to be parted: one writer at a time, for stdout and stderr.
     writers: [Mutex<()>; 2],
 }
@@ -47,7 +45,6 @@ pub(crate) fn start(nonce: &str) {
     // Set once: a process begins once.
     let _ = ORIGIN.set(Origin {
         nonce: nonce.to_owned(),
-        process: std::process::id(),
         writers: Default::default(),
     });
     // Nothing of Rust's names the functions, and a linker may leave out what nobody names.
@@ -81,14 +78,20 @@ pub unsafe extern "C" fn write(
     buffer: *const c_void,
     count: libc::size_t,
 ) -> libc::ssize_t {
-    if (fd == libc::STDOUT_FILENO || fd == libc::STDERR_FILENO)
-        && count > 0
+    if count > 0
         && let Some(origin) = ORIGIN.get()
-        && origin.process == std::process::id()
     {
         // SAFETY: the caller promises as many bytes.
         let bytes = unsafe { std::slice::from_raw_parts(buffer.cast(), count) };
-        return origin.write(fd, bytes);
+        if forked::is_copy() {
+            return match all(fd, &forked::allowed(fd, bytes)) {
+                -1 => -1,
+                _ => count as libc::ssize_t,
+            };
+        }
+        if fd == libc::STDOUT_FILENO || fd == libc::STDERR_FILENO {
+            return origin.write(fd, bytes);
+        }
     }
     // SAFETY: what the caller promises is what the system call asks for.
     unsafe {

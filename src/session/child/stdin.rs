@@ -29,6 +29,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use glassbox_wire::names::STDIN_PIPE;
 use glassbox_wire::{Answer, Event};
 
+use super::forked;
 use super::tell::send_frame;
 use crate::session::pipes::pipe_path;
 
@@ -102,7 +103,8 @@ pub unsafe extern "C" fn read(
     if fd != libc::STDIN_FILENO || got != 0 || count == 0 {
         return got;
     }
-    let Some(host) = HOST.get() else {
+    // A copy of the process is not the one that is answered.
+    let Some(host) = HOST.get().filter(|_| !forked::is_copy()) else {
         return got;
     };
     let answer = host.answer(count);

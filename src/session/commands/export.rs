@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::Call;
 use super::program::{Cell, Program, program};
 use crate::session::event::Display;
 use crate::session::outcome::CellOutcome;
 use crate::session::prelude::prelude_crates;
+use crate::{private, programs};
 
 /// First line of a manifest that may be replaced by a later export.
 const MARK: &str = "# Written by `:export` of Glassbox; a later export replaces it.";
@@ -42,7 +43,7 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
     }
     let count = cells.len();
     let crates = call.session.prelude_crates();
-    let written = program(&cells).and_then(|mut program| {
+    let written = program(&cells, &call.session.set_aside()).and_then(|mut program| {
         for (name, line) in prelude_crates::manifest_lines(crates, &program.source) {
             program.dependencies.entry(name).or_insert(line);
         }
@@ -90,7 +91,7 @@ fn write(dir: &Path, prelude: &Prelude<'_>, program: &Program) -> Result<(), Str
         ));
     }
     let fault = |error: std::io::Error| format!("{} can't be written: {error}", dir.display());
-    fs::create_dir_all(dir.join("src")).map_err(fault)?;
+    private::make_ordinary_folders(&dir.join("src")).map_err(fault)?;
     let source = dir.join("src/main.rs");
     fs::write(&source, &program.source).map_err(fault)?;
     fs::write(&manifest, manifest_text(dir, prelude, program)).map_err(fault)?;
@@ -103,15 +104,21 @@ fn write(dir: &Path, prelude: &Prelude<'_>, program: &Program) -> Result<(), Str
     .find(|lock| lock.exists());
     if let Some(lock) = lock {
         fs::copy(lock, dir.join("Cargo.lock")).map_err(fault)?;
+        private::make_ordinary(&dir.join("Cargo.lock")).map_err(fault)?;
+    }
+    for file in [&source, &manifest] {
+        private::make_ordinary(file).map_err(fault)?;
     }
     // Where there is no rustfmt the source is as right and less pretty.
-    let _ = Command::new("rustfmt")
-        .args(["--edition", "2024"])
-        .arg(&source)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    if let Some(rustfmt) = programs::find("rustfmt") {
+        let _ = programs::rust(&rustfmt)
+            .args(["--edition", "2024"])
+            .arg(std::path::absolute(&source).map_err(fault)?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
     Ok(())
 }
 

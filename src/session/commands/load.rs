@@ -1,8 +1,10 @@
 //! `:load FILE`: runs a file of Rust code as if it stood in the cell.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::Call;
+use crate::regular;
 use crate::session::outcome::CellOutcome;
 
 /// A longer file is not what was meant.
@@ -14,17 +16,14 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
         return call.refuse("there is no file to load; write `:load FILE`");
     }
     let path = expand_home(name);
-    let code = match std::fs::metadata(&path) {
-        Ok(found) if found.is_dir() => {
+    let code = match regular::read_text(&path, MAX_BYTES) {
+        Ok(code) => code,
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
             return call.refuse(&format!("{name} is a folder; name a file of Rust code"));
         }
-        Ok(found) if found.len() > MAX_BYTES => {
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
             return call.refuse(&format!("{name} is too long to be a file of Rust code"));
         }
-        _ => std::fs::read_to_string(&path),
-    };
-    let code = match code {
-        Ok(code) => code,
         Err(error) => return call.refuse(&format!("{name} can't be read: {error}")),
     };
     // A script's first line may name its interpreter; the line stays, so that the others keep their numbers.

@@ -79,8 +79,8 @@ struct Items {
     redefined: Vec<String>,
 }
 
-/// Puts the program together.
-pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
+/// Puts the program together, without the items that are set `aside`: the text of each, and what is said of it.
+pub(super) fn program(cells: &[Cell<'_>], aside: &[(String, String)]) -> Result<Program, String> {
     let mut items = Items::default();
     let mut main = String::new();
     let mut dependencies: BTreeMap<String, String> = BTreeMap::new();
@@ -142,6 +142,13 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
             "`{name}` was defined more than once: its last definition serves the whole program"
         ));
     }
+    for text in &mut items.texts {
+        let mut found = aside.iter();
+        if let Some((_, said)) = found.find(|(code, _)| is_same(code, text)) {
+            notes.push(format!("left out: {said}"));
+            text.clear();
+        }
+    }
     let mut source = HEAD.to_owned();
     for item in items.texts.iter().filter(|text| !text.is_empty()) {
         source += &format!("\n{}\n", item.trim());
@@ -154,6 +161,12 @@ pub(super) fn program(cells: &[Cell<'_>]) -> Result<Program, String> {
         dependencies,
         notes,
     })
+}
+
+/// Whether two texts of an item are one, whatever stands around it.
+fn is_same(one: &str, other: &str) -> bool {
+    let bare = |text: &str| text.trim().trim_end_matches(';').trim_end().to_owned();
+    !other.trim().is_empty() && bare(one) == bare(other)
 }
 
 /// The statements of a cell, in a block if variables of it end with it.
@@ -270,7 +283,7 @@ mod tests {
             gone: &gone,
             calls: &calls,
         });
-        program(&cells.collect::<Vec<_>>())
+        program(&cells.collect::<Vec<_>>(), &[])
     }
 
     #[test]
@@ -286,7 +299,7 @@ mod tests {
             cell("let guard = lock.lock()?; // held\nlet mut a = *guard;\nlet b = 1;"),
             cell("let guard = lock.lock()?;\n*guard"),
         ];
-        let source = program(&cells).unwrap().source;
+        let source = program(&cells, &[]).unwrap().source;
         assert!(
             source.contains("let (mut a, b, ) = {\nlet guard"),
             "{source}"
@@ -346,7 +359,7 @@ mod tests {
             gone: &gone,
             calls: &calls,
         });
-        let found = program(&cells).unwrap();
+        let found = program(&cells, &[]).unwrap();
         let main = found.source.find("fn main()").unwrap();
         assert!(found.source.find("unit!(A, 2);").unwrap() < main);
         assert!(!found.source.contains("unit!(A)"), "{}", found.source);

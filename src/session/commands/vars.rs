@@ -1,13 +1,18 @@
-//! `:vars`: a table of the variables. Names and types are known here; shapes, sizes and values are asked of the prelude by
+//! `:vars`: a table of the variables, and the items that are set aside. Names and types are known here; shapes, sizes and values are asked of the prelude by
 //! a cell that borrows every variable.
 
 use super::Call;
 use super::show::{page, two_columns};
 use crate::session::outcome::{CellErrorKind, CellOutcome};
-use crate::session::{Display, Variable};
+use crate::session::{Display, Event, Variable};
 
 pub(super) fn run(call: Call<'_>) -> CellOutcome {
     let variables = call.session.variables();
+    let aside = call.session.set_aside();
+    if !aside.is_empty() {
+        let lines: Vec<String> = aside.into_iter().map(|(_, said)| said).collect();
+        (call.sink)(Event::Display(Display::text(lines.join("\n"))));
+    }
     if variables.is_empty() {
         let none = "no variables yet".to_owned();
         return call.done(Some(page(none.clone(), none)));

@@ -10,12 +10,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ra_ap_syntax::AstNode as _;
 use ra_ap_syntax::ast;
-use ra_ap_syntax::{AstNode as _, Edition, SourceFile};
 
 use super::items::{Item, Items, Kind, Placed, words};
 use super::notes::Note;
 use super::source::Source;
+use crate::session::nesting::parse;
 use crate::session::reports::Diagnostic;
 
 /// Errors by which the compiler says that two items cannot stand side by side.
@@ -56,7 +57,7 @@ impl Aside {
     }
 
     /// What is said to a cell that misses it.
-    fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         format!(
             "`{}` is set aside until it fits again: {}",
             self.label(),
@@ -85,7 +86,7 @@ impl Aside {
 impl Item {
     /// How it begins, in one line: enough to know it by.
     pub(super) fn label(&self) -> String {
-        let file = SourceFile::parse(&self.code, Edition::Edition2024).syntax_node();
+        let file = parse(&self.code).syntax_node();
         let item = file.children().next().unwrap_or(file);
         // Without comments and attributes before it.
         let parts = item.children_with_tokens().skip_while(|part| {

@@ -11,11 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ra_ap_syntax::ast::{self, HasAttrs, HasName};
-use ra_ap_syntax::{AstNode, Edition, NodeOrToken, SourceFile, SyntaxKind, SyntaxNode, T};
+use ra_ap_syntax::{AstNode, NodeOrToken, SyntaxKind, SyntaxNode, T};
 
 use super::items::{Defines, Items, Kind, associated, words};
 use super::namespaces::{Spaces, imports};
 use super::sites::MadeStatic;
+use crate::session::nesting::parse;
 use crate::session::syntax;
 
 /// Macros that make no items: those of the standard library, and what cells call most of others.
@@ -82,6 +83,63 @@ const STATEMENTS: [&str; 62] = [
     "iproduct",
     "azip",
     "event",
+];
+/// Those of the names above that the standard library gives to everybody: an import of everything that a crate has may hide them, which
+/// hardly any does.
+const COMMON: [&str; 30] = [
+    "assert",
+    "assert_eq",
+    "assert_matches",
+    "assert_ne",
+    "cfg",
+    "column",
+    "compile_error",
+    "concat",
+    "dbg",
+    "debug_assert",
+    "debug_assert_eq",
+    "debug_assert_ne",
+    "env",
+    "eprint",
+    "eprintln",
+    "file",
+    "format",
+    "format_args",
+    "include_str",
+    "line",
+    "matches",
+    "panic",
+    "print",
+    "println",
+    "stringify",
+    "todo",
+    "unimplemented",
+    "unreachable",
+    "vec",
+    "write",
+];
+/// Crates whose macros of those names are the ones that are meant above.
+const MEANT: [&str; 20] = [
+    "alloc",
+    "anyhow",
+    "color_eyre",
+    "core",
+    "defmt",
+    "eyre",
+    "futures",
+    "futures_util",
+    "glassbox_prelude",
+    "itertools",
+    "log",
+    "memoffset",
+    "miette",
+    "ndarray",
+    "plotters",
+    "serde_json",
+    "std",
+    "tokio",
+    "tracing",
+    "rand",
 ];
 /// Words that an item or a `let` begins with.
 const OPENERS: [&str; 16] = [
@@ -207,10 +265,14 @@ impl Calls {
         let own = rust.contains("macro_rules");
         let unknown = |name: &str| own || !STATEMENTS.contains(&name) || is_defined(name, items);
         let calls = syntax::statements(rust);
-        let mut calls = calls
-            .iter()
-            .filter_map(|part| name_of(&call_of(&part.node)?));
-        calls.any(|name| unknown(&name))
+        let mut calls = calls.iter().filter_map(|part| call_of(&part.node));
+        calls.any(|call| {
+            let name = name_of(&call);
+            match qualified(&call) {
+                true => is_foreign(&call) || name.is_some_and(|name| !STATEMENTS.contains(&&*name)),
+                false => name.is_some_and(|name| unknown(&name)),
+            }
+        })
     }
 
     /// The calls of a cell, taken with its items into `items`, that may make items. `guess` leaves out a last one without a semicolon
@@ -231,7 +293,10 @@ impl Calls {
                 let text = part.node.text().to_string();
                 let name = name_of(&call)?;
                 let simple = call.path()?.qualifier().is_none();
-                let says = says(&name, simple, &text, items, &mut BTreeSet::new());
+                let says = match is_foreign(&call) {
+                    true => Says::Nothing,
+                    false => says(&name, simple, &text, items, &mut BTreeSet::new()),
+                };
                 let value = says == Says::Nothing && statement == last && !braces && !semicolon;
                 let asked = says > Says::Statements && !(guess && value);
                 asked.then(|| Call {
@@ -306,20 +371,45 @@ fn name_of(call: &ast::MacroCall) -> Option<String> {
     Some(call.path()?.segment()?.name_ref()?.text().to_string())
 }
 
-/// Whether the session has a macro of the name, or imports one from a module of its own.
+fn qualified(call: &ast::MacroCall) -> bool {
+    call.path().and_then(|path| path.qualifier()).is_some()
+}
+
+/// Whether a call names the crate that the macro is of, and that is not one whose macros are known.
+fn is_foreign(call: &ast::MacroCall) -> bool {
+    let mut path = call.path();
+    let mut qualified = false;
+    while let Some(outer) = path.as_ref().and_then(ast::Path::qualifier) {
+        (path, qualified) = (Some(outer), true);
+    }
+    let root = path.and_then(|path| path.segment()?.name_ref());
+    qualified && root.is_some_and(|root| !MEANT.contains(&root.text().trim_start_matches("r#")))
+}
+
+/// Whether the session has a macro of the name, or imports one that may be another than everybody's.
 fn is_defined(name: &str, items: &Items) -> bool {
-    let modules = items.items.iter().filter(|item| item.kind == Kind::Module);
-    let modules: BTreeSet<&str> = modules.flat_map(|item| item.names()).collect();
     items.items.iter().any(|item| match item.kind {
         Kind::Import => {
-            item.defines.names.contains_key(name)
-                && words(&item.code).any(|word| modules.contains(word))
+            let everything = item.defines.names.is_empty() && !COMMON.contains(&name);
+            let named = item.defines.names.contains_key(name) || everything;
+            named && !imported_root(&item.code).is_some_and(|root| MEANT.contains(&root))
+        }
+        // `#[macro_use] extern crate …`
+        Kind::Other => {
+            let all = item.code.contains("macro_use") && !COMMON.contains(&name);
+            all && !words(&item.code).any(|word| MEANT.contains(&word))
         }
         _ => {
             let spaces = item.defines.names.get(name);
             spaces.is_some_and(|spaces| spaces.meet(Spaces::MACROS))
         }
     })
+}
+
+/// The first name of what an import says.
+fn imported_root(code: &str) -> Option<&str> {
+    let (_, path) = code.rsplit_once("use ")?;
+    words(path).next()
 }
 
 /// How a call is called in messages: its text in one line.
@@ -353,7 +443,7 @@ fn says(name: &str, simple: bool, text: &str, items: &Items, seen: &mut BTreeSet
     });
     match own.next_back() {
         Some(item) if simple && item.kind == Kind::Macro => {
-            let file = SourceFile::parse(&item.code, Edition::Edition2024).tree();
+            let file = parse(&item.code).tree();
             let rules = file.syntax().descendants().find_map(ast::MacroRules::cast);
             let Some(rules) = rules.and_then(|rules| rules.token_tree()) else {
                 return Says::Items;
@@ -366,7 +456,9 @@ fn says(name: &str, simple: bool, text: &str, items: &Items, seen: &mut BTreeSet
                 .unwrap_or(Says::Statements)
         }
         Some(_) => Says::Items,
-        None if STATEMENTS.contains(&name) && !is_defined(name, items) => Says::Statements,
+        None if STATEMENTS.contains(&name) && !(simple && is_defined(name, items)) => {
+            Says::Statements
+        }
         None => Says::Nothing,
     }
 }
@@ -410,7 +502,7 @@ fn body_says(body: &SyntaxNode, text: &str, items: &Items, seen: &mut BTreeSet<S
 
 /// What stands between the marks of each statement in the text that rustc expanded.
 fn read(expanded: &str) -> BTreeMap<usize, Made> {
-    let file = SourceFile::parse(expanded, Edition::Edition2024).tree();
+    let file = parse(expanded).tree();
     let functions = file.syntax().children().filter_map(ast::Fn::cast);
     let around = functions
         .filter(|function| function.name().is_some_and(|name| name.text() == AROUND))
@@ -554,8 +646,26 @@ mod tests {
             "serde_json::json!([1])",
             "html!(1)",
             "let a = unit!(b);",
+            "use log::info;\ninfo!(\"x\");",
+            "use tracing::{info, warn as careful};\nuse rayon::prelude::*;\nprintln!(\"x\"); tracing::info!(1);",
         ] {
             assert_eq!(candidates(cell), Vec::<String>::new(), "{cell}");
+        }
+    }
+
+    #[test]
+    fn a_common_name_that_somebody_else_gave_to_a_macro_is_asked() {
+        for cell in [
+            "use items::info;\ninfo!(A);",
+            "use items::more::{other, info};\ninfo!(A);",
+            "use items::make as info;\ninfo!(A);",
+            "use items::*;\ninfo!(A);",
+            "items::info!(A);",
+            "crate::info!(A);",
+            "#[macro_use]\nextern crate items;\ninfo!(A);",
+            "macro_rules! info { ($n:ident) => { struct $n; } }\ninfo!(A);",
+        ] {
+            assert_eq!(candidates(cell).len(), 1, "{cell}");
         }
     }
 

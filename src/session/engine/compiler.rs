@@ -4,24 +4,32 @@
 //! lib.rs ─ rustc ─▶ cell.o ─ ld -shared ─▶ cell_7.so        (cells without native libraries of their own)
 //! lib.rs ─ rustc with the system's linker ─▶ cell_7.so      (cells with `#[link]`)
 //! ```
+//! A source that was compiled before, in whatever session, takes neither (see [`super::kept`]), but for ld where the library holds statics.
+//!
 //! The short way links against nothing: the process that loads the library has the prelude and everything below it
 //! loaded already, and finds all symbols there. So the linker reads one small file instead of the prelude's library. A cell that names
 //! crates of `:dep` names their library, which is loaded with the first such cell (see [`super::linkage`]).
 
-use std::ffi::{CString, OsString};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::dependencies::Added;
+use super::kept::renamed::Renamed;
+use super::kept::{Found, Kept, Key, Wanted};
 use super::linkage::Linkage;
-use super::types::CELL_CRATE;
+use super::types::{CELL_CRATE, listed_types};
+use crate::programs;
 use crate::session::interrupt::PROCESS_FILE;
+use crate::session::nesting;
+use crate::session::place::free_bytes;
 use crate::session::prelude::cache::CachedPrelude;
 use crate::session::prelude::prelude_crates::PreludeCrate;
 use crate::session::prelude::toolchain::Toolchain;
@@ -31,6 +39,11 @@ use crate::session::reports::{Diagnostic, GENERATED as SOURCE};
 const FOLDER: &str = "cells";
 /// In the session's folder: what a cell is compiled with, for who wants to do the same by hand.
 const SETTINGS_FILE: &str = "compiler.json";
+
+/// In that folder: where rustc says what files it read.
+const READ: &str = "cell.d";
+/// How large the stacks of rustc's threads are, in bytes.
+const STACK_VARIABLE: &str = "RUST_MIN_STACK";
 
 /// Compiles cells of one session.
 #[derive(Debug)]
@@ -50,6 +63,10 @@ pub(crate) struct Compiler {
     pub crates_used: bool,
     pub opt_level: String,
     libraries: u64,
+    /// What was compiled before.
+    kept: Kept,
+    /// The last answer was kept: rustc was not called.
+    pub was_kept: bool,
 }
 
 /// What is wanted of a compilation.
@@ -68,6 +85,29 @@ pub(crate) struct Compiled {
     pub library: Option<PathBuf>,
     pub rustc: Duration,
     pub link: Duration,
+}
+
+/// The types of a cell's variables, which rustc lists.
+#[derive(Debug)]
+pub(super) enum TypeListing {
+    /// It has before.
+    Known(BTreeMap<String, String>),
+    /// It does so now.
+    Asked {
+        compiler: Child,
+        listing: PathBuf,
+        key: Option<Key>,
+    },
+}
+
+impl TypeListing {
+    /// Ends the compiler, whose answer nobody waits for.
+    pub(super) fn end(&mut self) {
+        if let TypeListing::Asked { compiler, .. } = self {
+            let _ = compiler.kill();
+            let _ = compiler.wait();
+        }
+    }
 }
 
 /// Why there is no library.
@@ -93,13 +133,15 @@ impl Compiler {
             settings: (session.join(SETTINGS_FILE), settings.to_string()),
             rustc: toolchain.rustc.clone(),
             prelude: prelude.clone(),
-            linker: which::which("ld").ok(),
+            linker: programs::find("ld"),
             process_file: session.join(PROCESS_FILE),
             folder,
             crates: Added::default(),
             crates_used: false,
             opt_level: "0".to_owned(),
             libraries: 0,
+            kept: Kept::open(toolchain, prelude, session),
+            was_kept: false,
         };
         compiler.make_folder()?;
         Ok(compiler)
@@ -111,6 +153,16 @@ impl Compiler {
         fs::create_dir_all(source.parent().unwrap_or(&self.folder))?;
         let (file, text) = &self.settings;
         fs::write(file, text)
+    }
+
+    /// A cell begins.
+    pub(super) fn begin(&mut self) {
+        self.kept.begin();
+    }
+
+    /// What is to be told of where compiled cells are kept, once a session.
+    pub(super) fn untold(&mut self) -> Option<String> {
+        self.kept.untold()
     }
 
     /// The crates in the prelude.
@@ -131,32 +183,57 @@ impl Compiler {
         made.map_err(|failure| match no_room(&self.folder, &failure) {
             true => Failure::Broken(format!(
                 "no space left in {}, where the session keeps its files; free some and run the cell again",
-                std::env::temp_dir().display()
+                self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder).display()
             )),
             false => failure,
         })
     }
 
     fn make(&mut self, source: &str, goal: Goal, begin: Instant) -> Result<Compiled, Failure> {
+        self.was_kept = false;
         let file = self.folder.join(SOURCE);
-        let linkage = Linkage::of(source, &self.crates, &self.prelude);
-        fs::write(&file, format!("{source}{}", linkage.source)).map_err(|error| {
+        let cannot_write = |file: &Path, error: std::io::Error| {
             Failure::Broken(format!("cannot write {}: {error}", file.display()))
-        })?;
+        };
+        let linkage = Linkage::of(source, &self.crates, &self.prelude);
+        let native = names_libraries(source);
+        let linker = self.linker.clone().filter(|_| !native);
+        let text = format!("{source}{}", linkage.source);
+        // Only the linker alone leaves an object file in which symbols can be renamed.
+        let renamed = linker.is_some().then(|| Renamed::of(text.clone()));
+        let renamed = renamed.filter(Renamed::any);
+        let text = renamed.as_ref().map_or(&text, |renamed| &renamed.text);
+        fs::write(&file, text).map_err(|error| cannot_write(&file, error))?;
         let object = self.folder.join("cell.o");
+        let dependencies = self.folder.join(READ);
         let mut rustc = self.command();
         rustc.args(&linkage.arguments);
+        let wanted = Wanted::Compiled {
+            goal,
+            direct: linker.is_some(),
+        };
+        // What native libraries hold is in none of the parts of a key.
+        let key = match native {
+            true => None,
+            false => self.kept.key(&rustc, &linkage, text, wanted),
+        };
+        if let Some(found) = self.kept.find(key.as_ref()) {
+            self.was_kept = true;
+            let made = self.take_kept(found, renamed.as_ref(), linker.as_deref(), &linkage, begin);
+            if let Some(made) = made {
+                return made;
+            }
+            self.was_kept = false;
+        }
+        let _ = fs::remove_file(&dependencies);
+        rustc.arg(joined("--emit=dep-info=", Path::new(READ)));
         let mut library = None;
-        let linker = self.linker.clone().filter(|_| !names_libraries(source));
         match goal {
             Goal::Check => {
                 rustc.arg("--emit=metadata=cell.rmeta");
             }
             Goal::Library => {
-                // No cell runs now, so nobody needs the file of the one before: what was loaded stays.
-                let _ = fs::remove_file(self.library());
-                self.libraries += 1;
-                let path = self.library();
+                let path = self.next_library();
                 match &linker {
                     Some(_) => rustc.args(["--emit=obj=cell.o", "-Ccodegen-units=1"]),
                     None => rustc
@@ -168,10 +245,34 @@ impl Compiler {
                 self.crates_used |= !linkage.libraries.is_empty();
             }
         }
-        self.run(rustc)?;
+        match self.run(rustc) {
+            Ok(()) => {}
+            Err(Rejected::Said(said, errors)) => {
+                if let Some(said) = said {
+                    self.kept.note_said(key, &said);
+                }
+                return Err(Failure::Errors(errors));
+            }
+            Err(Rejected::Broken(reason)) => return Err(Failure::Broken(reason)),
+        }
         let compiled = begin.elapsed();
-        if let (Some(linker), Some(library)) = (linker, &library) {
-            link(&linker, &object, library, &linkage)?;
+        if let (Some(linker), Some(library)) = (&linker, &library) {
+            let kept = renamed.as_ref().map(|_| fs::read(&object));
+            if let Some(renamed) = &renamed {
+                give_names(&object, renamed).map_err(|error| cannot_write(&object, error))?;
+            }
+            link(linker, &object, library, &linkage)?;
+            if let Some(Ok(bytes)) = kept {
+                self.kept.keep(key, &Found::Object(bytes), &dependencies);
+            } else if let Ok(bytes) = fs::read(library) {
+                self.kept.keep(key, &Found::Library(bytes), &dependencies);
+            }
+        } else if let Some(library) = &library {
+            if let Ok(bytes) = fs::read(library) {
+                self.kept.keep(key, &Found::Library(bytes), &dependencies);
+            }
+        } else {
+            self.kept.keep(key, &Found::Fine, &dependencies);
         }
         Ok(Compiled {
             library,
@@ -180,32 +281,142 @@ impl Compiler {
         })
     }
 
+    /// What a compilation would make, from what is kept; `None` if the session's folder can't take it.
+    fn take_kept(
+        &mut self,
+        found: Found,
+        renamed: Option<&Renamed>,
+        linker: Option<&Path>,
+        linkage: &Linkage,
+        begin: Instant,
+    ) -> Option<Result<Compiled, Failure>> {
+        let mut library = None;
+        let mut looked = begin.elapsed();
+        match found {
+            Found::Said(said) => return Some(Err(Failure::Errors(diagnostics(&said)))),
+            Found::Text(_) => return None,
+            Found::Fine => {}
+            Found::Library(bytes) => {
+                let path = self.next_library();
+                fs::write(&path, bytes).ok()?;
+                library = Some(path);
+                looked = begin.elapsed();
+            }
+            Found::Object(mut bytes) => {
+                let object = self.folder.join("cell.o");
+                renamed?.rename(&mut bytes);
+                fs::write(&object, bytes).ok()?;
+                looked = begin.elapsed();
+                let path = self.next_library();
+                if let Err(failure) = link(linker?, &object, &path, linkage) {
+                    return Some(Err(failure));
+                }
+                library = Some(path);
+            }
+        }
+        self.crates_used |= library.is_some() && !linkage.libraries.is_empty();
+        Some(Ok(Compiled {
+            library,
+            rustc: looked,
+            link: begin.elapsed() - looked,
+        }))
+    }
+
+    /// A file for the next library. No cell runs now, so nobody needs the file of the one before: what was loaded stays.
+    fn next_library(&mut self) -> PathBuf {
+        let _ = fs::remove_file(self.library());
+        self.libraries += 1;
+        self.library()
+    }
+
     /// The file of the library made last.
     fn library(&self) -> PathBuf {
         self.folder.join(format!("cell_{}.so", self.libraries))
     }
 
-    /// A call of rustc that lists the cell compiled last with the types in it, in `listing`.
-    pub(crate) fn lister(&self, source: &str, listing: &Path) -> std::io::Result<Command> {
+    /// Has rustc list the types with which the function of `source` puts variables away, in files of this name; what is kept is there at once.
+    pub(super) fn listing(&mut self, source: &str, name: &str) -> std::io::Result<TypeListing> {
+        let listing = self.folder.join(format!("{name}.mir"));
         let copy = listing.with_extension("rs");
         let linkage = Linkage::of(source, &self.crates, &self.prelude);
-        fs::write(&copy, format!("{source}{}", linkage.source))?;
+        let text = Renamed::of(format!("{source}{}", linkage.source)).text;
+        let mut common = self.base(Path::new(SOURCE));
+        common.args(&linkage.arguments);
+        let key = self.kept.key(&common, &linkage, &text, Wanted::Types);
+        if let Some(Found::Text(text)) = self.kept.find(key.as_ref())
+            && let Ok(types) = serde_json::from_str(&text)
+        {
+            return Ok(TypeListing::Known(types));
+        }
+        fs::write(&copy, text)?;
         let mut rustc = self.base(&copy);
         rustc
             .args(&linkage.arguments)
-            .arg(joined("--emit=mir=", listing))
+            .arg(joined("--emit=mir=", &listing))
+            .arg(joined("--emit=dep-info=", &listing.with_extension("d")))
             .stderr(Stdio::null());
-        Ok(rustc)
+        Ok(TypeListing::Asked {
+            compiler: rustc.spawn()?,
+            listing,
+            key,
+        })
+    }
+
+    /// The types that rustc has listed, once it is done. A compiler that fails lists none.
+    pub(super) fn listed(&mut self, listing: TypeListing) -> BTreeMap<String, String> {
+        match listing {
+            TypeListing::Known(types) => types,
+            TypeListing::Asked {
+                mut compiler,
+                listing,
+                key,
+            } => {
+                let ended = compiler.wait();
+                let types = listed_types(&listing);
+                let dependencies = listing.with_extension("d");
+                if ended.is_ok_and(|status| status.success())
+                    && let Ok(text) = serde_json::to_string(&types)
+                {
+                    self.kept.keep(key, &Found::Text(text), &dependencies);
+                }
+                for file in [&listing, &listing.with_extension("rs"), &dependencies] {
+                    let _ = fs::remove_file(file);
+                }
+                types
+            }
+        }
+    }
+
+    /// The types with which the function of `source` puts variables away, as rustc lists them now.
+    pub(super) fn list_types(&mut self, source: &str) -> std::io::Result<BTreeMap<String, String>> {
+        let listing = self.listing(source, "proof")?;
+        if let TypeListing::Asked { compiler, .. } = &listing {
+            // Without the note an interrupt waits for the compiler.
+            let _ = fs::write(&self.process_file, compiler.id().to_string());
+        }
+        Ok(self.listed(listing))
     }
 
     /// The source with all macros expanded, each name marked with where it comes from; empty where rustc cannot make anything of it.
-    pub(super) fn expand(&self, source: &str) -> Result<String, String> {
+    pub(super) fn expand(&mut self, source: &str) -> Result<String, String> {
         let file = Path::new(SOURCE).with_file_name("calls.rs");
-        let broken =
-            |error: std::io::Error| format!("cannot run {}: {error}", self.rustc.display());
+        let program = self.rustc.display().to_string();
+        let broken = |error: std::io::Error| format!("cannot run {program}: {error}");
         let linkage = Linkage::of(source, &self.crates, &self.prelude);
         let text = format!("{source}{}", linkage.source);
-        fs::write(self.folder.join(&file), text).map_err(broken)?;
+        let mut common = self.base(&file);
+        common.args(&linkage.arguments);
+        // What macros of other crates read rustc does not say here.
+        let key = match linkage.libraries.is_empty() {
+            true => self.kept.key(&common, &linkage, &text, Wanted::Expanded),
+            false => None,
+        };
+        self.was_kept = false;
+        if let Some(Found::Text(text)) = self.kept.find(key.as_ref()) {
+            self.was_kept = true;
+            return Ok(text);
+        }
+        fs::write(self.folder.join(&file), &text).map_err(broken)?;
         let mut rustc = self.base(&file);
         // Without it the stable compiler does not print what it expanded.
         rustc
@@ -218,17 +429,21 @@ impl Compiler {
         // Without the note an interrupt waits for the compiler.
         let _ = fs::write(&self.process_file, process.id().to_string());
         let output = process.wait_with_output().map_err(broken)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stdout);
         // Behind the source rustc lists every expansion of every crate.
-        let end = text.find("\n/*\nExpansions:").unwrap_or(text.len());
-        Ok(text[..end].to_owned())
+        let end = said.find("\n/*\nExpansions:").unwrap_or(said.len());
+        let expanded = &said[..end];
+        if output.status.success() {
+            self.kept.keep_text(key, &text, expanded);
+        }
+        Ok(expanded.to_owned())
     }
 
     /// What rustc has to say of error codes.
     pub(crate) fn explain(&self, codes: &[&str]) -> Result<String, String> {
         let mut text = String::new();
         for code in codes {
-            let output = Command::new(&self.rustc)
+            let output = programs::rust(&self.rustc)
                 .args(["--explain", code])
                 .output()
                 .map_err(|error| format!("cannot run {}: {error}", self.rustc.display()))?;
@@ -247,7 +462,7 @@ impl Compiler {
     }
 
     fn base(&self, source: &Path) -> Command {
-        let mut rustc = Command::new(&self.rustc);
+        let mut rustc = programs::rust(&self.rustc);
         rustc
             .current_dir(&self.folder)
             .args([
@@ -273,6 +488,10 @@ impl Compiler {
             .arg(joined("dependency=", &self.prelude.dependencies))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        // Code that nests deep takes the compiler more than its own eight megabytes; only what is used takes memory.
+        if std::env::var_os(STACK_VARIABLE).is_none() {
+            rustc.env(STACK_VARIABLE, nesting::STACK.to_string());
+        }
         if let Some(metadata) = &self.prelude.metadata {
             rustc
                 .arg("--extern")
@@ -282,9 +501,9 @@ impl Compiler {
     }
 
     /// Runs rustc, where an interrupt can find it.
-    fn run(&self, mut rustc: Command) -> Result<(), Failure> {
+    fn run(&self, mut rustc: Command) -> Result<(), Rejected> {
         let broken = |error: std::io::Error| {
-            Failure::Broken(format!("cannot run {}: {error}", self.rustc.display()))
+            Rejected::Broken(format!("cannot run {}: {error}", self.rustc.display()))
         };
         let mut process = rustc.stderr(Stdio::piped()).spawn().map_err(broken)?;
         // Without the note an interrupt waits for the compiler.
@@ -301,13 +520,43 @@ impl Compiler {
         }
         let errors = diagnostics(&said);
         if errors.is_empty() {
-            return Err(Failure::Broken(format!(
-                "rustc failed ({status}): {}",
-                said.trim()
-            )));
+            return Err(Rejected::Broken(match status.signal() {
+                Some(signal) => crashed(signal, &said),
+                None => format!("rustc failed ({status}): {}", said.trim()),
+            }));
         }
-        Err(Failure::Errors(errors))
+        // A compiler that a signal ended has not said all.
+        let all = status.code().map(|_| said);
+        Err(Rejected::Said(all, errors))
     }
+}
+
+/// Why rustc made nothing.
+enum Rejected {
+    /// Its lines, if that is all of them, and the errors in them.
+    Said(Option<String>, Vec<Diagnostic>),
+    /// It did not work.
+    Broken(String),
+}
+
+/// Gives the statics in an object file the names that they have in this session.
+fn give_names(object: &Path, renamed: &Renamed) -> std::io::Result<()> {
+    let mut bytes = fs::read(object)?;
+    renamed.rename(&mut bytes);
+    fs::write(object, bytes)
+}
+
+/// What is said of a compiler that a signal ended: its own words are a listing of its functions.
+fn crashed(signal: i32, said: &str) -> String {
+    let overflowed = said.contains("overflowed its stack");
+    let why = match overflowed {
+        true => "its stack overflowed, so the code nests too deep for it",
+        false => "this is a fault of the compiler, or the system ended it (out of memory?)",
+    };
+    format!(
+        "rustc was ended by signal {signal} while it compiled this cell: {why}; the cell did not run and every variable is as it was. \
+         Simpler code, in parts, may pass"
+    )
 }
 
 /// Whether a compilation failed because the disk of `folder` is full: either the failure says so, or a program that could not say
@@ -322,19 +571,9 @@ fn no_room(folder: &Path, failure: &Failure) -> bool {
             .iter()
             .any(|error| error.primary_line().is_none() && says_so(&error.json.to_string())),
         Failure::Broken(reason) => {
-            says_so(reason) || free_bytes(folder).is_some_and(|free| free < 4096)
+            says_so(reason) || free_bytes(folder).is_ok_and(|free| free < 4096)
         }
     }
-}
-
-/// The free space of the disk that a folder is on.
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: zero is valid for every field of this plain structure.
-    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is a C string, and both live during the call.
-    let asked = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
-    (asked == 0).then(|| found.f_bavail * found.f_frsize)
 }
 
 /// Whether the source asks for native libraries, which only the system's linker finds.
@@ -343,7 +582,7 @@ fn names_libraries(source: &str) -> bool {
 }
 
 fn link(linker: &Path, object: &Path, library: &Path, linkage: &Linkage) -> Result<(), Failure> {
-    let output = Command::new(linker)
+    let output = programs::command(linker)
         .args([
             "-shared",
             // What a library defines it uses, whatever an earlier one calls by the same name.

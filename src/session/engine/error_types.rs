@@ -1,8 +1,10 @@
 //! Which types of the cells are errors: the prelude is told of them before a cell with a `?` runs, so that it finds the sources of
 //! the error that ended it.
 
+use ra_ap_syntax::AstNode;
 use ra_ap_syntax::ast::{self, HasAttrs, HasGenericArgs, HasGenericParams, HasModuleItem, HasName};
-use ra_ap_syntax::{AstNode, Edition, SourceFile};
+
+use crate::session::nesting::parse;
 
 /// Tells the prelude that a type of the cells may be an error with sources, for when a `?` fails.
 pub(crate) fn register(name: &str) -> String {
@@ -17,7 +19,7 @@ pub(crate) fn error_types(source: &str) -> Vec<String> {
     if !source.contains("Error for ") && !source.contains("derive(") {
         return Vec::new();
     }
-    let file = SourceFile::parse(source, Edition::Edition2024).tree();
+    let file = parse(source).tree();
     let mut names: Vec<String> = file.items().filter_map(error_type).collect();
     names.sort();
     names.dedup();

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::source::FUNCTION;
 use super::types::CELL_CRATE;
 
 /// What standard and well-known macros call statics that are no state of the user's.
@@ -84,7 +85,7 @@ fn path(symbol: &str) -> Option<String> {
     // <ctx::Counter as core::clone::Clone>::clone::N
     let own = [format!("{CELL_CRATE}::"), format!("<{CELL_CRATE}::")];
     // What stands in the cell's own code lives as long as its library, and nobody compiles it again.
-    let of_cell = path.contains("run_user_code_") || path.ends_with("__CALLSITE");
+    let of_cell = path.contains(FUNCTION) || path.ends_with("__CALLSITE");
     if of_cell || !own.iter().any(|own| path.starts_with(own)) {
         return None;
     }
@@ -111,7 +112,7 @@ mod tests {
                 "_RNvNCNKNvCshBRvLwXohAg_3ctx1X0s_023___RUST_STD_INTERNAL_VAL",
                 Some("X"),
             ),
-            ("_RNvNvCshBRvLwXohAg_3ctx15run_user_code_11N", None),
+            ("_RNvNvCshBRvLwXohAg_3ctx21run_user_code_of_cell1N", None),
             ("glassbox_static_7_0_0_0", None),
         ] {
             assert_eq!(path(symbol).as_deref(), told, "{symbol}");

@@ -214,6 +214,13 @@ impl Items {
         }
     }
 
+    /// Whether an item has this name.
+    pub(crate) fn defines(&self, name: &str) -> bool {
+        self.items
+            .iter()
+            .any(|item| item.defines.names.contains_key(name))
+    }
+
     /// The attributes, then macros (which have to stand before their use), then the other items.
     pub(crate) fn code(&self) -> String {
         self.placed().0

@@ -13,15 +13,18 @@
 //! - [`operations`]: what commands ask of it
 //! - [`items`], [`calls`], [`needs`], [`source`]: from a cell to a crate
 //! - [`aside`]: items of earlier cells that no longer fit
-//! - [`statics`], [`sites`], [`hidden`]: statics exist once a session
+//! - [`statics`], [`sites`], [`hidden`]: statics exist once a session; [`trail`]: where errors pass is noted
+//! - [`by_hand`]: calls that show something in the way of crates made for evcxr
 //! - [`compiler`], [`linkage`], [`process`]: from a crate to a library that runs; [`repair`]: and again where the compiler objects to generated lines
+//! - [`kept`]: what was compiled before
 //! - [`error_types`]: which types of the cells are errors
-//! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written; [`notes`]: what is said of variables that are not kept
+//! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written, and [`proof`] that it is so; [`notes`]: what is said of variables that are not kept
 //! - [`clock`]: where the time goes; [`dependencies`]: crates of `:dep`
 //! - [`analyst`]: rust-analyzer, for completion and inspection
 
 mod analyst;
 mod aside;
+mod by_hand;
 mod calls;
 mod clock;
 mod compiler;
@@ -30,18 +33,21 @@ pub(crate) mod dependencies;
 mod error_types;
 mod hidden;
 mod items;
+pub(crate) mod kept;
 mod linkage;
 pub(crate) mod namespaces;
 mod needs;
 mod notes;
 mod operations;
 mod process;
+mod proof;
 mod repair;
 mod sites;
 mod source;
 mod spelling;
 mod statics;
 mod symbols;
+pub(crate) mod trail;
 mod types;
 
 use std::collections::BTreeMap;
@@ -56,9 +62,9 @@ use glassbox_wire::{Comm, Control};
 use analyst::{Analysis, Analyst, Known};
 use calls::{Calls, Found};
 use clock::Clock;
-use compiler::Compiler;
+use compiler::{Compiler, TypeListing};
 use items::Items;
-use notes::{Note, consumed, function, not_kept, redefined, stopped, unseen, unwritable};
+use notes::{Note, consumed, function, not_kept, plain, redefined, stopped, unseen, unwritable};
 use process::Process;
 use source::{Plan, Source, Stored, Use};
 use spelling::{Spelling, hides_binders};
@@ -75,11 +81,13 @@ use crate::session::prelude::prelude_crates::{self, PreludeCrate};
 use crate::session::prelude::source::PreludeSource;
 use crate::session::prelude::toolchain::Toolchain;
 use crate::session::reports::Diagnostic;
-use crate::session::syntax;
+use crate::session::{nesting, syntax};
 
 pub(crate) use analyst::Questions;
 pub(crate) use sites::without_additions;
 
+/// The method by which a value shows itself, as code names it that makes one of its own.
+const SHOWS_ITSELF: &str = "evcxr_display";
 /// In a session's folder: where cargo is asked about crates, for rust-analyzer.
 const ANALYST: &str = "analyst";
 
@@ -135,6 +143,8 @@ struct Variable {
     mutable: bool,
     /// How its type is written, if that is known.
     written: Option<Spelling>,
+    /// The source that made it, if how its type is written stands in the file of what was learnt only.
+    origin: Option<Arc<str>>,
 }
 
 impl Variable {
@@ -145,12 +155,6 @@ impl Variable {
             None => types::shortened(&self.type_name),
         }
     }
-}
-
-/// A run of rustc that lists the types of a cell's variables.
-struct TypeListing {
-    compiler: Child,
-    listing: PathBuf,
 }
 
 /// What a cell that ran has to say besides its events.
@@ -305,6 +309,16 @@ impl RustcEngine {
         })
     }
 
+    /// The process that runs cells.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether the cell was asked to stop.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.session.join(INTERRUPT_FILE).exists()
+    }
+
     /// How many processes there were before the one that runs cells now.
     pub(crate) fn restarts(&self) -> u64 {
         self.process.restarts()
@@ -336,8 +350,17 @@ impl RustcEngine {
     ) -> Result<Done, EvalError> {
         let mut clock = Clock::start();
         let mut done = Done::default();
+        if let Some(reason) = nesting::too_deep(syntax::skip_commands(cell)) {
+            return Err(EvalError::Refused(reason));
+        }
+        if let Some(name) = syntax::lone_name(cell)
+            && self.show(name, &mut clock)?
+        {
+            return Ok(self.finished(done, clock));
+        }
         self.learn();
         self.waiting = None;
+        self.compiler.begin();
         let rust = commands(self, cell, &mut done)?;
         self.add_waiting(&mut done)?;
         if syntax::has_code(rust) {
@@ -361,12 +384,39 @@ impl RustcEngine {
             }
             result?;
             done.notes.splice(0..0, self.unsaid.drain(..));
+            done.notes.extend(self.compiler.untold().map(plain));
         }
+        Ok(self.finished(done, clock))
+    }
+
+    fn finished(&self, mut done: Done, clock: Clock) -> Done {
         if self.timing && !clock.laps.is_empty() {
             done.timing = Some(clock.display());
         }
         done.phases = clock.laps;
-        Ok(done)
+        done
+    }
+
+    /// Shows what a cell names that does nothing else, if it is a variable of a type that the prelude shows without a compiler.
+    fn show(&mut self, name: &str, clock: &mut Clock) -> Result<bool, EvalError> {
+        // What a cell defines may change what the name means, or how its value shows itself.
+        if !self.state.variables.contains_key(name)
+            || self.state.items.defines(name)
+            || self.state.items.code().contains(SHOWS_ITSELF)
+        {
+            return Ok(false);
+        }
+        clock.lap("parse");
+        let shown = self.process.show(name);
+        let Some(lines) = shown.map_err(|died| EvalError::Died(died.status))? else {
+            return Ok(false);
+        };
+        for line in lines {
+            if let Control::RunTime(time) = line {
+                clock.add("run", time);
+            }
+        }
+        Ok(true)
     }
 
     /// The statements of a cell that are calls of macros that make items, and the names that they make.
@@ -388,7 +438,7 @@ impl RustcEngine {
         if let Some(source) = self.calls.question(&calls, &items) {
             clock.lap("parse");
             let text = self.compiler.expand(&source).map_err(EvalError::Refused)?;
-            clock.lap("rustc");
+            clock.lap(self.compiler_phase());
             if self.session.join(INTERRUPT_FILE).exists() {
                 return Err(EvalError::Interrupted);
             }
@@ -469,6 +519,9 @@ impl RustcEngine {
                 break (compiled.0, library, lines);
             }
             // Nothing of the cell ran.
+            if self.prove(&mut state, &changed) {
+                continue;
+            }
             for name in changed {
                 state.variables.remove(&name);
                 plan.uses.remove(&name);
@@ -595,6 +648,7 @@ impl RustcEngine {
             });
         }
         let mut unknown = false;
+        let origin: Arc<str> = Arc::from(source.text.as_str());
         for line in lines {
             let Control::Stored { name, type_name } = line else {
                 continue;
@@ -603,11 +657,15 @@ impl RustcEngine {
             let mutable = plan
                 .mutability(name)
                 .unwrap_or_else(|| before.is_some_and(|variable| variable.mutable));
-            let (text, written) = match before {
+            let (text, written, known_from) = match before {
                 Some(variable) if variable.type_name == *type_name && !hides_binders(type_name) => {
-                    (variable.text.clone(), variable.written.clone())
+                    (
+                        variable.text.clone(),
+                        variable.written.clone(),
+                        variable.origin.clone(),
+                    )
                 }
-                _ => (type_name.to_owned(), None),
+                _ => (type_name.to_owned(), None, None),
             };
             let lost = match (written, put_at(lines, name, library)) {
                 (Some(written), _) => Ok((text, Type::Named(written))),
@@ -632,6 +690,10 @@ impl RustcEngine {
                 }
             };
             unknown |= written.is_none();
+            let origin = known_from.or_else(|| {
+                let unproven = self.names.is_unproven(&text);
+                unproven.then(|| Arc::clone(&origin))
+            });
             self.reminders.remove(name);
             state.variables.insert(
                 name.clone(),
@@ -640,6 +702,7 @@ impl RustcEngine {
                     text,
                     mutable,
                     written,
+                    origin,
                 },
             );
         }
@@ -651,29 +714,27 @@ impl RustcEngine {
     }
 
     /// Has rustc list the types of the cell while the user reads its outputs.
-    fn teach(&self, source: &str) -> Option<TypeListing> {
-        let listing = self
-            .compiler
-            .folder()
-            .join(format!("cell_{}.mir", self.cells));
-        let mut compiler = self.compiler.lister(source, &listing).ok()?;
-        Some(TypeListing {
-            compiler: compiler.spawn().ok()?,
-            listing,
-        })
+    fn teach(&mut self, source: &str) -> Option<TypeListing> {
+        let name = format!("cell_{}", self.cells);
+        self.compiler.listing(source, &name).ok()
+    }
+
+    /// What the time was spent on that the compiler's last answer took.
+    fn compiler_phase(&self) -> &'static str {
+        match self.compiler.was_kept {
+            true => "kept",
+            false => "rustc",
+        }
     }
 
     /// Learns the types of the cell before, if they were not known. Variables whose types stay unknown are not kept, which the next
     /// cell says.
     pub(crate) fn learn(&mut self) {
-        let Some(mut listing_types) = self.listing_types.take() else {
+        let Some(listing) = self.listing_types.take() else {
             return;
         };
         // A compiler that fails leaves no listing, and the variables without a type.
-        let _ = listing_types.compiler.wait();
-        let listed = types::listed_types(&listing_types.listing);
-        let _ = std::fs::remove_file(&listing_types.listing);
-        let _ = std::fs::remove_file(listing_types.listing.with_extension("rs"));
+        let listed = self.compiler.listed(listing);
         for (name, variable) in &mut self.state.variables {
             if variable.written.is_some() {
                 continue;
@@ -733,9 +794,8 @@ fn put_at(lines: &[Control], name: &str, library: &Path) -> Option<Put> {
 
 impl Drop for RustcEngine {
     fn drop(&mut self) {
-        if let Some(listing_types) = &mut self.listing_types {
-            let _ = listing_types.compiler.kill();
-            let _ = listing_types.compiler.wait();
+        if let Some(listing) = &mut self.listing_types {
+            listing.end();
         }
     }
 }

@@ -17,9 +17,6 @@ use ra_ap_syntax::ast;
 use super::calls::Made;
 use super::items::{Defines, Item, Items, associated, words};
 
-/// Leaving out less than this many bytes of code is not worth a second compilation of a cell that is wrong.
-const WORTH: usize = 2048;
-
 /// Who needs an item, and what it needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
@@ -148,7 +145,7 @@ impl Touched {
 }
 
 impl Items {
-    /// The items that a cell with these words needs, if that is much less than all.
+    /// The items that a cell with these words needs, if that is less than all.
     pub(crate) fn needed<'a>(&'a self, said: impl IntoIterator<Item = &'a str>) -> Option<Items> {
         if self.touched.everything {
             return None;
@@ -206,9 +203,8 @@ impl Items {
                 found.extend(by_name.get(word).into_iter().flatten());
             }
         }
-        let left_out = self.items.iter().zip(&taken).filter(|(_, taken)| !**taken);
-        let saved: usize = left_out.map(|(item, _)| item.code.len()).sum();
-        if saved < WORTH {
+        // However little is left out: what a cell does not need must not change its source, by which it is known when it runs again.
+        if taken.iter().all(|taken| *taken) {
             return None;
         }
         let kept = self.items.iter().zip(&taken).filter(|(_, taken)| **taken);
@@ -261,7 +257,7 @@ mod tests {
     /// A session that has defined much, after the last of these cells.
     fn session(cells: &[&str]) -> Items {
         let mut items = Items::default();
-        let filler: String = (0..WORTH / 20)
+        let filler: String = (0..3)
             .map(|n| format!("fn filler_{n}() -> usize {{ {n} }}\n"))
             .collect();
         for cell in [filler.as_str()].iter().chain(cells) {
@@ -368,13 +364,19 @@ mod tests {
     }
 
     #[test]
-    fn little_is_not_left_out() {
+    fn what_is_not_needed_is_left_out_however_little_it_is() {
         let mut items = Items::default();
         for statement in syntax::statements("fn a() {}\nfn b() {}") {
             let item = ast::Item::cast(statement.node.clone()).expect("an item");
             items.add(&item, statement.code);
         }
         items.settle();
-        assert!(items.needed(["a"]).is_none());
+        assert_eq!(
+            items
+                .needed(["a"])
+                .map(|items| items.code().contains("fn b")),
+            Some(false)
+        );
+        assert!(items.needed(["a", "b"]).is_none(), "nothing is left out");
     }
 }

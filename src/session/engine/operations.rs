@@ -60,6 +60,19 @@ impl RustcEngine {
         }
     }
 
+    /// The items that are set aside: the text of each, and what is said of it.
+    pub(crate) fn set_aside(&self) -> Vec<(String, String)> {
+        let aside = self.state.items.aside.iter();
+        aside
+            .map(|aside| (aside.item.code.clone(), aside.sentence()))
+            .collect()
+    }
+
+    /// The statics whose values a process held that ended just now.
+    pub(crate) fn lost_statics(&self) -> Vec<String> {
+        self.state.statics.told()
+    }
+
     /// How much cells are optimised, as rustc says it.
     pub(crate) fn opt_level(&self) -> &str {
         &self.compiler.opt_level

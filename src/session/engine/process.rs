@@ -1,7 +1,8 @@
 //! The process in which cells run, as the session sees it: [`crate::session::child`] is the other side.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use glassbox_wire::{self as wire, Comm, Control};
 
 use crate::session::child::UNUSABLE;
+use crate::session::offspring;
+
+/// How often is looked whether a process that says nothing is still there. Its end shows at once, unless a copy of it that a cell made
+/// holds its pipes open.
+const GLANCE: libc::c_int = 200;
 
 /// The running process and the pipes to it.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            // A group of its own: what its cells start is found by it.
+            .process_group(0)
             .env("RUST_BACKTRACE", "1");
         let mut child = command.spawn()?;
         let (stdin, replies) = pipes(&mut child)?;
@@ -59,6 +67,13 @@ impl Process {
         })
     }
 
+    /// Has the process show a variable as a cell does that names it alone; `None` if only a compiled cell can show its type.
+    pub(crate) fn show(&mut self, name: &str) -> Result<Option<Vec<Control>>, Died> {
+        let name = name.to_owned();
+        let lines = self.request(&wire::Command::Show { name })?;
+        Ok((!lines.contains(&Control::NotShown)).then_some(lines))
+    }
+
     /// Has the process pass on a message to a control.
     pub(crate) fn deliver(&mut self, message: &Comm) -> Result<Vec<Control>, Died> {
         self.request(&wire::Command::Comm(message.clone()))
@@ -71,6 +86,13 @@ impl Process {
             let command = wire::Command::Cell(number);
             let _ = stdin.write_all(format!("{command}\n").as_bytes());
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id()
     }
 
     /// How many processes there were before this one.
@@ -90,6 +112,9 @@ impl Process {
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
+            if !self.replies_or_ends() {
+                return Err(self.died());
+            }
             match self.replies.read_line(&mut line) {
                 Ok(1..) if line.ends_with('\n') => {
                     match Control::parse(line.trim_end_matches('\n')) {
@@ -102,6 +127,30 @@ impl Process {
                 _ => return Err(self.died()),
             }
         }
+    }
+
+    /// Waits for something to read from the process; `false` if it has ended and left nothing.
+    fn replies_or_ends(&mut self) -> bool {
+        let mut ended = false;
+        while self.replies.buffer().is_empty() {
+            let mut polled = libc::pollfd {
+                fd: self.replies.get_ref().as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            // SAFETY: the structure is alive.
+            if unsafe { libc::poll(&raw mut polled, 1, if ended { 0 } else { GLANCE }) } != 0 {
+                // Also an error: reading says which.
+                return true;
+            }
+            if ended {
+                return false;
+            }
+            let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            // What it wrote before its end is there now: one more look.
+            ended = !matches!(child.try_wait(), Ok(None));
+        }
+        true
     }
 
     /// How the process ended, if it has.
@@ -119,7 +168,9 @@ impl Process {
     fn died(&mut self) -> Died {
         self.stdin = None;
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = match child.wait() {
+        let waited = child.wait();
+        offspring::end(child.id());
+        let status = match waited {
             // The exit code by which the process says that it could not begin.
             Ok(status) if status.code() == Some(UNUSABLE) => {
                 format!("{status}: the process that runs cells could not begin")
@@ -143,10 +194,14 @@ impl Process {
         self.stdin = None;
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(None) = child.try_wait() {
+            // Found first, for they are nobody's children after it.
+            let started = offspring::of(child.id());
             child.kill()?;
+            started.signal(libc::SIGKILL);
         }
         // Whether it was waited for before does not matter.
         let _ = child.wait();
+        offspring::end(child.id());
         let mut fresh = self.command.spawn()?;
         let (stdin, replies) = pipes(&mut fresh)?;
         *child = fresh;
@@ -160,10 +215,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It ends when its commands do; what runs in it is ended by its own watch.
+        // It ends when its commands do; what runs in it is ended by its own watch, and what its cells started by both of us.
         self.stdin = None;
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = child.wait();
+        offspring::end(child.id());
     }
 }
 

@@ -11,6 +11,7 @@ use super::dependencies::RUNTIME;
 use super::notes::{Note, borrows, unwritable};
 use super::source::{Line, Plan, Show, Source, Use};
 use super::statics::{Sharing, Statics};
+use super::trail::Trails;
 use super::{Done, EvalError, RustcEngine, State, hidden};
 use crate::session::reports::Diagnostic;
 
@@ -42,10 +43,12 @@ impl RustcEngine {
         // What was wrong before anything was set aside.
         let mut first: Vec<String> = Vec::new();
         let mut sharing = Sharing::default();
+        let mut trails = Trails::default();
         while attempts < ATTEMPTS {
             let items = needed.as_ref().unwrap_or(&state.items);
-            let mut source = plan.source(items, &self.written(state), self.cells + 1);
+            let mut source = plan.source(items, &self.written(state));
             state.statics.share(&mut source, self.cells + 1, &sharing);
+            trails.write(&mut source);
             self.last_source.clone_from(&source.text);
             let goal = match source.function {
                 Some(_) => Goal::Library,
@@ -53,7 +56,7 @@ impl RustcEngine {
             };
             match self.compiler.compile(&source.text, goal) {
                 Ok(compiled) => {
-                    clock.add("rustc", compiled.rustc);
+                    clock.add(self.compiler_phase(), compiled.rustc);
                     if compiled.library.is_some() {
                         clock.add("link", compiled.link);
                     }
@@ -74,12 +77,12 @@ impl RustcEngine {
                 }
                 Err(Failure::Broken(reason)) => return Err(EvalError::Refused(reason)),
                 Err(Failure::Errors(errors)) => {
-                    clock.lap("rustc");
+                    clock.lap(self.compiler_phase());
                     if needed.is_some() && errors.iter().any(may_miss_an_item) {
                         needed = None;
                         continue;
                     }
-                    if sharing.learn(&source, &errors) {
+                    if trails.learn(&source, &errors) || sharing.learn(&source, &errors) {
                         continue;
                     }
                     if first.is_empty() {
@@ -90,6 +93,11 @@ impl RustcEngine {
                         sharing.again();
                         let words = plan.words(&written);
                         needed = needed.and_then(|_| state.items.needed(words));
+                        continue;
+                    }
+                    let used: Vec<String> = plan.uses.keys().cloned().collect();
+                    if self.prove(state, &used) {
+                        sharing.again();
                         continue;
                     }
                     attempts += 1;
@@ -180,6 +188,7 @@ impl RustcEngine {
                         continue;
                     };
                     self.names.unlearn(&variable.text);
+                    self.names.save();
                     self.stale.push(name.clone());
                     return Err(EvalError::Refused(
                         unwritable(name, &variable.type_name).text,

@@ -12,9 +12,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ra_ap_syntax::ast::{self, HasAttrs, HasModuleItem, HasName, HasVisibility};
-use ra_ap_syntax::{AstNode, Edition, SourceFile, SyntaxKind, SyntaxNode, SyntaxToken, T};
+use ra_ap_syntax::{AstNode, SyntaxKind, SyntaxNode, SyntaxToken, T};
 
 use super::items::{Item, words};
+use crate::session::nesting::parse;
 
 /// Stands before and after what is added to the user's text, never with a line's end between them.
 pub(crate) const MARKS: (&str, &str) = ("/*{glassbox*/", "/*glassbox}*/");
@@ -128,7 +129,7 @@ fn written_in(code: &str) -> Vec<Declaration> {
     if !may_declare(code) {
         return Vec::new();
     }
-    let parsed = SourceFile::parse(code, Edition::Edition2024);
+    let parsed = parse(code);
     let nodes = parsed.syntax_node().descendants();
     let found = nodes.filter_map(|node| {
         if let Some(item) = ast::Static::cast(node.clone()) {
@@ -267,7 +268,7 @@ fn expanded(code: &str, makes: &[MadeStatic]) -> Option<Declaration> {
 }
 
 fn only_statics(code: &str) -> Option<Vec<ast::Static>> {
-    let parsed = SourceFile::parse(code, Edition::Edition2024);
+    let parsed = parse(code);
     if !parsed.errors().is_empty() {
         return None;
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! items of all cells
-//! fn run_user_code_7() {
+//! fn run_user_code_of_cell() {
 //!     let mut x = take("x");                 // variables of earlier cells that this one names
 //!     run(Box::new(|| {
 //!         the cell's statements, each on lines of its own and unchanged
@@ -17,8 +17,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ra_ap_syntax::AstNode;
-use ra_ap_syntax::ast::{self, HasName};
+use ra_ap_syntax::ast::{self, HasAttrs, HasName};
 
+use super::by_hand;
 use super::calls::Found;
 use super::dependencies::RUNTIME;
 use super::error_types::{error_types, register};
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub show: Show,
     /// New variables, and whether they are mutable.
     new: BTreeMap<String, bool>,
+    /// Which statement is the first that makes a new variable, of those that always do.
+    bound: BTreeMap<String, usize>,
     /// What new variables are made from, if it shows.
     made: BTreeMap<String, Made>,
     /// Variables of earlier cells that the cell may use.
@@ -156,7 +159,9 @@ impl Plan {
             }
             if let Some(binding) = ast::LetStmt::cast(node.clone()) {
                 if let Some(pattern) = binding.pat() {
-                    plan.bind(&pattern, binding.let_else().is_some());
+                    // One with an attribute may not be there at all.
+                    let always = binding.let_else().is_none() && binding.attrs().next().is_none();
+                    plan.bind(&pattern, binding.let_else().is_some(), always);
                     let made = match binding.initializer() {
                         Some(ast::Expr::ClosureExpr(_)) => Made::Closure,
                         Some(ast::Expr::BlockExpr(block)) if block.async_token().is_some() => {
@@ -207,7 +212,7 @@ impl Plan {
     }
 
     /// Notes the variables of a pattern, which need not match if it is `refutable`.
-    fn bind(&mut self, pattern: &ast::Pat, refutable: bool) {
+    fn bind(&mut self, pattern: &ast::Pat, refutable: bool, always: bool) {
         let whole = matches!(pattern, ast::Pat::IdentPat(_)) && !refutable;
         for name in pattern
             .syntax()
@@ -219,21 +224,42 @@ impl Plan {
             let name = name.text().to_string();
             // `None` in a pattern that need not match is a constant, not a new variable.
             let constant = !whole && name.chars().next().is_some_and(char::is_uppercase);
-            if !constant {
-                self.new.insert(name, mutable);
+            if constant {
+                continue;
             }
+            if always {
+                let next = self.body.len();
+                self.bound.entry(name.clone()).or_insert(next);
+            }
+            self.new.insert(name, mutable);
         }
     }
 
-    /// Looks for the variables that the cell names.
+    /// Looks for the variables of earlier cells that the cell names, without those that it makes before it can mean the earlier ones: a cell that
+    /// runs again has the same text, and the value that it replaces stays where it is until then.
     pub(crate) fn find_uses(&mut self, variables: &BTreeMap<String, Stored>) {
         let body = self.body.concat();
         let named: BTreeSet<&str> = words(&body).collect();
         self.uses = variables
             .keys()
             .filter(|name| named.contains(name.trim_start_matches("r#")))
+            .filter(|name| !self.makes_first(name))
             .map(|name| (name.clone(), Use::Borrowed))
             .collect();
+    }
+
+    /// Whether the cell names a variable first where it makes it.
+    fn makes_first(&self, name: &str) -> bool {
+        let Some(at) = self.bound.get(name) else {
+            return false;
+        };
+        let times = |statement: &String| words(statement).filter(|word| *word == name).count();
+        let before = self
+            .body
+            .iter()
+            .take(*at)
+            .any(|statement| times(statement) > 0);
+        !before && self.body.get(*at).map(times) == Some(1)
     }
 
     /// Every word that may name an item: those of the cell, and of the types of the variables that it uses.
@@ -285,20 +311,18 @@ impl Plan {
     }
 
     /// The crate for this cell.
-    pub(crate) fn source(
-        &self,
-        items: &Items,
-        variables: &BTreeMap<String, Stored>,
-        number: u64,
-    ) -> Source {
+    pub(crate) fn source(&self, items: &Items, variables: &BTreeMap<String, Stored>) -> Source {
         let mut text = Writer::default();
         let (code, places) = items.placed();
-        text.push(&code);
+        match by_hand::may_show(&code) {
+            true => text.push(&by_hand::marked(&code)),
+            false => text.push(&code),
+        }
         text.source.items = places;
         if self.is_empty() {
             return text.finish(None);
         }
-        let function = format!("{FUNCTION}{number}");
+        let function = FUNCTION.to_owned();
         text.push("#[unsafe(no_mangle)]\n#[allow(improper_ctypes_definitions)]\n");
         text.push(&format!("pub extern \"C\" fn {function}() {{\n"));
         if self.body.iter().any(|statement| statement.contains('?')) {
@@ -355,7 +379,10 @@ impl Plan {
                     Show::Debug => "::glassbox_prelude::session::send_result(&::std::format!(\"{:?}\", &(",
                 });
             }
-            text.push(statement);
+            match by_hand::may_show(statement) {
+                true => text.push(&marked_statement(statement)),
+                false => text.push(statement),
+            }
             text.end_line();
             if shown {
                 text.line(
@@ -400,8 +427,19 @@ impl Plan {
     }
 }
 
-/// What the function around a cell is called, before its number.
-pub(super) const FUNCTION: &str = "run_user_code_";
+/// A statement whose calls that show something are marked.
+fn marked_statement(statement: &str) -> String {
+    const AROUND: (&str, &str) = ("fn f(){", "\n}");
+    let marked = by_hand::marked(&format!("{}{statement}{}", AROUND.0, AROUND.1));
+    let inside = marked
+        .strip_prefix(AROUND.0)
+        .and_then(|text| text.strip_suffix(AROUND.1));
+    inside.unwrap_or(statement).to_owned()
+}
+
+/// What the function around a cell is called: the same in all cells, so that one that runs again has the same text. Each is looked for in its
+/// own library alone.
+pub(super) const FUNCTION: &str = "run_user_code_of_cell";
 const CELL: &str = "::glassbox_prelude::cell::";
 
 /// Writes a source and counts its lines.
@@ -461,8 +499,8 @@ mod tests {
         );
         let mut plan = taken.plan;
         plan.find_uses(&variables);
-        let source = plan.source(&items, &variables, 7);
-        assert_eq!(source.function.as_deref(), Some("run_user_code_7"));
+        let source = plan.source(&items, &variables);
+        assert_eq!(source.function.as_deref(), Some(FUNCTION));
         assert!(!source.text.contains("unused"));
         assert!(source.text.contains("let mut a =") && source.text.contains("let b ="));
         let lines: Vec<&str> = source.text.lines().collect();
@@ -477,6 +515,45 @@ mod tests {
         }
         assert_eq!(plan.mutability("d"), Some(true));
         assert_eq!(plan.mutability("c"), Some(false));
+    }
+
+    #[test]
+    fn a_variable_that_the_cell_makes_first_is_not_taken_from_earlier_cells() {
+        let stored = Stored {
+            ty: "u8".to_owned(),
+            mutable: false,
+        };
+        let variables = BTreeMap::from([("a".to_owned(), stored)]);
+        let uses = |cell: &str| {
+            let mut items = Items::default();
+            let mut plan = Plan::take(cell, &mut items, &Found::default()).plan;
+            plan.find_uses(&variables);
+            !plan.uses.is_empty()
+        };
+        for cell in [
+            "let a = 1;",
+            "let mut a: u8 = 1;\na += 1;\na",
+            "let (a, b) = (1, 2);\nprintln!(\"{a}\");",
+            "let P { a, .. } = p;",
+            "println!(\"x\");\nlet a = 1;\nlet a = a + 1;",
+        ] {
+            assert!(!uses(cell), "{cell}");
+        }
+        for cell in [
+            "let a = a + 1;",
+            "let b = a;\nlet a = 1;",
+            "println!(\"{a}\");\nlet a = 1;",
+            "#[cfg(any())]\nlet a = 1;\na",
+            "let Some(a) = b else { return Ok(()) };",
+            "let Some(a) = b else { a };",
+            "if true { let a = 1; }\na",
+            "let a = { let a = 1; a };",
+            "let b = { let a = 1; a };\na",
+            "let f = || { return };\nf(a);",
+            "a = 1;",
+        ] {
+            assert!(uses(cell), "{cell}");
+        }
     }
 
     #[test]
@@ -500,7 +577,7 @@ mod tests {
         for code in ["fn broken( {", "1 } 2", "let a = 1; } fn g() {"] {
             let mut items = Items::default();
             let plan = Plan::take(code, &mut items, &Found::default()).plan;
-            let whole = plan.source(&items, &BTreeMap::new(), 1).text;
+            let whole = plan.source(&items, &BTreeMap::new()).text;
             let squeezed = |text: &str| text.split_whitespace().collect::<String>();
             let last = code.split_whitespace().next_back().unwrap_or_default();
             assert!(squeezed(&whole).contains(&squeezed(last)), "{whole}");

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::items::{Item, Items, Kind, words};
+use super::kept::renamed::{SYMBOL, digits};
 use super::notes::Note;
 use super::sites::{self, Declaration, Form, MARKS, Static};
 use super::source::Source;
@@ -258,7 +259,7 @@ impl Statics {
                     let new = made.is_none()
                         && declaration.unshared.is_none()
                         && !(unexpanded && declaration.is_expanded());
-                    let prefix = format!("glassbox_static_{number}_{place}_{at}");
+                    let prefix = format!("{SYMBOL}{}_{at}", digits(number, place));
                     new.then(|| declaration.symbols(&prefix, &self.taken))
                 })
                 .collect();
@@ -348,6 +349,15 @@ impl Statics {
                 "a macro makes it; a static that is written out is kept",
             )
         })
+    }
+
+    /// Those that were made, used and may have changed, as people are told of them.
+    pub(super) fn told(&self) -> Vec<String> {
+        let reached = self.holders.iter().filter(|holder| holder.reached);
+        let made = reached.flat_map(Holder::statics);
+        made.filter(|(found, made)| made.is_some() && !found.fixed)
+            .map(|(found, _)| found.told())
+            .collect()
     }
 
     /// A cell's library is loaded and has run: what it makes is made, and what the cell's words can reach is used.

@@ -8,10 +8,11 @@
 //! ```
 //! `type_name` says where a type is defined, which is often a private module. rustc's own listing of a cell (`--emit=mir`)
 //! says how the same type can be named. Both are written by the same printer, so the two texts differ in nothing but
-//! paths, and each path has to be learnt only once; what is learnt is kept beside the prelude's library. How a type is written
-//! once its paths are known: [`super::spelling`].
+//! paths, and each path has to be learnt only once; what is learnt is kept beside the prelude's library. What stands there is believed until a
+//! cell fails that uses a variable of such a type: then it is learnt anew (see [`super::proof`]). How a type is written once its paths are
+//! known: [`super::spelling`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,8 @@ pub(crate) const CELL_CRATE: &str = "ctx";
 #[derive(Debug)]
 pub(crate) struct Names {
     paths: BTreeMap<String, String>,
+    /// Those of which only the file knows.
+    unproven: BTreeSet<String>,
     /// Where what is learnt is kept.
     file: PathBuf,
 }
@@ -117,13 +120,20 @@ pub(crate) enum Type {
 impl Names {
     /// What is known, and what earlier sessions have learnt.
     pub(crate) fn open(file: PathBuf) -> Names {
-        let learnt: BTreeMap<String, String> = fs::read(&file)
-            .ok()
+        let regular = fs::symlink_metadata(&file).is_ok_and(|found| found.is_file());
+        let mut learnt: BTreeMap<String, String> = regular
+            .then(|| fs::read(&file).ok())
+            .flatten()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
+        learnt.retain(|defined, named| {
+            may_be_named_so(defined, named) && !KNOWN.iter().any(|(known, _)| known == defined)
+        });
+        let unproven = learnt.keys().cloned().collect();
         let known = KNOWN.map(|(defined, named)| (defined.to_owned(), named.to_owned()));
         Names {
             paths: known.into_iter().chain(learnt).collect(),
+            unproven,
             file,
         }
     }
@@ -177,11 +187,33 @@ impl Names {
         true
     }
 
+    /// Whether the names of a type stand in the file only.
+    pub(crate) fn is_unproven(&self, type_name: &str) -> bool {
+        parts(type_name).any(|part| match part {
+            Part::Path(path) => self.unproven.contains(path),
+            Part::Other(_) => false,
+        })
+    }
+
+    /// Forgets what only the file says of how a type is named.
+    pub(crate) fn unlearn_unproven(&mut self, type_name: &str) {
+        for part in parts(type_name) {
+            if let Part::Path(path) = part
+                && self.unproven.remove(path)
+            {
+                self.paths.remove(path);
+            }
+        }
+    }
+
     /// Forgets how a type is named, because the compiler does not accept it.
     pub(crate) fn unlearn(&mut self, type_name: &str) {
         for part in parts(type_name) {
-            if let Part::Path(path) = part {
+            if let Part::Path(path) = part
+                && !KNOWN.iter().any(|(known, _)| *known == path)
+            {
                 self.paths.remove(path);
+                self.unproven.remove(path);
             }
         }
     }
@@ -194,14 +226,21 @@ impl Names {
             .filter(|(defined, _)| !KNOWN.iter().any(|(known, _)| known == defined))
             .filter(|(_, named)| LASTING.contains(&named.split("::").next().unwrap_or_default()))
             .collect();
-        let unfinished = self.file.with_extension(format!("{}", std::process::id()));
-        if let Ok(bytes) = serde_json::to_vec_pretty(&learnt)
-            && fs::write(&unfinished, bytes).is_ok()
-            && fs::rename(&unfinished, &self.file).is_err()
+        if let (Ok(bytes), Some(folder)) = (serde_json::to_vec_pretty(&learnt), self.file.parent())
+            && let Ok(unfinished) = tempfile::NamedTempFile::new_in(folder)
+            && fs::write(unfinished.path(), bytes).is_ok()
         {
-            let _ = fs::remove_file(&unfinished);
+            let _ = unfinished.persist(&self.file);
         }
     }
+}
+
+/// Whether a line of the file may be right: a path that holds for every session, of the type's own name.
+fn may_be_named_so(defined: &str, named: &str) -> bool {
+    let whole = |path: &str| path.contains("::") && path_length(path) == path.len();
+    let last = |path: &str| path.rsplit("::").next().map(str::to_owned);
+    let first = named.split("::").next().unwrap_or_default();
+    whole(defined) && whole(named) && LASTING.contains(&first) && last(defined) == last(named)
 }
 
 /// The types with which a cell's listing shows `put` called, by variable.
@@ -403,6 +442,43 @@ mod tests {
         assert_eq!(again.resolve("added::private::Other"), Type::Unknown);
         assert!(!names.learn("alloc::vec::Vec<b::Other>", "std::vec::Vec<u8>"));
         assert_eq!(names.resolve("b::Other"), Type::Unknown);
+    }
+
+    #[test]
+    fn a_line_of_the_file_that_cannot_be_right_is_dropped_and_others_are_believed_until_unlearnt() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("paths.json");
+        let lines = serde_json::json!({
+            "a::Thing": "glassbox_prelude::a::Thing",
+            "b::Thing": "glassbox_prelude::Other",
+            "c::Thing": "c::Thing",
+            "d::Thing": "std::Thing>(); panic!(); x::<u8::Thing",
+            "alloc::vec::Vec": "std::nowhere::Vec",
+        });
+        fs::write(&file, lines.to_string()).unwrap();
+        let mut names = Names::open(file.clone());
+        for dropped in ["b::Thing", "c::Thing", "d::Thing"] {
+            assert_eq!(names.resolve(dropped), Type::Unknown, "{dropped}");
+        }
+        let of = "alloc::vec::Vec<a::Thing>";
+        assert!(names.is_unproven(of) && !names.is_unproven("alloc::vec::Vec<u8>"));
+        assert_eq!(
+            code(names.resolve(of)).as_deref(),
+            Some("::std::vec::Vec<::glassbox_prelude::a::Thing>")
+        );
+        names.unlearn_unproven(of);
+        assert_eq!(names.resolve(of), Type::Unknown);
+        assert!(names.learn(of, "std::vec::Vec<std::a::Thing>") && !names.is_unproven(of));
+        names.unlearn(of);
+        assert!(matches!(
+            names.resolve("alloc::vec::Vec<u8>"),
+            Type::Named(_)
+        ));
+        names.save();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{}");
+        fs::remove_file(&file).unwrap();
+        crate::session::pipes::open_pipe(&file).unwrap();
+        Names::open(file);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::frames::{Incoming, PanicReport};
 use super::input::Input;
 use super::streams::Message;
 use crate::session::event::{Event, StreamName};
+use crate::session::reports::trail::Code;
 use crate::session::reports::{self, CellSource};
 
 /// Takes what a thread of a cell, which is named by its number, says when it is not that cell's turn.
@@ -159,6 +160,17 @@ impl Sources {
         });
     }
 
+    /// What a library was compiled from.
+    pub(crate) fn code_of(&self, library: &str) -> Option<Code> {
+        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = sources.iter().rev();
+        let found = newest.find(|source| source.library == library)?;
+        Some(Code {
+            cell: found.code.clone(),
+            generated: found.generated.clone(),
+        })
+    }
+
     /// What is said of a thread's panic.
     pub(crate) fn tell(&self, panic: &PanicReport) -> Event {
         let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +270,10 @@ fn take(
         // A question is its cell's, and nobody waits at the keyboard for this one.
         Incoming::Input { id, .. } => lock(input).refuse(id),
         Incoming::Stdin { id, .. } => lock(input).refuse_stdin(id),
-        Incoming::Error { .. } | Incoming::Began | Incoming::Ended { .. } => {}
+        Incoming::Error { .. }
+        | Incoming::Stopping { .. }
+        | Incoming::Began
+        | Incoming::Ended { .. } => {}
     }
 }
 

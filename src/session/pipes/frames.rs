@@ -5,12 +5,16 @@
 //! ```
 //! Only frames with the session's nonce are events; everything else is the user's text, control characters included.
 //! Text between `EVCXR_BEGIN_CONTENT mime` and `EVCXR_END_CONTENT` lines is shown too: that is how crates made for evcxr do it. Where the
-//! value of a cell's last expression does so, all blocks together are the cell's result.
+//! value of a cell's last expression does so, all blocks together are the cell's result. They are told apart from text that merely looks like
+//! them, which a cell may print from a file or the web: only between frames that say that a value shows itself are they more than text.
 //!
 //! A line `EVCXR_INPUT_REQUEST:prompt` is how such crates ask for a line of text, but only if standard input is read after it: the
 //! line waits for that, is text if something else comes, and the question is forgotten when the cell ends.
 
+use std::time::Duration;
+
 use glassbox_wire as wire;
+use glassbox_wire::Passed;
 use glassbox_wire::evcxr::{BEGIN_CONTENT, END_CONTENT, QUESTION, SECRET_QUESTION};
 use glassbox_wire::frame::{self, Frame};
 use serde_json::Value;
@@ -32,6 +36,15 @@ pub(crate) enum Incoming {
         message: String,
         /// The messages of its sources.
         chain: Vec<String>,
+        /// The places in functions of cells that it passed, innermost first.
+        trail: Vec<Passed>,
+    },
+    /// The cell finishes something before it stops, which may take so long; no time at all if it is done.
+    Stopping {
+        /// From now.
+        time: Duration,
+        /// What it does.
+        what: String,
     },
     /// The cell waits for a line of text.
     Input {
@@ -110,6 +123,15 @@ struct Content {
     open: Option<(String, String)>,
     /// The blocks of the value that is showing itself.
     value: Option<Display>,
+    /// How many calls of the cell's own do so.
+    by_hand: usize,
+}
+
+impl Content {
+    /// Whether blocks are more than text now.
+    fn shows(&self) -> bool {
+        self.value.is_some() || self.by_hand > 0
+    }
 }
 
 impl Decoder {
@@ -124,6 +146,7 @@ impl Decoder {
                 held: String::new(),
                 open: None,
                 value: None,
+                by_hand: 0,
             },
             questions: Vec::new(),
             of: None,
@@ -147,7 +170,12 @@ impl Decoder {
                 Frame::None => text_end += 1,
                 Frame::Incomplete => {
                     self.text(&rest[..text_end], out);
-                    self.buffer = rest[text_end..].to_vec();
+                    let begin = buffer.len() - rest.len() + text_end;
+                    // A display of many megabytes comes in many pieces, and is not copied for each.
+                    self.buffer = match begin {
+                        0 => buffer,
+                        begin => buffer[begin..].to_vec(),
+                    };
                     return;
                 }
                 Frame::Complete { payload, length } => {
@@ -197,12 +225,19 @@ impl Decoder {
         let partial = std::mem::take(&mut self.partial_char);
         self.content_text(&String::from_utf8_lossy(&partial), out);
         self.finish_line(out);
-        if let Some((mime, body)) = self.content.open.take() {
-            self.emit(format!("{BEGIN_CONTENT}{mime}\n{body}"), out);
-        }
+        self.close_block(out);
         self.finish_value(out);
+        self.content.by_hand = 0;
         self.content.at_line_start = true;
         self.questions.clear();
+    }
+
+    /// A block whose end has not come is text.
+    fn close_block(&mut self, out: &mut Vec<Incoming>) {
+        if let Some((mime, body)) = self.content.open.take() {
+            self.content.at_line_start = body.is_empty() || body.ends_with('\n');
+            self.emit(format!("{BEGIN_CONTENT}{mime}\n{body}"), out);
+        }
     }
 
     /// What the value has shown of itself is the cell's result.
@@ -227,8 +262,19 @@ impl Decoder {
         // Whatever a newer prelude may say.
         let Some(event) = event else { return };
         let incoming = match event {
-            wire::Event::Showing { .. } if self.of.is_some() => return,
+            wire::Event::Showing { .. } | wire::Event::ByHand { .. } if self.of.is_some() => return,
+            wire::Event::ByHand { begins } => {
+                self.content.by_hand = match begins {
+                    true => self.content.by_hand + 1,
+                    false => self.content.by_hand.saturating_sub(1),
+                };
+                if !self.content.shows() {
+                    self.close_block(out);
+                }
+                return;
+            }
             wire::Event::Showing { begins } => {
+                self.close_block(out);
                 self.finish_value(out);
                 self.content.value = begins.then(Display::default);
                 return;
@@ -243,7 +289,19 @@ impl Decoder {
             wire::Event::Clear { wait } => Incoming::Event(Event::ClearOutput { wait }),
             wire::Event::Comm(comm) => Incoming::Event(Event::Comm(comm)),
             wire::Event::Panic(report) => Incoming::Panic(report.into()),
-            wire::Event::Error { message, chain } => Incoming::Error { message, chain },
+            wire::Event::Error {
+                message,
+                chain,
+                trail,
+            } => Incoming::Error {
+                message,
+                chain,
+                trail,
+            },
+            wire::Event::Stopping { milliseconds, what } => Incoming::Stopping {
+                time: Duration::from_millis(milliseconds),
+                what,
+            },
             wire::Event::Input {
                 id,
                 prompt,
@@ -337,7 +395,8 @@ impl Decoder {
             if self.content.at_line_start || !self.content.held.is_empty() {
                 self.content.held.push_str(piece);
                 let held = std::mem::take(&mut self.content.held);
-                if let Some(mime) = held.strip_prefix(BEGIN_CONTENT) {
+                let shows = self.content.shows();
+                if let Some(mime) = held.strip_prefix(BEGIN_CONTENT).filter(|_| shows) {
                     match mime.strip_suffix('\n') {
                         Some(mime) => {
                             self.content.open = Some((mime.trim().to_owned(), String::new()))
@@ -348,6 +407,7 @@ impl Decoder {
                 }
                 let asked = question(&held);
                 let begun = [BEGIN_CONTENT, QUESTION, SECRET_QUESTION];
+                let begun = &begun[usize::from(!shows)..];
                 if asked.is_some() || begun.iter().any(|mark| mark.starts_with(&held)) {
                     if let Some(request) = asked.filter(|_| held.ends_with('\n')) {
                         self.remember(request);
@@ -445,6 +505,24 @@ impl From<wire::PanicReport> for PanicReport {
     }
 }
 
+/// The bytes without the frames in them, whose prefix this is; one that is not complete is left out to the end.
+pub(crate) fn without_frames(bytes: &[u8], prefix: &[u8]) -> Vec<u8> {
+    let mut rest = bytes;
+    let mut allowed = Vec::new();
+    while let Some(at) = rest
+        .windows(prefix.len())
+        .position(|window| window == prefix)
+    {
+        allowed.extend_from_slice(&rest[..at]);
+        rest = match frame::read(&rest[at..], prefix) {
+            Frame::Complete { length, .. } => &rest[at + length..],
+            Frame::Incomplete | Frame::None => &[],
+        };
+    }
+    allowed.extend_from_slice(rest);
+    allowed
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -489,6 +567,27 @@ mod tests {
             name: StreamName::Stdout,
             text: text.to_owned(),
         })
+    }
+
+    #[test]
+    fn a_text_without_its_frames() {
+        let frame = frame::write(&wire::Event::Began, "secret");
+        let other = frame::write(&wire::Event::Began, "another");
+        let prefix = frame::prefix("secret");
+        let written = [
+            b"one ",
+            &frame[..],
+            b"two",
+            &frame,
+            &frame,
+            &other,
+            b" three",
+        ]
+        .concat();
+        let left = [b"one two", &other[..], b" three"].concat();
+        assert_eq!(without_frames(&written, &prefix), left);
+        let cut = [b"one ", &frame[..frame.len() - 1]].concat();
+        assert_eq!(without_frames(&cut, &prefix), b"one ");
     }
 
     #[test]
@@ -540,10 +639,19 @@ mod tests {
         );
     }
 
+    fn by_hand(begins: bool) -> String {
+        frame(
+            "n0nce",
+            &format!(r#"{{"event":"by_hand","begins":{begins}}}"#),
+        )
+    }
+
     #[test]
     fn content_blocks_of_evcxr_are_told_from_text() {
-        let input =
-            "before\nEVCXR_BEGIN_CONTENT text/html\n<b>1</b>\n\n<i>2</i>\nEVCXR_END_CONTENT\nafter";
+        let block =
+            "before\nEVCXR_BEGIN_CONTENT text/html\n<b>1</b>\n\n<i>2</i>\nEVCXR_END_CONTENT\n";
+        assert_eq!(decode_all_ways(block.as_bytes()), [stdout(block)]);
+        let input = format!("{}{block}{}after", by_hand(true), by_hand(false));
         let mut display = Display::default();
         display.data.insert(
             "text/html".to_owned(),
@@ -592,8 +700,11 @@ mod tests {
 
     #[test]
     fn an_unfinished_content_block_is_text() {
-        let input = "EVCXR_BEGIN_CONTENT text/html\n<b>never closed\n";
-        assert_eq!(decode_all_ways(input.as_bytes()), [stdout(input)]);
+        let text = "EVCXR_BEGIN_CONTENT text/html\n<b>never closed\n";
+        for ending in ["".to_owned(), by_hand(false)] {
+            let input = format!("{}{text}{ending}", by_hand(true));
+            assert_eq!(decode_all_ways(input.as_bytes()), [stdout(text)]);
+        }
         assert_eq!(decode_all_ways(b"EVCXR_BEG"), [stdout("EVCXR_BEG")]);
     }
 

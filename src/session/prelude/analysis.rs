@@ -7,18 +7,18 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::source::PreludeSource;
 use super::toolchain::Toolchain;
+use crate::programs;
 use crate::session::error::SessionError;
 
 /// Name of the prelude's package.
 pub(crate) const PRELUDE: &str = "glassbox-prelude";
-/// The crates whose types appear in cells.
-const SHOWN: [&str; 3] = [PRELUDE, "candle-core", "candle-nn"];
+/// The crates whose types appear in cells; the last only where the prelude was built with it.
+const SHOWN: [&str; 4] = [PRELUDE, "candle-core", "candle-nn", "candle-transformers"];
 
 /// The crates of the standard library that it is shown; those below them hold no type that a cell can name.
 const STANDARD: [&str; 4] = ["alloc", "core", "proc_macro", "std"];
@@ -27,14 +27,14 @@ const LIBRARY: &str = "library";
 /// Tells rust-analyzer where the standard library's source is.
 pub(crate) const LIBRARY_VARIABLE: &str = "RUST_SRC_PATH";
 
-/// Writes the manifests below `dir`; the prelude's is in the folder of its name.
+/// Writes the manifests below `dir`, whose names it returns; the prelude's is in the folder of its name.
 pub(crate) fn write(
     dir: &Path,
     source: &PreludeSource,
     toolchain: &Toolchain,
     features: &[String],
-) -> Result<(), SessionError> {
-    let mut cargo = Command::new(&toolchain.cargo);
+) -> Result<Vec<String>, SessionError> {
+    let mut cargo = programs::cargo(&toolchain.cargo);
     cargo
         .args(["metadata", "--format-version=1", "--manifest-path"])
         .arg(source.manifest())
@@ -49,13 +49,16 @@ pub(crate) fn write(
     let output = cargo.output().map_err(|error| broken(error.to_string()))?;
     let metadata: Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| broken(String::from_utf8_lossy(&output.stderr).into_owned()))?;
+    let mut names = Vec::new();
     for (name, manifest) in manifests(&metadata) {
+        names.push(format!("{name}/Cargo.toml"));
         let package = dir.join(name);
         fs::create_dir_all(&package).map_err(SessionError::cache("create", &package))?;
         let file = package.join("Cargo.toml");
         fs::write(&file, manifest).map_err(SessionError::cache("write", &file))?;
     }
-    link_library(dir, toolchain)
+    link_library(dir, toolchain)?;
+    Ok(names)
 }
 
 /// Makes the folder with the standard library's main crates.

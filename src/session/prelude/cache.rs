@@ -6,25 +6,28 @@
 //! <cache>/build/                                                  cargo's target folder, kept to rebuild quickly
 //! <cache>/lock                                                    held while building
 //! ```
-//! A library is published by renaming a finished folder, so a session sees a whole one or none. Each use compares the
-//! sizes of all files with the manifest; a folder that differs is built again. A session keeps a shared lock on the manifest of the
-//! library that it uses, so that a later build does not remove it.
+//! A library is published by renaming a finished folder, so a session sees a whole one or none. Each use compares all files with the seal
+//! in the manifest (see [`super::seal`]); a folder that differs is built again. A session keeps a shared lock on the manifest of the
+//! library that it uses, so that a later build does not remove it. What others may write to is not used at all: it would run as the user.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::prelude_crates::{self, PreludeCrate};
-use super::source::PreludeSource;
+use super::seal::Seal;
+use super::source::{PreludeSource, hex};
 use super::toolchain::Toolchain;
 use super::{analysis, metadata};
 use crate::session::StartEvent;
 use crate::session::error::SessionError;
+use crate::{private, programs};
 
 /// File name of the library.
 pub(crate) const LIBRARY: &str = "libglassbox_prelude.so";
@@ -38,7 +41,11 @@ const METADATA: &str = "libglassbox_prelude.rlib";
 /// File that grows with what sessions learn; not in the manifest.
 const LEARNT: &str = "learnt.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "5";
+const LAYOUT: &str = "6";
+/// Cargo's target folder.
+const BUILD: &str = "build";
+/// Beside the folder of libraries: cells that were compiled.
+const CELLS: &str = "cells";
 const RUSTFLAGS: &str = "-Cprefer-dynamic";
 /// How often a session that waits for another's build looks again.
 const LOCK_POLL: Duration = Duration::from_millis(200);
@@ -58,6 +65,10 @@ pub(crate) struct CachedPrelude {
     pub learnt: PathBuf,
     /// What rust-analyzer reads, see [`analysis`].
     pub analysis: PathBuf,
+    /// The checksum of the manifest, which holds those of all files.
+    pub sum: String,
+    /// Where cells that were compiled are kept.
+    pub cells: PathBuf,
     /// The manifest, locked: as long as it is open, nobody removes the library.
     _in_use: Arc<File>,
 }
@@ -69,10 +80,51 @@ impl CachedPrelude {
     }
 }
 
-/// The files of a finished library and their sizes.
+/// The files of a finished library.
 #[derive(Serialize, Deserialize, PartialEq)]
 struct Manifest {
-    files: Vec<(String, u64)>,
+    seal: Seal,
+}
+
+/// The folder in which libraries are kept, made if it is not there, by its true path.
+///
+/// # Errors
+/// Others could put something in it, or its path can't be used; with what to do.
+pub(crate) fn own_cache(named: Option<&Path>) -> Result<PathBuf, SessionError> {
+    let cache = cache_dir(named)?;
+    private::make_folders(&cache).map_err(SessionError::cache("create", &cache))?;
+    let cache = match private::checked(&cache).map_err(SessionError::cache("use", &cache))? {
+        Ok(cache) => cache,
+        Err(exposed) => return Err(SessionError::Exposed { exposed }),
+    };
+    private::plain(&cache, &private::LIST_SIGNS).map_err(|reason| SessionError::OddPath {
+        reason,
+        variable: "GLASSBOX_CACHE_DIR",
+    })?;
+    Ok(cache)
+}
+
+/// Looks whether others may change something below a folder that is used next.
+fn check_below(folder: &Path) -> Result<(), SessionError> {
+    refuse(folder, private::exposed_below(folder))
+}
+
+/// What was found in a folder that others may change is refused; a folder that is not there holds nothing.
+fn refuse(
+    folder: &Path,
+    found: std::io::Result<Option<private::Exposed>>,
+) -> Result<(), SessionError> {
+    match found {
+        Ok(None) => Ok(()),
+        Ok(Some(exposed)) => Err(SessionError::Exposed { exposed }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(SessionError::cache("read", folder)(error)),
+    }
+}
+
+/// Where cells that were compiled are kept, for a folder in which libraries are.
+pub(crate) fn cells(cache: &Path) -> PathBuf {
+    cache.with_file_name(CELLS)
 }
 
 /// The folder in which libraries are kept.
@@ -104,23 +156,25 @@ pub(crate) fn get(
     progress: &mut dyn FnMut(StartEvent),
 ) -> Result<CachedPrelude, SessionError> {
     let finished = cache.join(key(source, toolchain, features)?);
-    if let Some(prelude) = open(&finished) {
+    if let Some(prelude) = open(&finished)? {
         return Ok(prelude);
     }
-    fs::create_dir_all(cache).map_err(SessionError::cache("create", cache))?;
     let _lock = lock(cache, progress)?;
     // Another session may have built it while we waited, and cargo may have written a lock file meanwhile.
     let finished = cache.join(key(source, toolchain, features)?);
-    if let Some(prelude) = open(&finished) {
+    if let Some(prelude) = open(&finished)? {
         return Ok(prelude);
     }
+    check_below(&cache.join(BUILD))?;
     let artifacts = build(cache, source, toolchain, features, progress)?;
     let finished = cache.join(key(source, toolchain, features)?);
     publish(&artifacts, cache, &finished, |dir| {
-        analysis::write(&dir.join(ANALYSIS), source, toolchain, features)
+        let names = analysis::write(&dir.join(ANALYSIS), source, toolchain, features)?;
+        let names = names.into_iter().map(|name| format!("{ANALYSIS}/{name}"));
+        Ok(names.collect())
     })?;
     remove_old(cache, &finished);
-    open(&finished).ok_or_else(|| SessionError::Cache {
+    open(&finished)?.ok_or_else(|| SessionError::Cache {
         action: "read back",
         path: finished,
         source: std::io::Error::other("what was just written is not what is there"),
@@ -136,36 +190,49 @@ pub(crate) fn key(
     source.key(&[LAYOUT, RUSTFLAGS, &toolchain.version, &features.join(",")])
 }
 
-/// The library in `dir` if every file has the size that the manifest gives.
-pub(crate) fn open(dir: &Path) -> Option<CachedPrelude> {
+/// The library in `dir` if every file is the one that was sealed.
+///
+/// # Errors
+/// Others may change something in it.
+pub(crate) fn open(dir: &Path) -> Result<Option<CachedPrelude>, SessionError> {
+    for folder in ["", DEPENDENCIES, ANALYSIS] {
+        let folder = dir.join(folder);
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        if let Err(exposed) =
+            private::checked(&folder).map_err(SessionError::cache("use", &folder))?
+        {
+            return Err(SessionError::Exposed { exposed });
+        }
+    }
+    refuse(dir, private::exposed_in(dir))?;
+    check_below(&dir.join(DEPENDENCIES))?;
+    check_below(&dir.join(ANALYSIS))?;
+    Ok(open_own(dir))
+}
+
+fn open_own(dir: &Path) -> Option<CachedPrelude> {
     let file = File::open(dir.join(MANIFEST)).ok()?;
     if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
         // It is being removed. Where there are no locks, it can be used without one.
         return None;
     }
-    let manifest: Manifest = serde_json::from_reader(BufReader::new(&file)).ok()?;
-    let whole = manifest.files.iter().all(|(name, size)| {
-        fs::metadata(dir.join(name))
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == *size)
-    });
-    let named = manifest.files.iter().any(|(name, _)| name == LIBRARY);
-    (whole && named && has_elf_header(&dir.join(LIBRARY))).then(|| CachedPrelude {
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    let whole = manifest.seal.covers(LIBRARY) && manifest.seal.holds(dir);
+    whole.then(|| CachedPrelude {
         library: dir.join(LIBRARY),
         dependencies: dir.join(DEPENDENCIES),
         metadata: Some(dir.join(METADATA)).filter(|path| path.is_file()),
         crates: Arc::new(prelude_crates::read(dir)),
         learnt: dir.join(LEARNT),
         analysis: dir.join(ANALYSIS),
+        sum: hex(&Sha256::digest(&bytes)),
+        cells: cells(dir.parent().unwrap_or(dir)),
         _in_use: Arc::new(file),
     })
-}
-
-fn has_elf_header(path: &Path) -> bool {
-    let mut header = [0; 4];
-    File::open(path)
-        .and_then(|mut file| file.read_exact(&mut header))
-        .is_ok()
-        && header == *b"\x7fELF"
 }
 
 /// Waits for the right to build. The lock ends with the process that holds it, however that ends.
@@ -211,7 +278,7 @@ fn build(
     features: &[String],
     progress: &mut dyn FnMut(StartEvent),
 ) -> Result<Artifacts, SessionError> {
-    let target = cache.join("build");
+    let target = cache.join(BUILD);
     fs::create_dir_all(&target).map_err(SessionError::cache("create", &target))?;
     forget_last_build(&target)?;
     let total = count_packages(source, toolchain, features);
@@ -220,7 +287,7 @@ fn build(
         total,
         krate: String::new(),
     });
-    let mut cargo = Command::new(&toolchain.cargo)
+    let mut cargo = programs::cargo(&toolchain.cargo)
         .args([
             "build",
             "--release",
@@ -233,8 +300,6 @@ fn build(
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTFLAGS", RUSTFLAGS)
-        .env_remove("RUSTC_WRAPPER")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -323,7 +388,7 @@ fn count_packages(
     toolchain: &Toolchain,
     features: &[String],
 ) -> Option<usize> {
-    let output = Command::new(&toolchain.cargo)
+    let output = programs::cargo(&toolchain.cargo)
         .args([
             "tree",
             "--edges=normal,build",
@@ -414,7 +479,7 @@ fn publish(
     artifacts: &Artifacts,
     cache: &Path,
     finished: &Path,
-    add: impl FnOnce(&Path) -> Result<(), SessionError>,
+    add: impl FnOnce(&Path) -> Result<Vec<String>, SessionError>,
 ) -> Result<(), SessionError> {
     let staged = tempfile::Builder::new()
         .prefix("new-")
@@ -430,19 +495,20 @@ fn publish(
     });
     for (name, from) in std::iter::once(library).chain(dependencies) {
         let to = dir.join(&name);
-        let size = fs::copy(&from, &to).map_err(SessionError::cache("write", &to))?;
-        files.push((name, size));
+        fs::copy(&from, &to).map_err(SessionError::cache("write", &to))?;
+        files.push(name);
     }
     if let Some(archive) = &artifacts.archive {
         let to = dir.join(METADATA);
-        let size = metadata::extract(archive, &to).map_err(SessionError::cache("write", &to))?;
-        files.push((METADATA.to_owned(), size));
-        let size = prelude_crates::write(dir, &to, &artifacts.crates)
+        metadata::extract(archive, &to).map_err(SessionError::cache("write", &to))?;
+        files.push(METADATA.to_owned());
+        prelude_crates::write(dir, &to, &artifacts.crates)
             .map_err(SessionError::cache("write", dir))?;
-        files.push((prelude_crates::FILE.to_owned(), size));
+        files.push(prelude_crates::FILE.to_owned());
     }
-    add(dir)?;
-    let manifest = serde_json::to_vec_pretty(&Manifest { files })
+    files.extend(add(dir)?);
+    let seal = Seal::make(dir, &files).map_err(SessionError::cache("read", dir))?;
+    let manifest = serde_json::to_vec_pretty(&Manifest { seal })
         .map_err(|error| SessionError::cache("write", dir)(error.into()))?;
     fs::write(dir.join(MANIFEST), manifest).map_err(SessionError::cache("write", dir))?;
     if finished.exists() {

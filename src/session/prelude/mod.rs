@@ -5,6 +5,7 @@
 //! - [`cache`]: built once, kept
 //! - [`metadata`]: the library's metadata by itself
 //! - [`prelude_crates`]: the crates inside the library
+//! - [`seal`]: whether what was built is still what it was
 //! - [`source`]: where the prelude's source is
 //! - [`status`]: whether it is there
 //! - [`toolchain`]: rustc and cargo
@@ -13,6 +14,7 @@ pub(crate) mod analysis;
 pub(crate) mod cache;
 pub(crate) mod metadata;
 pub(crate) mod prelude_crates;
+pub(crate) mod seal;
 pub(crate) mod source;
 pub(crate) mod status;
 pub(crate) mod toolchain;
@@ -35,6 +37,8 @@ pub(crate) struct SharedPrelude {
     pub standard_library: PathBuf,
     /// The variable that tells rust-analyzer so.
     pub standard_library_variable: &'static str,
+    /// The compiler.
+    pub rustc: PathBuf,
     /// Folder of the shared standard library that it was linked to.
     pub libdir: PathBuf,
 }
@@ -45,7 +49,7 @@ pub(crate) fn shared_prelude(
 ) -> Result<SharedPrelude, SessionError> {
     progress(StartEvent::Checking);
     let toolchain = toolchain::Toolchain::find()?;
-    let cache = cache::cache_dir(None)?;
+    let cache = cache::own_cache(None)?;
     let source = source::PreludeSource::find(None, &cache)?;
     let prelude = cache::get(&source, &toolchain, &[], &cache, progress)?;
     Ok(SharedPrelude {
@@ -56,5 +60,6 @@ pub(crate) fn shared_prelude(
         library: prelude.library,
         dependencies: prelude.dependencies,
         libdir: toolchain.libdir,
+        rustc: toolchain.rustc,
     })
 }

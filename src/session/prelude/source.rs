@@ -1,5 +1,6 @@
 //! Where the prelude's source is: the folder named by `GLASSBOX_PRELUDE_SRC`, else the checkout that this binary was
-//! built from, else the copy inside the binary.
+//! built from, else the copy inside the binary. A checkout that others may write to is refused; one that is somebody else's, on a machine
+//! that the binary was brought to, is none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
+use crate::private::{self, Exposed};
 use crate::session::error::SessionError;
 
 /// Folders of the package that do not enter the library.
@@ -32,6 +34,12 @@ pub(crate) struct PreludeSource {
     workspace: PathBuf,
 }
 
+/// The checkout that this program was built from, if it is here and nobody else could put something in it.
+pub(crate) fn own_checkout() -> Option<&'static Path> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    matches!(private::checked(checkout), Ok(Ok(_))).then_some(checkout)
+}
+
 impl PreludeSource {
     /// Finds the source: in `named` if given. `cache` is where the embedded copy is unpacked if it is needed.
     pub(crate) fn find(named: Option<&Path>, cache: &Path) -> Result<PreludeSource, SessionError> {
@@ -42,6 +50,11 @@ impl PreludeSource {
                 .map(PathBuf::from),
         };
         if let Some(dir) = named {
+            if let Ok(Err(exposed)) = private::checked(&dir) {
+                return Err(SessionError::PreludeSource {
+                    reason: format!("{exposed}: what others put there would run as you"),
+                });
+            }
             return PreludeSource::at(&dir).ok_or_else(|| SessionError::PreludeSource {
                 reason: format!(
                     "{} was named for it, but holds no Cargo.toml and src/lib.rs",
@@ -50,8 +63,20 @@ impl PreludeSource {
             });
         }
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("prelude");
-        if let Some(source) = PreludeSource::at(&checkout) {
-            return Ok(source);
+        match private::checked(&checkout) {
+            Ok(Ok(_)) => {
+                if let Some(source) = PreludeSource::at(&checkout) {
+                    return Ok(source);
+                }
+            }
+            Ok(Err(exposed @ Exposed::Mode { .. })) => {
+                return Err(SessionError::PreludeSource {
+                    reason: format!(
+                        "{exposed}: what others put into the checkout that this program was built from would run as you"
+                    ),
+                });
+            }
+            _ => {}
         }
         match EMBEDDED.get().filter(|files| !files.is_empty()) {
             Some(files) => unpack(files, cache),
@@ -156,6 +181,13 @@ fn unpack(files: EmbeddedSource, cache: &Path) -> Result<PreludeSource, SessionE
         add(&mut digest, content);
     }
     let dir = cache.join("source").join(hex(&digest.finalize()[..12]));
+    // What stands there is what was carried, or it is written anew.
+    let whole = files
+        .iter()
+        .all(|(name, content)| fs::read(dir.join(name)).is_ok_and(|read| read == *content));
+    if dir.exists() && !whole {
+        fs::remove_dir_all(&dir).map_err(SessionError::cache("replace", &dir))?;
+    }
     if !dir.exists() {
         let parent = cache.join("source");
         fs::create_dir_all(&parent).map_err(SessionError::cache("create", &parent))?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::cache::{cache_dir, key, open};
+use super::cache::{key, open, own_cache};
 use super::source::PreludeSource;
 use super::toolchain::Toolchain;
 use crate::session::error::SessionError;
@@ -35,11 +35,11 @@ pub struct PreludeStatus {
 /// There is no usable compiler, no source of the prelude, or no cache folder.
 pub fn prelude_status(features: &[String]) -> Result<PreludeStatus, SessionError> {
     let toolchain = Toolchain::find()?;
-    let cache = cache_dir(None)?;
+    let cache = own_cache(None)?;
     let source = PreludeSource::find(None, &cache)?;
     let key = key(&source, &toolchain, features)?;
     let folder = cache.join(&key);
-    let state = match open(&folder) {
+    let state = match open(&folder)? {
         Some(_) => PreludeState::Built,
         None if folder.exists() => PreludeState::Broken,
         None => PreludeState::NotBuilt,

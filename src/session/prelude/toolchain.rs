@@ -1,8 +1,14 @@
-//! The Rust installation that a session uses.
+//! The Rust installation that a session uses: that of `RUSTUP_TOOLCHAIN`, else of the checkout that this program was built from, else the
+//! user's default one.
+//!
+//! What a `rust-toolchain.toml` in the notebook's folder asks for is not obeyed: it may name programs of its author's, which nobody has agreed to
+//! run by opening a notebook. That it is passed over is said.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::source;
+use crate::programs;
 use crate::session::StartEvent;
 use crate::session::error::SessionError;
 
@@ -22,17 +28,23 @@ pub(crate) struct Toolchain {
 impl Toolchain {
     /// Asks rustup, then PATH, and checks that what it finds can do what a session needs.
     pub(crate) fn find() -> Result<Toolchain, SessionError> {
-        let rustc = tool("rustc")?;
+        let found = tool("rustc")?;
         let cargo = tool("cargo")?;
-        let version = output_of(&rustc, &["-Vv"])?;
-        let printed = output_of(&rustc, &["--print=sysroot", "--print=target-libdir"])?;
+        let version = output_of(&found, &["-Vv"])?;
+        let printed = output_of(&found, &["--print=sysroot", "--print=target-libdir"])?;
         let mut lines = printed.lines().map(|line| PathBuf::from(line.trim()));
         let (Some(sysroot), Some(libdir)) = (lines.next(), lines.next()) else {
             return Err(SessionError::BrokenRust {
-                program: rustc,
+                program: found,
                 reason: "it does not say where it lives".into(),
             });
         };
+        // What was found may be a stand-in of rustup's, which chooses a compiler anew by the folder that it is called in.
+        let own = |name: &str, found: PathBuf| {
+            let own = sysroot.join("bin").join(name);
+            if own.is_file() { own } else { found }
+        };
+        let (rustc, cargo) = (own("rustc", found), own("cargo", cargo));
         let library = sysroot.join("lib/rustlib/src/rust/library");
         Ok(Toolchain {
             rustc,
@@ -41,6 +53,17 @@ impl Toolchain {
             libdir,
             library,
         })
+    }
+
+    /// The file by which the present folder, or a parent, asks for another toolchain: it is passed over.
+    pub(crate) fn passed_over() -> Option<PathBuf> {
+        let here = std::env::current_dir().ok()?;
+        let mut files = here.ancestors().flat_map(|folder| {
+            ["rust-toolchain.toml", "rust-toolchain"].map(|name| folder.join(name))
+        });
+        let file = files.find(|file| file.is_file())?;
+        let obeyed = source::own_checkout().is_some_and(|checkout| file.starts_with(checkout));
+        (!obeyed).then_some(file)
     }
 
     /// A line of `rustc -Vv`.
@@ -86,8 +109,8 @@ impl Toolchain {
 
 /// Calls `rustup component add rust-src` for the toolchain of `rustc`; returns what rustup said.
 fn add_source(rustc: &Path) -> Result<String, String> {
-    let rustup = which::which("rustup").map_err(|_| "rustup is not on PATH".to_owned())?;
-    let mut command = Command::new(rustup);
+    let rustup = programs::find("rustup").ok_or("rustup is not on PATH")?;
+    let mut command = called(&rustup);
     command.args(["component", "add", "rust-src"]);
     // …/toolchains/NAME/bin/rustc
     if let Some(toolchain) = rustc.ancestors().nth(2) {
@@ -99,9 +122,18 @@ fn add_source(rustc: &Path) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }
 
+/// A call of rustup, or of what may be a stand-in of it, from where nobody but the user chooses the toolchain.
+pub(crate) fn called(program: &Path) -> Command {
+    let mut command = programs::rust(program);
+    if let Some(checkout) = source::own_checkout() {
+        command.current_dir(checkout);
+    }
+    command
+}
+
 fn tool(name: &'static str) -> Result<PathBuf, SessionError> {
-    if let Ok(rustup) = which::which("rustup")
-        && let Ok(output) = Command::new(rustup).args(["which", name]).output()
+    if let Some(rustup) = programs::find("rustup")
+        && let Ok(output) = called(&rustup).args(["which", name]).output()
         && output.status.success()
     {
         let found = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
@@ -109,7 +141,7 @@ fn tool(name: &'static str) -> Result<PathBuf, SessionError> {
             return Ok(found);
         }
     }
-    which::which(name).map_err(|_| SessionError::NoRust { tool: name })
+    programs::find(name).ok_or(SessionError::NoRust { tool: name })
 }
 
 fn output_of(program: &Path, arguments: &[&str]) -> Result<String, SessionError> {
@@ -117,7 +149,7 @@ fn output_of(program: &Path, arguments: &[&str]) -> Result<String, SessionError>
         program: program.to_owned(),
         reason,
     };
-    let output = Command::new(program)
+    let output = called(program)
         .args(arguments)
         .output()
         .map_err(|error| broken(error.to_string()))?;

@@ -4,15 +4,18 @@
 //! - [`last_words`]: why a process ended
 //! - [`panics`]: what panics had to do with the end
 //! - [`source_map`]: from the generated source back to the cell
+//! - [`trail`]: the places in functions that an error passed
 
 pub(crate) mod last_words;
 pub(crate) mod panics;
 pub(crate) mod source_map;
+pub(crate) mod trail;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Patch, Renderer, Snippet};
+use glassbox_wire::Passed;
 use serde_json::Value;
 
 use crate::session::outcome::{CellError, CellErrorKind, StateKept};
@@ -448,8 +451,14 @@ fn compile_error(source: &CellSource<'_>, error: &Diagnostic) -> String {
         }
     }
     notes.extend(error.notes.iter().cloned());
-    notes.extend(missing_crate(error).map(|name| {
-        format!("if `{name}` is a crate, add it first, at the top of this or an earlier cell: `:dep {name}`")
+    notes.extend(missing_crate(error).map(|name| match &*name {
+        // Its types must be those of the candle in the prelude, and building it takes long.
+        "candle_transformers" => "the prelude has `candle_transformers` in sessions that were started with `--features \
+                                  candle-transformers` (for Jupyter: `glassbox install --features candle-transformers`)"
+            .to_owned(),
+        name => format!(
+            "if `{name}` is a crate, add it first, at the top of this or an earlier cell: `:dep {name}`"
+        ),
     }));
     notes.extend(advice(error, !suggestions.is_empty()));
     let mut elements: Vec<Element<'_>> = Vec::new();
@@ -615,6 +624,9 @@ fn is_of_known_crates(text: &str) -> bool {
 
 /// What a notebook can do that a program can't, or the other way round. `mendable`: rustc's own proposal can be applied to the cell.
 fn advice(error: &Diagnostic, mendable: bool) -> Option<String> {
+    if let Some(advice) = read_only(error) {
+        return Some(advice);
+    }
     if let "E0384" | "E0594" | "E0596" = error.code()?
         && !mendable
     {
@@ -644,6 +656,56 @@ fn advice(error: &Diagnostic, mendable: bool) -> Option<String> {
         _ => None,
     };
     advice.map(str::to_owned)
+}
+
+/// Settings with a method of their own that changes them.
+const SETTERS: [(&str, &str); 4] = [
+    ("adapters", "set_adapters(…)?"),
+    ("query_text", "set_query(…)?"),
+    ("stop_at_eos", "set_stop_at_eos(…)"),
+    ("targets", "set_targets(…)"),
+];
+
+/// What to write instead of assigning to a setting that can only be read.
+fn read_only(error: &Diagnostic) -> Option<String> {
+    // cannot assign to data in dereference of `ReadOnly<VlmSettings>`
+    let message = &error.message;
+    if !["E0594", "E0596"].contains(&error.code()?) || !message.contains("of `ReadOnly<") {
+        return None;
+    }
+    let span = error.json["spans"].as_array()?.iter();
+    let mut primary = span.filter(|span| span["is_primary"].as_bool() == Some(true));
+    let text = &primary.next()?["text"][0];
+    let place = |key: &str| usize::try_from(text[key].as_u64()?.checked_sub(1)?).ok();
+    let (start, end) = (place("highlight_start")?, place("highlight_end")?);
+    let line = text["text"].as_str()?.chars();
+    let said: String = line.skip(start).take(end.checked_sub(start)?).collect();
+    let target = said.split('=').next().unwrap_or_default();
+    let mut parts: Vec<&str> = target.split('.').map(str::trim).collect();
+    if !message.contains("VlmSettings") {
+        let owner = parts.first().copied().unwrap_or_default();
+        return Some(format!(
+            "`{}` can be read and not assigned: the layers were made by it. Make another model from a changed configuration, or see `?{owner}` for the methods that change this one",
+            target.trim()
+        ));
+    }
+    let field = parts.pop().unwrap_or_default();
+    let field = field.split(['[', '(']).next().unwrap_or_default();
+    parts.retain(|part| *part != "settings");
+    let owner = if parts.is_empty() {
+        "vlm".to_owned()
+    } else {
+        parts.join(".")
+    };
+    let how = match SETTERS.iter().find(|(setting, _)| *setting == field) {
+        Some((_, setter)) => format!("`{owner}.{setter}`"),
+        None => format!(
+            "`{owner}.set_settings(VlmSettings {{ {field}: …, ..{owner}.settings.clone() }})?`"
+        ),
+    };
+    Some(format!(
+        "settings can be read and not assigned: they are changed with {how}, which acts on the model too"
+    ))
 }
 
 /// Whether the value that does not fit is a `Result`.
@@ -767,12 +829,20 @@ fn user_frame(frame: &str) -> Option<String> {
     Some(frame.strip_prefix("ctx::").unwrap_or(frame).to_owned())
 }
 
+/// Where an error came from: the generated source, the places that it passed, and what a library was compiled from.
+pub(crate) type Trail<'a> = (
+    &'a str,
+    &'a [Passed],
+    &'a dyn Fn(&str) -> Option<trail::Code>,
+);
+
 /// The report of a `?` that met an error.
 pub(crate) fn failed(
     source: &CellSource<'_>,
     message: &str,
     chain: &[String],
     at: Option<(usize, usize)>,
+    trail: Trail<'_>,
 ) -> CellError {
     let (line, column) = at.unwrap_or_default();
     let mut traceback = located(source, "error", message, "lib.rs", line, column);
@@ -784,6 +854,8 @@ pub(crate) fn failed(
         }
         before = cause;
     }
+    let (generated, passed, code_of) = trail;
+    traceback.extend(trail::lines(source, generated, at, passed, code_of));
     CellError {
         kind: CellErrorKind::Error,
         ename: "Error".to_owned(),

@@ -102,7 +102,7 @@ fn find_lines(text: &str, lines: &str, from: usize) -> Option<usize> {
     None
 }
 
-fn place_of(cell: &str, byte: usize) -> Place {
+pub(crate) fn place_of(cell: &str, byte: usize) -> Place {
     let before = &cell[..byte];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     Place {

@@ -1,6 +1,7 @@
 //! The fields of one entry: what they say, what they must mean though written oddly, or the kind of fault that they have.
 
-use super::json::{Value, fields};
+use crate::data::json::{Value, fields};
+use crate::data::store::tidy;
 
 /// Above this a fraction stands for several whole numbers.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -20,7 +21,7 @@ pub(super) struct CaptionEntry {
 }
 
 /// A number, with the kind of oddity that it was read through, or why there is none.
-pub(super) type Field<T> = Result<(T, Option<&'static str>), String>;
+pub(in crate::data) type Field<T> = Result<(T, Option<&'static str>), String>;
 
 /// What stands in a caption's place.
 pub(super) enum Caption {
@@ -66,13 +67,8 @@ pub(super) fn caption(entry: &[u8]) -> Option<CaptionEntry> {
     })
 }
 
-/// One line without space at the ends: COCO has captions with trailing newlines and doubled spaces.
-fn tidy(caption: &str) -> String {
-    caption.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// An id: a whole number, also one that is written as text or as a fraction of nothing.
-fn number(value: &Value<'_>) -> Field<u64> {
+pub(in crate::data) fn number(value: &Value<'_>) -> Field<u64> {
     match value {
         Value::Number(text) => match text.parse() {
             Ok(number) => Ok((number, None)),

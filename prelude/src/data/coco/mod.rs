@@ -1,47 +1,51 @@
 //! Reads a COCO-captions folder, the real one and those of [`super::Shapes`].
 //!
-//! annotations JSON + picture folder → index of pictures with captions → [`Sample`], decoded when asked for.
+//! annotations JSON + picture folder → index of pictures with captions → [`Sample`](super::Sample), decoded when asked for.
 //! What real copies of COCO hold and a trainer can't use (missing pictures, captions of unknown pictures, empty
-//! captions, repeated ids, fields of another type) is left out at opening and counted by its kind in a [`CocoReport`].
+//! captions, repeated ids, fields of another type) is left out at opening and counted by its kind in a [`CocoReport`](super::CocoReport).
 //! One bad entry never costs the file.
 //!
 //! # Layout
-//! - `json`: the file's entries, each by itself; `entry`: what their fields mean; `file_name`: where a picture lies
-//! - `index`: all of them together; `report`: what was kept, repaired and skipped
+//! - `entry`: what the fields of the file's entries mean; `index`: all of them together; `instances`: the file of boxes
 
 mod entry;
-mod file_name;
 mod index;
-mod json;
-mod report;
+pub(crate) mod instances;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use super::{Sample, Split, shuffled};
-use crate::vision::{DecodeOptions, Image};
+use super::Split;
+use super::captions::Captions;
 use crate::{Error, Result, files};
 
-use index::{Entry, Index};
-pub use report::{CocoFinding, CocoReport};
+pub(super) use entry::number;
 
 /// Years of COCO, the more common first.
 const YEARS: [&str; 2] = ["2017", "2014"];
 
-/// A folder of pictures with captions. Cheap to clone; pictures are decoded one at a time.
-#[derive(Clone)]
-pub struct CocoCaptions {
-    index: Arc<Index>,
-    decode: DecodeOptions,
-}
+/// Pictures with captions; COCO's is where the name is from.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # let folder = std::env::temp_dir().join(format!("coco-captions-{}", std::process::id()));
+/// # let folder = folder.as_path();
+/// Shapes::new(ShapesConfig::default())?.write_coco(folder, 3, 2)?; // a folder as COCO's, with drawn pictures
+/// let set = CocoCaptions::open(folder, Split::Train)?;
+/// assert_eq!(set.len(), 3);
+/// assert_eq!(set.captions(0)?.len(), 5);
+/// assert_eq!(set.sample(0)?.captions, set.captions(0)?);
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
+pub type CocoCaptions = Captions;
 
-impl CocoCaptions {
+impl Captions {
     /// Opens `root/annotations/captions_{train|val}{2017|2014}.json` and `root/{train|val}{2017|2014}/`.
     ///
     /// # Errors
     /// `Input` when the files are not where COCO has them, the JSON is not a captions file, or no picture is left;
     /// `Json` when it is cut off or malformed; `Io`.
-    pub fn open(root: impl AsRef<Path>, split: Split) -> Result<CocoCaptions> {
+    pub fn open(root: impl AsRef<Path>, split: Split) -> Result<Captions> {
         let root = root.as_ref();
         let annotations_of = |year: &str| {
             root.join("annotations")
@@ -63,169 +67,25 @@ impl CocoCaptions {
         }
     }
 
-    /// Opens an annotations file and a folder of pictures that lie anywhere.
+    /// Opens a COCO annotations file and a folder of pictures that lie anywhere.
     ///
     /// # Errors
-    /// As [`CocoCaptions::open`].
+    /// As [`Captions::open`].
     pub fn from_files(
         annotations: impl AsRef<Path>,
         pictures: impl AsRef<Path>,
-    ) -> Result<CocoCaptions> {
-        let index = Index::read(annotations.as_ref(), pictures.as_ref())?;
-        Ok(CocoCaptions {
-            index: Arc::new(index),
-            decode: DecodeOptions::default(),
-        })
-    }
-
-    /// The same dataset, decoded with these options.
-    pub fn with_decode_options(mut self, options: DecodeOptions) -> CocoCaptions {
-        self.decode = options;
-        self
-    }
-
-    /// Number of pictures that have a file and a caption.
-    pub fn len(&self) -> usize {
-        self.index.entries.len()
-    }
-
-    /// Never true: opening an empty dataset is an error.
-    pub fn is_empty(&self) -> bool {
-        self.index.entries.is_empty()
-    }
-
-    /// What was found and what was left out.
-    pub fn report(&self) -> CocoReport {
-        self.index.report.clone()
-    }
-
-    /// Reads and decodes the picture at a position (in the order of the annotations file).
-    ///
-    /// # Errors
-    /// `Input` when there is no such position; `Io` or `Image` when the file is gone or broken, naming it.
-    pub fn sample(&self, position: usize) -> Result<Sample> {
-        let entry = self.entry(position)?;
-        Ok(Sample {
-            image: Image::load_with(self.index.pictures.join(&entry.file_name), self.decode)?,
-            captions: entry.captions.clone(),
-            image_id: entry.image_id,
-            file_name: entry.file_name.clone(),
-        })
-    }
-
-    /// The captions at a position, without decoding the picture.
-    ///
-    /// # Errors
-    /// `Input` when there is no such position.
-    pub fn captions(&self, position: usize) -> Result<Vec<String>> {
-        Ok(self.entry(position)?.captions.clone())
-    }
-
-    /// Where the picture at a position lies.
-    ///
-    /// # Errors
-    /// `Input` when there is no such position.
-    pub fn picture_path(&self, position: usize) -> Result<PathBuf> {
-        Ok(self.index.pictures.join(&self.entry(position)?.file_name))
-    }
-
-    /// Every caption, picture by picture: text to train a tokenizer or a language model on.
-    pub fn all_captions(&self) -> Vec<String> {
-        self.index
-            .entries
-            .iter()
-            .flat_map(|entry| entry.captions.iter().cloned())
-            .collect()
-    }
-
-    /// All positions in a random order, another one for each epoch; the same arguments give the same order.
-    pub fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
-        shuffled(self.len(), seed, epoch)
-    }
-
-    /// One pass over all samples in the order of (`seed`, `epoch`).
-    pub fn samples(&self, seed: u64, epoch: u64) -> Samples {
-        Samples {
-            dataset: self.clone(),
-            order: self.order(seed, epoch),
-            next: 0,
-        }
-    }
-
-    fn entry(&self, position: usize) -> Result<&Entry> {
-        self.index.entries.get(position).ok_or_else(|| {
-            Error::Input(format!(
-                "there is no picture {position} in {}: choose 0 to {}",
-                self.index.annotations.display(),
-                self.len() - 1
-            ))
-        })
+    ) -> Result<Captions> {
+        index::read(annotations.as_ref(), pictures.as_ref()).map(Captions::of)
     }
 }
-
-impl std::fmt::Debug for CocoCaptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "CocoCaptions({}: {})",
-            self.index.annotations.display(),
-            self.index.report
-        )
-    }
-}
-
-/// One pass over a dataset. Owns what it needs, so a cell can keep it half-way.
-#[derive(Clone)]
-pub struct Samples {
-    dataset: CocoCaptions,
-    order: Vec<usize>,
-    next: usize,
-}
-
-impl Samples {
-    /// Samples that are still to come.
-    pub fn len(&self) -> usize {
-        self.order.len().saturating_sub(self.next)
-    }
-
-    /// Whether none is to come.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Samples of the whole pass.
-    pub(super) fn all(&self) -> usize {
-        self.order.len()
-    }
-
-    pub(super) fn dataset(&self) -> &CocoCaptions {
-        &self.dataset
-    }
-}
-
-impl Iterator for Samples {
-    type Item = Result<Sample>;
-
-    fn next(&mut self) -> Option<Result<Sample>> {
-        let position = *self.order.get(self.next)?;
-        self.next += 1;
-        Some(self.dataset.sample(position))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.order.len() - self.next;
-        (left, Some(left))
-    }
-}
-
-impl ExactSizeIterator for Samples {}
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::data::{SceneAttributes, Shapes, ShapesConfig};
+    use crate::data::{CocoFinding, CocoReport, SceneAttributes, Shapes, ShapesConfig};
+    use crate::vision::Image;
     use serde_json::{Value, json};
 
     type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;

@@ -7,6 +7,15 @@ use std::collections::BTreeMap;
 use super::scene::{Colour, Scene, Shape};
 
 /// How many objects of each colour and shape a caption claims.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let said = SceneAttributes::from_caption("two red stars and a blue circle");
+/// let truth = SceneAttributes::from_caption("a blue star, a red circle and a red star");
+/// assert_eq!((said.total(), truth.total()), (3, 3));
+/// let score = said.score(&truth);
+/// assert!(score.colour && score.shape && score.count && !score.all); // the pairs are wrong
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SceneAttributes {
     /// (colour, shape) → count, counts at least 1.
@@ -16,6 +25,17 @@ pub struct SceneAttributes {
 }
 
 /// What a caption got right against a reference.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::data::AttributeScore;
+///
+/// let right = SceneAttributes::from_caption("a red square and a blue circle");
+/// let said = SceneAttributes::from_caption("a blue square and a red circle");
+/// let score: AttributeScore = said.score(&right);
+/// assert!(score.colour && score.shape && score.count);
+/// assert!(!score.all); // the colours belong to the other shapes
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttributeScore {
     /// The same set of colours.

@@ -16,6 +16,17 @@ pub const CAPTIONS_PER_PICTURE: usize = 5;
 pub const MAX_CAPTION_WORDS: usize = 24;
 
 /// In which order a caption lists the objects.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::data::CaptionOrder;
+///
+/// # fn main() -> Result<()> {
+/// assert_eq!(ShapesConfig::default().caption_order, CaptionOrder::Fixed);
+/// let config = ShapesConfig { caption_order: CaptionOrder::Shuffled, ..ShapesConfig::default() };
+/// assert!(!Shapes::new(config)?.captions(Split::Train, 0).is_empty()); // objects in any order
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CaptionOrder {

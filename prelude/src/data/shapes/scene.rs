@@ -8,8 +8,16 @@ use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 
 use super::ShapesConfig;
+use crate::runs::hash::Hash;
 
 /// The outline of an object.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::data::Shape;
+///
+/// assert_eq!((Shape::Star.name(), Shape::Star.plural()), ("star", "stars"));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -46,6 +54,14 @@ impl Shape {
 }
 
 /// The colour of an object. None of them needs "an", and none is near the light background.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::data::Colour;
+///
+/// assert_eq!(Colour::ALL.len(), 6);
+/// assert_eq!(Colour::Red.name(), "red"); // as captions say it
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -95,6 +111,13 @@ impl Colour {
 }
 
 /// How big an object is drawn.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::data::Size;
+///
+/// assert_eq!(Size::Large.name(), "large");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -121,6 +144,13 @@ impl Size {
     }
 }
 
+/// The ninths of a picture, by row and column.
+pub(in crate::data) const PLACES: [[&str; 3]; 3] = [
+    ["at the top left", "at the top", "at the top right"],
+    ["on the left", "in the middle", "on the right"],
+    ["at the bottom left", "at the bottom", "at the bottom right"],
+];
+
 /// Where one object lies seen from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -144,6 +174,17 @@ impl Relation {
 }
 
 /// One object of a scene. Lengths are parts of the picture's side.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let scene = shapes.scene(Split::Train, 0);
+/// let object = &scene.objects[0];
+/// println!("a {} {} {}", object.size.name(), object.colour.name(), object.shape.name());
+/// assert!(object.covers(object.x, object.y)); // its middle
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// Outline.
@@ -199,11 +240,6 @@ impl Object {
 
     /// The ninth of the picture that holds the middle: "at the top left", "in the middle", …
     pub fn place(&self) -> &'static str {
-        const PLACES: [[&str; 3]; 3] = [
-            ["at the top left", "at the top", "at the top right"],
-            ["on the left", "in the middle", "on the right"],
-            ["at the bottom left", "at the bottom", "at the bottom right"],
-        ];
         PLACES[third(self.y)][third(self.x)]
     }
 
@@ -230,6 +266,18 @@ impl Object {
 }
 
 /// A background and the objects on it.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// let shapes = Shapes::new(ShapesConfig::default())?;
+/// let scene: Scene = shapes.scene(Split::Train, 0); // what is drawn, before it is
+/// let image = shapes.draw(&scene)?;
+/// let first = &scene.objects[0];
+/// println!("a {} {} at {:.2}, {:.2}", first.colour.name(), first.shape.name(), first.x, first.y);
+/// let owners = scene.patch_owners(image.width(), 16, 0.1); // which object lies in each patch
+/// assert_eq!(owners.len(), 16);
+/// # Ok::<(), glassbox_prelude::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
     /// 1 to 4 objects whose boxes do not touch.
@@ -355,13 +403,15 @@ impl Scene {
             })
             .collect();
         parts.sort_unstable();
-        // FNV-1a, written out because the standard library's hash may change between versions.
-        parts
-            .iter()
-            .flatten()
-            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            })
+        // Not the standard library's hash, which may change between versions.
+        let mut hash = Hash::default();
+        parts.iter().for_each(|part| hash.bytes(part));
+        // A byte reaches the bits that decide the split only after four more: without them those of a scene with one object would know
+        // nothing but its shape and colour, and three kinds of objects would be held out whole.
+        if parts.len() == 1 {
+            hash.bytes(&[0; 4]);
+        }
+        hash.value()
     }
 }
 

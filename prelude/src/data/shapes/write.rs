@@ -69,13 +69,8 @@ impl Shapes {
                 fs::write(&path, bytes).map_err(io_error(&path))
             })?;
 
-        let unfinished = annotations.with_extension("json.part");
-        fs::write(
-            &unfinished,
-            self.annotations(split, count, info).to_string(),
-        )
-        .map_err(io_error(&unfinished))?;
-        fs::rename(&unfinished, &annotations).map_err(io_error(&annotations))
+        let text = self.annotations(split, count, info).to_string();
+        crate::files::write_whole(&annotations, text.as_bytes())
     }
 
     fn info(&self, split: Split, count: usize) -> Value {
@@ -108,7 +103,7 @@ fn info_of(annotations: &Path) -> Result<Option<Value>> {
         #[serde(default)]
         info: Value,
     }
-    match fs::read(annotations) {
+    match crate::files::bytes(annotations) {
         Ok(bytes) => Ok(Some(
             serde_json::from_slice::<Head>(&bytes).map_or(Value::Null, |head| head.info),
         )),

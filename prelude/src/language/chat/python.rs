@@ -219,6 +219,7 @@ fn json_number(value: &Value) -> String {
 }
 
 /// The present local time by C's `strftime`, which is what Python calls; `None` if it does not fit.
+#[cfg(unix)]
 pub fn strftime_now(form: &str) -> Option<String> {
     if form.is_empty() {
         return Some(String::new());
@@ -244,4 +245,10 @@ pub fn strftime_now(form: &str) -> Option<String> {
     String::from_utf8(buffer)
         .ok()
         .filter(|text| !text.is_empty())
+}
+
+/// No clock is asked here: a template that wants the date says so.
+#[cfg(not(unix))]
+pub fn strftime_now(form: &str) -> Option<String> {
+    form.is_empty().then(String::new)
 }

@@ -3,6 +3,7 @@
 //! - `{% generation %}…{% endgeneration %}`, which marks the model's own words for training, becomes `{% with %}`: both have a
 //!   scope of their own.
 //! - `a ~ b` writes both sides as Python writes them (`None`, `True`): each becomes `a|string`.
+//! - `a + b` passes both sides through `fits`, a filter that refuses texts without end.
 //! - `{% for x in none %}` is an error: the list becomes `list|each`, a filter that refuses `none`.
 //! - `{a: b}` becomes `dict_of(a, b)`, which keeps the order of the keys.
 //! - `"%s" % a` becomes `"%s"|format(a)`.
@@ -14,11 +15,7 @@ use std::ops::Range;
 pub fn rewrite(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(at) = ["{%", "{#", "{{"]
-        .iter()
-        .filter_map(|open| rest.find(open))
-        .min()
-    {
+    while let Some(at) = next_tag(rest) {
         let (before, tag) = rest.split_at(at);
         text += before;
         let Some(length) = tag_length(tag) else {
@@ -47,6 +44,12 @@ pub fn rewrite(source: &str) -> String {
         }
     }
     text + rest
+}
+
+/// Where the next tag begins; what is behind that is not looked at, so that many tags take no longer than their text.
+fn next_tag(text: &str) -> Option<usize> {
+    let mut braces = text.match_indices('{').map(|(at, _)| at);
+    braces.find(|at| text[at + 1..].starts_with(['%', '#', '{']))
 }
 
 /// The length of the tag that a text begins with, its closing included.
@@ -102,7 +105,7 @@ fn expression(tag: &str) -> String {
     let percent = tag[2..tag.len() - 2].contains('%');
     if !is_loop
         && !percent
-        && !["~", "::"].iter().any(|sign| tag.contains(sign))
+        && !["~", "::", "+"].iter().any(|sign| tag.contains(sign))
         && !tag[2..].contains('{')
     {
         return tag.to_string();
@@ -155,6 +158,13 @@ fn expression(tag: &str) -> String {
                 edits.push((behind(end - 1), ")"));
             }
         }
+        if word(at) == "+" && at > 0 && at + 1 < tokens.len() && ends_operand(word(at - 1)) {
+            edits.push((behind(at - 1), "|fits"));
+            let end = operand(at + 1, &word);
+            if end > at + 1 && end <= tokens.len() {
+                edits.push((behind(end - 1), "|fits"));
+            }
+        }
         if word(at) != "~" || at == 0 {
             continue;
         }
@@ -178,6 +188,17 @@ fn expression(tag: &str) -> String {
         done = place.end;
     }
     text + &tag[done..]
+}
+
+/// Whether an operator may follow.
+fn ends_operand(word: &str) -> bool {
+    let last = word.chars().next_back();
+    let name = last
+        .is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | ')' | ']' | '}' | '"' | '\''));
+    name && ![
+        "in", "is", "not", "and", "or", "if", "else", "set", "return",
+    ]
+    .contains(&word)
 }
 
 fn is_string(word: &str) -> bool {
@@ -281,7 +302,10 @@ mod tests {
                 "{%- for a, b in x.items() if b -%}",
                 "{%- for a, b in x.items()|each if b -%}",
             ),
-            ("{% for a in b + c %}", "{% for a in b + c %}"),
+            (
+                "{% for a in b + c %}{{ loop.index + 1 }}{{+ a +}}",
+                "{% for a in b|fits + c|fits %}{{ loop.index|fits + 1|fits }}{{+ a +}}",
+            ),
             (
                 "{{ (ms[::-1])[0] ~ ms[::-1] }}",
                 "{{ (ms|reverse)[0]|string ~ ms|reverse|string }}",

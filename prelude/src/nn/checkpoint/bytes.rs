@@ -7,8 +7,8 @@ use crate::hub::header::Header;
 use crate::{Error, Result};
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 #[derive(Debug)]
 pub(super) enum Bytes {
@@ -25,13 +25,13 @@ pub(super) struct WeightsFile {
     state: State,
 }
 
-/// Length, and time of the last change in seconds and nanoseconds.
-type State = (u64, i64, i64);
+/// Length, and time of the last change where the system knows it.
+type State = (u64, Option<SystemTime>);
 
 impl WeightsFile {
     fn state(file: &File) -> std::io::Result<State> {
         let metadata = file.metadata()?;
-        Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+        Ok((metadata.len(), metadata.modified().ok()))
     }
 
     /// What has become of the file since it was opened, if anything.
@@ -58,7 +58,7 @@ impl Bytes {
             path: path.to_path_buf(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
+        let file = crate::files::open(path).map_err(io)?;
         let state = WeightsFile::state(&file).map_err(io)?;
         let header = Header::of_file(path)?;
         let path = path.to_path_buf();
@@ -77,7 +77,7 @@ impl Bytes {
             Self::Static(bytes) => return Ok(&bytes[range]),
         };
         buffer.resize(range.len(), 0);
-        let read = file.file.read_exact_at(buffer, range.start as u64);
+        let read = crate::files::read_exact_at(&file.file, buffer, range.start as u64);
         match read {
             Ok(()) => Ok(buffer),
             Err(error) => Err(file

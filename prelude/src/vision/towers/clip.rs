@@ -1,28 +1,59 @@
 //! CLIP's image half, e.g. <https://huggingface.co/openai/clip-vit-large-patch14-336>: a LayerNorm before the layers, none
 //! in `last_hidden_state`, no bias in the patch embedding.
 
-use super::layer::{LayerNames, TowerLayer};
-use super::{Tower, TowerConfig};
-use crate::Result;
-use crate::nn::{Checkpoint, Init, LayerNorm};
+use super::family::{Defaults, Family, Names};
+use super::{Activation, TowerConfig};
+use crate::vision::layer::LayerNames;
+use crate::vision::processor_file::CLIP;
 use crate::vision::{ImageProcessorConfig, Resample, Resize, VisionFeature};
 
-/// The shorter side to the config's size, then its middle, as CLIP's processor does.
-fn processor(config: &TowerConfig) -> ImageProcessorConfig {
-    let side = config.image_size as u32;
-    ImageProcessorConfig {
-        resize: Resize::ShortestEdge(side),
-        resample: Resample::Bicubic,
-        center_crop: Some((side, side)),
-        normalize: Some((
-            [0.48145466, 0.4578275, 0.40821073],
-            [0.26862954, 0.26130258, 0.27577711],
-        )),
-        ..ImageProcessorConfig::vit(side)
-    }
-}
+pub(super) const FAMILY: Family = Family {
+    name: "CLIP",
+    model_types: &["clip_vision_model"],
+    wholes: &["clip"],
+    refused: &[],
+    defaults: Defaults {
+        hidden_size: 768,
+        intermediate_size: Some(3072),
+        num_attention_heads: 12,
+        image_size: 224,
+        patch_size: 32,
+        layer_norm_eps: 1e-5,
+        activation: Activation::QuickGelu,
+    },
+    // LLaVA's files have the text half's `vocab_size` here too.
+    own_fields: |fields, _| {
+        fields.ignore(&["projection_dim", "vocab_size"]);
+        Ok(())
+    },
+    prefixes: &["vision_model."],
+    names: Names {
+        class: Some("embeddings.class_embedding"),
+        patch: "embeddings.patch_embedding",
+        patch_bias: false,
+        positions: "embeddings.position_embedding.weight",
+        batched: false,
+        norm_before: Some("pre_layrnorm"),
+        layers: "encoder.layers",
+        layer: LAYER,
+        norm_after: None,
+    },
+    unread: &[
+        "text_model.",
+        "text_projection.",
+        "visual_projection.",
+        "logit_scale",
+        "position_ids",
+    ],
+    carried: &["post_layernorm.weight", "post_layernorm.bias"],
+    architecture: "CLIPVisionModel",
+    saved_below: "vision_model.",
+    own_saved: |_, _| {},
+    feature: VisionFeature::HiddenState(-1),
+    processor,
+};
 
-/// Names shared by CLIP and SigLIP.
+/// Names shared by CLIP, SigLIP and SmolVLM.
 pub(super) const LAYER: LayerNames = LayerNames {
     norms: ["layer_norm1", "layer_norm2"],
     attention: [
@@ -31,44 +62,18 @@ pub(super) const LAYER: LayerNames = LayerNames {
         "self_attn.v_proj",
         "self_attn.out_proj",
     ],
+    mlp: ["mlp.fc1", "mlp.fc2"],
     scales: None,
 };
 
-/// The checkpoint below `vision_model.`, where it has that prefix.
-pub(super) fn below_prefix(weights: &Checkpoint) -> Checkpoint {
-    match weights.contains("vision_model.embeddings.position_embedding.weight") {
-        true => weights.below("vision_model."),
-        false => weights.clone(),
+/// The shorter side to the config's size, then its middle, as CLIP's processor does.
+fn processor(config: &TowerConfig) -> ImageProcessorConfig {
+    let side = config.image_size as u32;
+    ImageProcessorConfig {
+        resize: Resize::ShortestEdge(side),
+        resample: Resample::Bicubic,
+        center_crop: Some((side, side)),
+        normalize: Some((CLIP[0], CLIP[1])),
+        ..ImageProcessorConfig::vit(side)
     }
-}
-
-pub(super) fn read(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> {
-    let weights = &below_prefix(weights);
-    let (d, patch, count) = (
-        config.hidden_size,
-        config.patch_size,
-        1 + config.grid() * config.grid(),
-    );
-    let init = Init::Normal(0.02);
-    let layers = (0..config.num_hidden_layers)
-        .map(|i| TowerLayer::read(config, weights, &format!("encoder.layers.{i}"), &LAYER))
-        .collect::<Result<Vec<_>>>()?;
-    let patch_shape = [d, config.num_channels, patch, patch];
-    Ok(Tower {
-        feature: VisionFeature::default(),
-        patch_weight: weights.weight("embeddings.patch_embedding.weight", &patch_shape, init)?,
-        patch_bias: None,
-        class: Some(weights.weight("embeddings.class_embedding", &[d], init)?),
-        positions: weights.weight("embeddings.position_embedding.weight", &[count, d], init)?,
-        norm_before: Some(LayerNorm::load(
-            weights,
-            "pre_layrnorm",
-            d,
-            config.layer_norm_eps,
-        )?),
-        layers,
-        norm_after: None,
-        processor,
-        config: crate::ReadOnly::new(config.clone()),
-    })
 }

@@ -4,37 +4,66 @@
 //! pixel_values ─ patches ─ (class token) ─ + positions ─ (LayerNorm)
 //!     ─► L × (LayerNorm → attention → (scale) → + → LayerNorm → MLP → (scale) → +) ─► feature
 //! ```
-//! What stands in brackets, and the names of the weights, is what [`clip`], [`siglip`] and [`dinov2`] decide. To add a
-//! tower, write such a file. The weights are frozen when read; LoRA, training and the instruments work as for any
-//! [`Modality`].
+//! What stands in brackets, and the names of the weights, is what a tower's own file says as a table of its kind ([`clip`],
+//! [`siglip`], [`dinov2`], [`smolvlm`]). To add a tower, write such a file and name it in the list below; config, weights,
+//! image processor, features and what is refused follow from it. The weights are frozen when read; LoRA, training and the
+//! instruments work as for any [`Modality`].
 
-pub mod clip;
-pub mod dinov2;
-mod layer;
+mod config;
+mod family;
 mod positions;
-pub mod siglip;
+mod save;
 
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
-use serde_json::Value;
 
-use super::feature::place;
+use super::layer::{VitLayer, run_layers};
 use super::modality::{Modality, Positions, Stages, render_pixels};
 use super::patches::embed_patches;
 use super::{ImageProcessorConfig, VisionFeature};
 use crate::display::MimeBundle;
-use crate::nn::{Checkpoint, LayerNorm, Network, Part, PartMut, Weight};
+use crate::edits::{activation, within_encoder};
+pub use crate::nn::Activation;
+use crate::nn::{Checkpoint, LayerNorm, Weight};
 use crate::{Error, ReadOnly, Result};
-use layer::TowerLayer;
+use family::Family;
 
-/// An image encoder of the CLIP, SigLIP or DINOv2 kind. A clone trains on its own: see [`Weight`].
+pub use config::TowerConfig;
+pub(super) use config::refusal;
+
+/// The kinds of tower: a module each, and the table that everything else looks them up in.
+macro_rules! towers {
+    ($($file:ident),+) => {
+        $(pub mod $file;)+
+        static FAMILIES: &[Family] = &[$($file::FAMILY),+];
+    };
+}
+towers!(clip, siglip, dinov2, smolvlm);
+
+/// An image encoder of one of the kinds in this module's list. A clone trains on its own: see [`Weight`].
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// # fn main() -> Result<()> {
+/// // A SigLIP of 2 layers; published ones are read with `Tower::load(folder, DType::F32, &device)?`.
+/// let device = Device::Cpu;
+/// let config = r#"{"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 32,
+///     "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}"#;
+/// let config = glassbox_prelude::vision::TowerConfig::from_json(config, "config.json".as_ref())?;
+/// let tower = Tower::from_checkpoint(&config, &Checkpoint::random(1, DType::F32, &device))?;
+/// let pixel_values = Tensor::zeros((1, 3, 32, 32), DType::F32, &device)?;
+/// assert_eq!(tower.hidden_states(&pixel_values)?.len(), 3); // what enters, then each layer's output
+/// assert_eq!(tower.encode(&pixel_values)?.dims(), [1, 16, 16]); // SigLIP has no class token
+/// # Ok(()) }
+/// ```
 pub struct Tower {
     /// Sizes and settings.
     pub config: ReadOnly<TowerConfig>,
     /// What [`Modality::encode`] gives.
     pub feature: VisionFeature,
+    /// What its own file says of it.
+    family: &'static Family,
     /// The patch embedding as a convolution, `[D, C, p, p]`.
     patch_weight: Weight,
     patch_bias: Option<Weight>,
@@ -43,11 +72,11 @@ pub struct Tower {
     /// P·D values.
     positions: Weight,
     norm_before: Option<LayerNorm>,
-    layers: Vec<TowerLayer>,
+    layers: Vec<VitLayer>,
     /// Part of `last_hidden_state`; CLIP has none there.
     norm_after: Option<LayerNorm>,
-    /// How a picture becomes pixel values of the config's size.
-    processor: fn(&TowerConfig) -> ImageProcessorConfig,
+    /// Small tensors that its outputs do not need, for saving it whole.
+    carried: Vec<(String, Tensor)>,
 }
 
 impl Clone for Tower {
@@ -55,6 +84,7 @@ impl Clone for Tower {
         Self {
             config: self.config.again(),
             feature: self.feature,
+            family: self.family,
             patch_weight: self.patch_weight.clone(),
             patch_bias: self.patch_bias.clone(),
             class: self.class.clone(),
@@ -62,209 +92,39 @@ impl Clone for Tower {
             norm_before: self.norm_before.clone(),
             layers: self.layers.clone(),
             norm_after: self.norm_after.clone(),
-            processor: self.processor,
+            carried: self.carried.clone(),
         }
-    }
-}
-
-/// Sizes of a tower, read from the `vision_config` of a `config.json` or from the file itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TowerConfig {
-    /// `clip_vision_model`, `siglip_vision_model` or `dinov2`.
-    pub model_type: String,
-    /// D.
-    pub hidden_size: usize,
-    /// Width of the MLP.
-    pub intermediate_size: usize,
-    /// L.
-    pub num_hidden_layers: usize,
-    /// Heads per layer.
-    pub num_attention_heads: usize,
-    /// Side of the square picture, in pixels.
-    pub image_size: usize,
-    /// Side of a square patch, in pixels.
-    pub patch_size: usize,
-    /// Channels of the picture.
-    pub num_channels: usize,
-    /// Added to the variance in LayerNorm.
-    pub layer_norm_eps: f64,
-    /// Activation of the MLP.
-    pub activation: Activation,
-}
-
-/// The activations that towers use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `gelu`: exact.
-    Gelu,
-    /// `gelu_pytorch_tanh`: approximated by tanh.
-    GeluTanh,
-    /// `quick_gelu`: `x · σ(1.702 x)`.
-    QuickGelu,
-}
-
-/// `config.json` as it is; what is absent has the default of its architecture.
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: String,
-    hidden_size: Option<usize>,
-    intermediate_size: Option<usize>,
-    mlp_ratio: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    image_size: Option<usize>,
-    patch_size: Option<usize>,
-    num_channels: Option<usize>,
-    layer_norm_eps: Option<f64>,
-    hidden_act: Option<String>,
-    #[serde(default)]
-    use_swiglu_ffn: bool,
-}
-
-impl TowerConfig {
-    /// Reads and checks the text of a `config.json`; `file` appears in messages.
-    ///
-    /// # Errors
-    /// When it is not JSON, of another architecture, or contradicts itself.
-    pub fn from_json(text: &str, file: &Path) -> Result<TowerConfig> {
-        let json = |source| Error::Json {
-            path: file.into(),
-            source,
-        };
-        let mut value: Value = serde_json::from_str(text).map_err(json)?;
-        if let Some(vision) = value.get_mut("vision_config") {
-            let mut vision = vision.take();
-            // the inner config of older files names no type
-            if let (Some(inner), Some(outer)) =
-                (vision.as_object_mut(), value["model_type"].as_str())
-            {
-                inner
-                    .entry("model_type")
-                    .or_insert_with(|| format!("{outer}_vision_model").into());
-            }
-            value = vision;
-        }
-        let raw: RawConfig = serde_json::from_value(value).map_err(json)?;
-        let config = raw.read();
-        config
-            .and_then(TowerConfig::checked)
-            .map_err(|complaint| Error::Config(format!("{}: {complaint}", file.display())))
-    }
-
-    /// Patches along a side of the picture.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
-    }
-
-    fn checked(self) -> std::result::Result<TowerConfig, String> {
-        const MOST: usize = 1 << 20; // far above any tower, far below overflow
-        let sizes = [
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_attention_heads", self.num_attention_heads),
-            ("image_size", self.image_size),
-            ("patch_size", self.patch_size),
-            ("num_channels", self.num_channels),
-        ];
-        if let Some((name, size)) = sizes.iter().find(|(_, size)| !(1..=MOST).contains(size)) {
-            return Err(format!("{name} is {size}: it must be 1 to {MOST}"));
-        }
-        if self.num_hidden_layers > 1000 {
-            return Err(format!(
-                "num_hidden_layers is {}: it must be at most 1000",
-                self.num_hidden_layers
-            ));
-        }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let (heads, d) = (self.num_attention_heads, self.hidden_size);
-            return Err(format!(
-                "num_attention_heads {heads} does not divide hidden_size {d}"
-            ));
-        }
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            return Err(format!(
-                "patch_size {} does not divide image_size {}",
-                self.patch_size, self.image_size
-            ));
-        }
-        Ok(self)
-    }
-}
-
-impl RawConfig {
-    fn read(self) -> std::result::Result<TowerConfig, String> {
-        let (patch, eps, act) = match self.model_type.as_str() {
-            "clip_vision_model" => (32, 1e-5, "quick_gelu"),
-            "siglip_vision_model" => (16, 1e-6, "gelu_pytorch_tanh"),
-            "dinov2" => (14, 1e-6, "gelu"),
-            other => {
-                return Err(format!(
-                    "model_type {other:?} is none of CLIP, SigLIP and DINOv2"
-                ));
-            }
-        };
-        if self.use_swiglu_ffn {
-            return Err(
-                "use_swiglu_ffn (DINOv2 giant) is not supported: use small, base or large".into(),
-            );
-        }
-        let activation = match self.hidden_act.as_deref().unwrap_or(act) {
-            "gelu" => Activation::Gelu,
-            "gelu_pytorch_tanh" => Activation::GeluTanh,
-            "quick_gelu" => Activation::QuickGelu,
-            other => return Err(format!("hidden_act {other:?} is not supported")),
-        };
-        let hidden_size = self.hidden_size.unwrap_or(768);
-        let ratio = self.mlp_ratio.unwrap_or(4);
-        Ok(TowerConfig {
-            intermediate_size: self
-                .intermediate_size
-                .unwrap_or(hidden_size.saturating_mul(ratio)),
-            hidden_size,
-            num_hidden_layers: self.num_hidden_layers.unwrap_or(12),
-            num_attention_heads: self.num_attention_heads.unwrap_or(12),
-            image_size: self.image_size.unwrap_or(224),
-            patch_size: self.patch_size.unwrap_or(patch),
-            num_channels: self.num_channels.unwrap_or(3),
-            layer_norm_eps: self.layer_norm_eps.unwrap_or(eps),
-            activation,
-            model_type: self.model_type,
-        })
     }
 }
 
 impl Tower {
-    /// Reads a Hugging Face folder of a CLIP, SigLIP or DINOv2 model: `config.json` says which. A folder that also holds
-    /// the text half is fine.
+    /// Reads a Hugging Face folder of a CLIP, SigLIP, DINOv2 or other kind of [`TowerConfig::kinds`]: `config.json` says
+    /// which. A folder that also holds the text half is fine.
     ///
     /// # Errors
     /// A file missing, damaged or of another architecture, a tensor missing or of another shape.
     pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Tower> {
         let dir = dir.as_ref();
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Io {
+        let text = crate::files::text(&path).map_err(|source| Error::Io {
             path: path.clone(),
             source,
         })?;
-        Self::from_checkpoint(
-            &TowerConfig::from_json(&text, &path)?,
-            &Checkpoint::open(dir, dtype, device)?,
-        )
+        let weights = Checkpoint::open(dir, dtype, device)?;
+        let tower = Self::from_checkpoint(&TowerConfig::from_json(&text, &path)?, &weights)?;
+        let known = tower.family.unread;
+        weights.note_unread(dir, |name| known.iter().any(|part| name.contains(part)));
+        Ok(tower)
     }
 
     /// A tower from named weights.
     ///
     /// # Errors
-    /// A tensor missing or of another shape.
+    /// A config that contradicts itself, a tensor missing or of another shape.
     pub fn from_checkpoint(config: &TowerConfig, weights: &Checkpoint) -> Result<Tower> {
-        match config.model_type.as_str() {
-            "clip_vision_model" => clip::read(config, weights),
-            "siglip_vision_model" => siglip::read(config, weights),
-            "dinov2" => dinov2::read(config, weights),
-            other => Err(Error::Config(format!(
-                "model_type {other:?} is none of CLIP, SigLIP and DINOv2"
-            ))),
-        }
+        let family = config.clone().checked().and_then(|config| config.family());
+        let complaint = |complaint| Error::Config(format!("tower config: {complaint}"));
+        family.map_err(complaint)?.read(config, weights)
     }
 
     /// The same tower with another output for [`Modality::encode`].
@@ -301,6 +161,10 @@ impl Tower {
                 from,
                 to,
             )?;
+            let tensor = match self.positions.tensor().rank() {
+                3 => tensor.unsqueeze(0)?, // as it is stored: [1, P, D]
+                _ => tensor,
+            };
             self.positions = Weight::frozen(self.positions.name(), tensor);
         }
         self.config.change().image_size = image_size;
@@ -320,8 +184,9 @@ impl Tower {
         &self,
         pixel_values: &Tensor,
         count: usize,
-        mut maps: Option<&mut Vec<Tensor>>,
+        maps: Option<&mut Vec<Tensor>>,
     ) -> Result<Vec<Tensor>> {
+        let _at = within_encoder();
         let d = self.config.hidden_size;
         let bias = self.patch_bias.as_ref();
         let mut hidden = embed_patches(
@@ -330,6 +195,7 @@ impl Tower {
             &self.patch_weight,
             bias,
         )?; // [B, P − s, D]
+        hidden = activation("patch_embeddings", hidden)?; // [B, P − s, D]
         if let Some(class) = &self.class {
             let class = class
                 .tensor()
@@ -342,40 +208,32 @@ impl Tower {
         if let Some(norm) = &self.norm_before {
             hidden = norm.forward(&hidden)?; // [B, P, D]
         }
-        let mut states = vec![hidden];
-        for layer in &self.layers[..count] {
-            let hidden = &states[states.len() - 1];
-            states.push(layer.forward(hidden, &self.config, maps.as_deref_mut())?); // [B, P, D]
-        }
-        Ok(states)
+        run_layers(hidden, &self.layers[..count], maps) // [B, P, D] each
     }
 
     /// What [`Tower::feature`] names, of hidden states that reach that far.
     fn select(&self, states: &[Tensor]) -> Result<Tensor> {
-        let state = &states[self.depth()?]; // [B, P, D]
-        match (self.feature, &self.norm_after) {
-            (VisionFeature::LastHiddenState, Some(norm)) => norm.forward(state),
-            _ => Ok(state.clone()),
-        }
-    }
-
-    /// Layers that [`Modality::encode`] needs.
-    fn depth(&self) -> Result<usize> {
-        match self.feature {
-            VisionFeature::HiddenState(index) => place(index, self.layers.len() + 1),
-            VisionFeature::LastHiddenState => Ok(self.layers.len()),
-        }
+        let last = |state: &Tensor| {
+            let _at = within_encoder();
+            let state = match &self.norm_after {
+                Some(norm) => norm.forward(state)?,
+                None => state.clone(),
+            };
+            activation("last_hidden_state", state)
+        };
+        self.feature.of(states, self.layers.len(), last) // [B, P, D]
     }
 }
 
 impl Modality for Tower {
     /// `[B, C, H, W] → [B, P, D]`: the output that [`Tower::feature`] names, without the work behind it.
     fn encode(&self, input: &Tensor) -> Result<Tensor> {
-        self.select(&self.run(input, self.depth()?, None)?)
+        let depth = self.feature.depth(self.layers.len())?;
+        self.select(&self.run(input, depth, None)?)
     }
 
     fn dim(&self) -> usize {
-        self.config.hidden_size
+        self.config.hidden_size * self.feature.states()
     }
 
     fn positions(&self) -> Positions {
@@ -388,7 +246,7 @@ impl Modality for Tower {
     }
 
     fn render_input(&self, input: &Tensor) -> Result<MimeBundle> {
-        render_pixels((self.processor)(&self.config), input)
+        render_pixels((self.family.processor)(&self.config), input)
     }
 
     fn kind(&self) -> String {
@@ -396,7 +254,7 @@ impl Modality for Tower {
     }
 
     fn image_processor(&self) -> Option<ImageProcessorConfig> {
-        Some((self.processor)(&self.config))
+        Some((self.family.processor)(&self.config))
     }
 
     fn feature(&self) -> Option<VisionFeature> {
@@ -404,9 +262,7 @@ impl Modality for Tower {
     }
 
     fn set_feature(&mut self, feature: VisionFeature) -> Result<()> {
-        if let VisionFeature::HiddenState(index) = feature {
-            place(index, self.layers.len() + 1)?;
-        }
+        feature.depth(self.layers.len())?;
         self.feature = feature;
         Ok(())
     }
@@ -429,99 +285,16 @@ impl Modality for Tower {
     }
 }
 
-impl Network for Tower {
-    fn visit(&self, visitor: &mut dyn FnMut(Part<'_>)) {
-        let weights = self
-            .class
-            .iter()
-            .chain([&self.positions, &self.patch_weight])
-            .chain(&self.patch_bias);
-        weights.for_each(|weight| visitor(Part::Weight(weight)));
-        if let Some(norm) = &self.norm_before {
-            layer::visit_norm(norm, visitor);
-        }
-        self.layers.iter().for_each(|layer| layer.visit(visitor));
-        if let Some(norm) = &self.norm_after {
-            layer::visit_norm(norm, visitor);
-        }
-    }
-
-    fn visit_mut(&mut self, visitor: &mut dyn FnMut(PartMut<'_>) -> Result<()>) -> Result<()> {
-        let weights = self
-            .class
-            .iter_mut()
-            .chain([&mut self.positions, &mut self.patch_weight])
-            .chain(&mut self.patch_bias);
-        for weight in weights {
-            visitor(PartMut::Weight(weight))?;
-        }
-        if let Some(norm) = &mut self.norm_before {
-            layer::visit_norm_mut(norm, visitor)?;
-        }
-        for layer in &mut self.layers {
-            layer.visit_mut(visitor)?;
-        }
-        if let Some(norm) = &mut self.norm_after {
-            layer::visit_norm_mut(norm, visitor)?;
-        }
-        Ok(())
-    }
-}
+crate::parts!(Tower {
+    class,
+    positions,
+    patch_weight,
+    patch_bias,
+    norm_before,
+    layers,
+    norm_after
+});
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<TowerConfig> {
-        TowerConfig::from_json(text, Path::new("config.json"))
-    }
-
-    #[test]
-    fn configs_of_whole_models_and_of_towers_are_read() -> Result<()> {
-        let whole = read(
-            r#"{"model_type": "clip", "vision_config": {"image_size": 224, "patch_size": 16}}"#,
-        )?;
-        let tower = read(r#"{"model_type": "clip_vision_model", "patch_size": 16}"#)?;
-        assert_eq!(whole, tower);
-        assert_eq!(
-            (tower.activation, tower.grid()),
-            (Activation::QuickGelu, 14)
-        );
-        let dino = read(
-            r#"{"model_type": "dinov2", "hidden_size": 384, "num_attention_heads": 6, "image_size": 518}"#,
-        )?;
-        assert_eq!((dino.intermediate_size, dino.grid()), (1536, 37));
-        Ok(())
-    }
-
-    #[test]
-    fn bad_configs_say_why() {
-        for (text, words) in [
-            (r#"{"model_type": "vit"}"#, "none of CLIP"),
-            (
-                r#"{"model_type": "dinov2", "use_swiglu_ffn": true}"#,
-                "use_swiglu_ffn",
-            ),
-            (
-                r#"{"model_type": "dinov2", "image_size": 200}"#,
-                "does not divide image_size",
-            ),
-            (
-                r#"{"model_type": "siglip_vision_model", "hidden_act": "relu"}"#,
-                "hidden_act",
-            ),
-            (
-                r#"{"model_type": "siglip_vision_model", "patch_size": 0}"#,
-                "patch_size is 0",
-            ),
-            ("{}", "not valid"),
-            ("[1", "not valid"),
-        ] {
-            let message = read(text).map(|_| ()).expect_err(text).to_string();
-            assert!(
-                message.contains(words) && message.contains("config.json"),
-                "{message}"
-            );
-        }
-    }
-}
+#[path = "towers_tests.rs"]
+mod tests;

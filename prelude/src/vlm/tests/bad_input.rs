@@ -5,6 +5,7 @@ use super::*;
 fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
     match result {
         Err(Error::Input(message)) => message,
+        Err(error @ Error::ContextOverflow { .. }) => error.to_string(),
         other => panic!("not an input error: {other:?}"),
     }
 }
@@ -39,9 +40,15 @@ fn what_does_not_fit_the_context_is_named() -> Result<()> {
     let vlm = vlm(VlmSettings::corrected())?;
     let pixels = pixels(&vlm)?;
     let long = ["a square".to_string(), "a red square and ".repeat(60)];
-    assert!(message(vlm.full_sequence_loss(&pixels, &long)).contains("context is 128"));
+    let text = message(vlm.full_sequence_loss(&pixels, &long));
+    assert!(text.contains("context is 128"), "{text}");
+    assert!(
+        text.contains("image 17") && text.contains("target 480"),
+        "{text}"
+    );
     let generate = vlm.generate_from(&pixels).max_new_tokens(500);
     assert!(message(generate.clone().run_all()).contains("context is 128"));
+    assert!(message(generate.clone().run_all()).contains("new tokens 500"));
     assert!(message(generate.num_beams(3).run_all()).contains("context is 128"));
     Ok(())
 }
@@ -86,7 +93,13 @@ fn numbers_that_are_none_are_refused() -> Result<()> {
     // NaN in the weights of a fine-tune: the tensor is named, and the model stays as it was.
     let dir = tempfile::tempdir().expect("a temporary folder");
     let broken = vlm.clone();
-    let bias = broken.projector.fc1.bias.as_ref().and_then(Weight::var);
+    let bias = broken
+        .projector
+        .mlp()?
+        .fc1
+        .bias
+        .as_ref()
+        .and_then(Weight::var);
     let bias = bias.expect("the projector trains");
     let before = bias.as_tensor().copy()?;
     bias.set(&Tensor::full(f32::NAN, bias.dims(), &Device::Cpu)?)?;
@@ -109,7 +122,7 @@ fn widths_that_do_not_fit_are_named() -> Result<()> {
     let text = message(vlm.projector.forward(&hidden));
     assert!(text.contains("17") && text.contains("16"), "{text}");
     let embeds = Tensor::zeros((1, 4, WIDTH + 1), DType::F32, &Device::Cpu)?;
-    assert!(message(vlm.llm.forward(&Phi3Input::embeds(&embeds))).contains("hidden_size is 24"));
+    assert!(message(vlm.llm.forward(&LlmInput::embeds(&embeds))).contains("hidden_size is 24"));
     Ok(())
 }
 
@@ -118,7 +131,7 @@ fn a_fine_tune_of_another_base_is_refused_though_all_shapes_fit() -> Result<()> 
     let dir = tempfile::tempdir().expect("a temporary folder");
     vlm(VlmSettings::corrected())?.save(dir.path())?;
     let mut other = parts()?;
-    other.llm = Phi3::new_random(&other.llm.config, 77, &Device::Cpu)?;
+    other.llm = Decoder::new_random(&other.llm.config, 77, &Device::Cpu)?;
     let mut other = Vlm::new(other, shrunk(VlmSettings::corrected()), 3)?;
     let error = other.load_fine_tune(dir.path()).unwrap_err();
     assert!(
@@ -138,7 +151,7 @@ fn a_fine_tune_of_another_base_is_refused_though_all_shapes_fit() -> Result<()> 
     let mut half = parts()?;
     let folder = tempfile::tempdir().expect("a temporary folder");
     half.llm.save(folder.path())?;
-    half.llm = Phi3::load(folder.path(), DType::BF16, &Device::Cpu)?;
+    half.llm = Decoder::load(folder.path(), DType::BF16, &Device::Cpu)?;
     let mut half = Vlm::new(half, shrunk(VlmSettings::corrected()), 3)?;
     half.load_fine_tune(dir.path())
 }

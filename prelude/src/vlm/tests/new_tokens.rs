@@ -16,12 +16,12 @@ fn new_tokens() -> VlmSettings {
 /// The small parts with a table of `spare` rows more than the tokenizer has tokens.
 fn parts_with(spare: usize, tied: bool) -> Result<VlmParts> {
     let mut parts = parts()?;
-    let config = Phi3Config {
+    let config = DecoderConfig {
         vocab_size: parts.llm_processor.vocab_size() + spare,
         tie_word_embeddings: tied,
         ..parts.llm.config.clone()
     };
-    parts.llm = Phi3::new_random(&config, 2, &Device::Cpu)?;
+    parts.llm = Decoder::new_random(&config, 2, &Device::Cpu)?;
     Ok(parts)
 }
 
@@ -149,10 +149,10 @@ fn rows_of_new_tokens_are_saved_and_loaded() -> Result<()> {
     let mut merged = vlm.llm.clone();
     merged.merge_lora()?;
     merged.save(whole.path())?;
-    let loaded = Phi3::load(whole.path(), DType::F32, &Device::Cpu)?;
+    let loaded = Decoder::load(whole.path(), DType::F32, &Device::Cpu)?;
     let ids = Tensor::new(&[[5u32, vlm.llm.token_rows()[0].ids()[1], 7]], &Device::Cpu)?;
-    let logits = |llm: &Phi3| -> Result<Tensor> {
-        Ok(llm.forward(&Phi3Input::ids(&ids))?.logits()?.detach())
+    let logits = |llm: &Decoder| -> Result<Tensor> {
+        Ok(llm.forward(&LlmInput::ids(&ids))?.logits()?.detach())
     };
     crate::nn::testing::assert_close(&logits(&loaded)?, &logits(&merged)?, 1e-5);
     Ok(())
@@ -170,7 +170,7 @@ fn a_token_that_is_there_already_trains_its_row() -> Result<()> {
     };
     let vlm = Vlm::new(before.clone(), settings.clone(), 3)?;
     assert_eq!(vlm.llm.token_rows()[0].ids(), [user, tokens]);
-    let row = |llm: &Phi3| -> Result<Vec<f32>> {
+    let row = |llm: &Decoder| -> Result<Vec<f32>> {
         Ok(llm.embed_ids(&[user])?.flatten_all()?.to_vec1::<f32>()?)
     };
     assert_eq!(row(&vlm.llm)?, row(&before.llm)?);

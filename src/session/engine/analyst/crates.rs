@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
+use crate::programs;
 use crate::session::engine::dependencies::PACKAGE;
 use crate::session::prelude::analysis;
 use crate::session::prelude::toolchain::Toolchain;
@@ -53,7 +53,7 @@ pub(super) const STANDARD: [&str; 4] = ["core", "alloc", "std", "proc_macro"];
 impl Crates {
     /// The standard library below `library`, the shown prelude, and `dependencies` with what they need.
     ///
-    /// Cargo works in `folder`; `lock` is the lock file with which the dependencies were built.
+    /// The package lies in `folder`; `lock` is the lock file with which the dependencies were built.
     pub(super) fn find(
         folder: &Path,
         shown: &Path,
@@ -69,10 +69,10 @@ impl Crates {
         if dependencies.is_empty() || fs::copy(lock, folder.join("Cargo.lock")).is_err() {
             let _ = fs::remove_file(folder.join("Cargo.lock"));
         }
-        let output = Command::new(&toolchain.cargo)
+        let output = programs::cargo(&toolchain.cargo)
             .args(["metadata", "--format-version=1", "--offline"])
-            .args(["--filter-platform", toolchain.host()])
-            .current_dir(folder)
+            .args(["--filter-platform", toolchain.host(), "--manifest-path"])
+            .arg(folder.join("Cargo.toml"))
             .env("RUSTC", &toolchain.rustc)
             .output()
             .map_err(text)?;

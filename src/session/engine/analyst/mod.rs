@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 
+use crate::session::nesting::STACK;
 use crate::session::prelude::toolchain::Toolchain;
 use crate::session::{Completions, Inspection};
 use crates::Crates;
@@ -57,8 +58,6 @@ const GLANCE: Duration = Duration::from_millis(100);
 const TIDY_EVERY: u32 = 64;
 /// The name of threads in which rust-analyzer may panic.
 const LOOKING: &str = "rust-analyzer";
-/// The stack of such a thread, of which only what is used takes memory.
-const STACK: usize = 256 << 20;
 /// Code whose completion has rust-analyzer read what almost every question needs.
 const WARM_UP: &str = "let text = String::new(); text.";
 
@@ -120,6 +119,8 @@ impl Analyst {
         let analyst = AnalystThread::new(analysis, patience, ending.clone());
         let thread = std::thread::Builder::new()
             .name("analysis".to_owned())
+            // It drops trees of items, which may nest deep.
+            .stack_size(STACK)
             .spawn(move || analyst.work(&inbox));
         Analyst {
             questions: Questions {
@@ -351,7 +352,9 @@ impl AnalystThread {
         // A panic may have left the database half written; one that takes too long is left to itself.
         self.looker = None;
         if let Some(world) = self.world.take() {
-            std::thread::spawn(move || world.give_up());
+            let giving_up = std::thread::Builder::new().stack_size(STACK);
+            // Without a thread the world is given up here.
+            let _ = giving_up.spawn(move || world.give_up());
         }
     }
 

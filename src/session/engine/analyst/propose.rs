@@ -11,12 +11,12 @@ use ra_ap_ide::{
     RaFixtureConfig, SymbolKind,
 };
 use ra_ap_ide_db::imports::insert_use::{ImportGranularity, InsertUseConfig};
-use ra_ap_parser::{LexedStr, SyntaxKind};
-use ra_ap_syntax::Edition;
+use ra_ap_parser::SyntaxKind;
 
 use super::markdown;
 use super::page::FUNCTION;
 use super::world::View;
+use crate::session::tokens::Tokens;
 use crate::session::{Completion, Completions};
 
 /// Names that only generated code uses, and a word that is none of Rust's.
@@ -82,9 +82,9 @@ pub(super) fn complete(view: &View) -> Completions {
 
 /// Whether what is typed at the cursor goes into a comment.
 fn in_comment(code: &str, cursor: usize) -> bool {
-    let tokens = LexedStr::new(Edition::Edition2024, code);
+    let tokens = Tokens::new(code);
     (0..tokens.len()).any(|index| {
-        let range = tokens.text_range(index);
+        let range = tokens.range(index);
         // A comment to the end of the line goes on at its own end.
         let end = match tokens.text(index).starts_with("//") {
             true => range.end,

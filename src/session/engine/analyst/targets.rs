@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use ra_ap_parser::{LexedStr, SyntaxKind, T};
+use ra_ap_parser::{SyntaxKind, T};
 use ra_ap_syntax::Edition;
+
+use crate::session::tokens::Tokens;
 
 /// Where what an inspection is about stands in the code, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,91 +19,71 @@ pub(crate) struct Subject {
 /// What the cursor, an offset in bytes, is on.
 pub(crate) fn subject(code: &str, cursor: usize) -> Subject {
     let tokens = Tokens::new(code);
-    let callee = tokens.call_around(cursor);
+    let callee = call_around(&tokens, cursor);
     Subject {
-        name: tokens.name_at(cursor).map(|name| tokens.range(name)),
+        name: name_at(&tokens, cursor).map(|name| tokens.range(name)),
         callee: callee.map(|name| tokens.range(name)),
     }
 }
 
-struct Tokens<'a> {
-    lexed: LexedStr<'a>,
+/// A cursor between two tokens belongs to the name, on whichever side that is; of two names to the one that it begins.
+fn name_at(tokens: &Tokens, cursor: usize) -> Option<usize> {
+    (0..tokens.len())
+        .rev()
+        .find(|&index| is_name(tokens, index) && touches(tokens, index, cursor))
 }
 
-impl<'a> Tokens<'a> {
-    fn new(code: &'a str) -> Tokens<'a> {
-        Tokens {
-            lexed: LexedStr::new(Edition::Edition2024, code),
+fn touches(tokens: &Tokens, index: usize, cursor: usize) -> bool {
+    let range = tokens.range(index);
+    range.start <= cursor && cursor <= range.end
+}
+
+fn is_name(tokens: &Tokens, index: usize) -> bool {
+    let kind = tokens.kind(index);
+    kind == SyntaxKind::IDENT || kind.is_keyword(Edition::Edition2024)
+}
+
+/// The name of the function that the innermost call around the cursor calls, if it has one.
+fn call_around(tokens: &Tokens, cursor: usize) -> Option<usize> {
+    let mut closed = 0;
+    for at in (0..tokens.len()).rev() {
+        if tokens.range(at).end > cursor {
+            continue;
+        }
+        let kind = tokens.kind(at);
+        if [T![')'], T![']'], T!['}']].contains(&kind) {
+            closed += 1;
+        } else if [T!['('], T!['['], T!['{']].contains(&kind) {
+            if closed > 0 {
+                closed -= 1;
+            } else if kind == T!['{'] {
+                // A block begins anew: what is called around it is too far away.
+                return None;
+            } else if kind == T!['(']
+                && let Some(name) = name_before(tokens, at)
+            {
+                return Some(name);
+            }
         }
     }
+    None
+}
 
-    fn range(&self, index: usize) -> Range<usize> {
-        self.lexed.text_range(index)
-    }
-
-    fn end(&self, index: usize) -> usize {
-        self.range(index).end
-    }
-
-    /// A cursor between two tokens belongs to the name, on whichever side that is; of two names to the one that it begins.
-    fn name_at(&self, cursor: usize) -> Option<usize> {
-        (0..self.lexed.len())
-            .rev()
-            .find(|&index| self.is_name(index) && self.touches(index, cursor))
-    }
-
-    fn touches(&self, index: usize, cursor: usize) -> bool {
-        let range = self.lexed.text_range(index);
-        range.start <= cursor && cursor <= range.end
-    }
-
-    fn is_name(&self, index: usize) -> bool {
-        let kind = self.lexed.kind(index);
-        kind == SyntaxKind::IDENT || kind.is_keyword(Edition::Edition2024)
-    }
-
-    /// The name of the function that the innermost call around the cursor calls, if it has one.
-    fn call_around(&self, cursor: usize) -> Option<usize> {
-        let mut closed = 0;
-        for at in (0..self.lexed.len()).rev() {
-            if self.end(at) > cursor {
-                continue;
-            }
-            let kind = self.lexed.kind(at);
-            if [T![')'], T![']'], T!['}']].contains(&kind) {
-                closed += 1;
-            } else if [T!['('], T!['['], T!['{']].contains(&kind) {
-                if closed > 0 {
-                    closed -= 1;
-                } else if kind == T!['{'] {
-                    // A block begins anew: what is called around it is too far away.
-                    return None;
-                } else if kind == T!['(']
-                    && let Some(name) = self.name_before(at)
-                {
-                    return Some(name);
-                }
-            }
-        }
-        None
-    }
-
-    /// The name that a parenthesis calls, which may have a turbofish or be that of a macro.
-    fn name_before(&self, parenthesis: usize) -> Option<usize> {
-        let mut before = (0..parenthesis)
-            .rev()
-            .filter(|&at| !self.lexed.kind(at).is_trivia());
-        let mut depth = 0;
-        loop {
-            let at = before.next()?;
-            match self.lexed.kind(at) {
-                T![>] => depth += 1,
-                T![<] => depth -= 1,
-                _ if depth > 0 => {}
-                T![:] | T![!] => {}
-                SyntaxKind::IDENT => return Some(at),
-                _ => return None,
-            }
+/// The name that a parenthesis calls, which may have a turbofish or be that of a macro.
+fn name_before(tokens: &Tokens, parenthesis: usize) -> Option<usize> {
+    let mut before = (0..parenthesis)
+        .rev()
+        .filter(|&at| !tokens.kind(at).is_trivia());
+    let mut depth = 0;
+    loop {
+        let at = before.next()?;
+        match tokens.kind(at) {
+            T![>] => depth += 1,
+            T![<] => depth -= 1,
+            _ if depth > 0 => {}
+            T![:] | T![!] => {}
+            SyntaxKind::IDENT => return Some(at),
+            _ => return None,
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use ra_ap_hir::{CfgOptions, ChangeWithProcMacros, Symbol};
 use ra_ap_ide::{Analysis, AnalysisHost, CrateGraphBuilder, Edition, FileId, SourceRoot};
@@ -23,6 +23,7 @@ use triomphe::Arc;
 
 use super::crates::{Crates, Krate, Origin, STANDARD};
 use super::page::Page;
+use crate::programs;
 use crate::session::prelude::toolchain::Toolchain;
 
 /// Folders of a package with Rust files that are no part of its library.
@@ -106,7 +107,7 @@ impl World {
 }
 
 fn rustc(toolchain: &Toolchain, arguments: &[&str]) -> std::io::Result<Child> {
-    Command::new(&toolchain.rustc)
+    programs::rust(&toolchain.rustc)
         .args(arguments)
         // The layout of a target, and settings that only the standard library asks for, are for nightly compilers.
         .env("RUSTC_BOOTSTRAP", "1")

@@ -3,16 +3,20 @@
 //! ```text
 //! crates/libraries/glassbox_crates_0123…/  libglassbox_crates_0123….so  deps/*.rmeta, macros  library.json  Cargo.lock
 //! ```
-//! It is published by renaming a finished folder. A session keeps a shared lock on `library.json`, so that nobody removes what it uses.
+//! It is published by renaming a finished folder, and used only while its files are those that were sealed in its record. A session keeps a shared lock on `library.json`, so that nobody removes what it uses.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Result};
+use std::io::{Read, Result};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::package::{Built, file_name};
+use crate::private;
+use crate::session::prelude::seal::Seal;
+use crate::session::prelude::source::hex;
 
 const LIBRARIES: &str = "libraries";
 const DEPENDENCIES: &str = "deps";
@@ -36,6 +40,7 @@ struct Record {
     /// File and name of each crate in it or in a library before it.
     crates: Vec<(String, String)>,
     notes: Vec<String>,
+    seal: Seal,
 }
 
 /// One library.
@@ -44,6 +49,8 @@ pub(crate) struct Library {
     pub name: String,
     dir: PathBuf,
     record: Record,
+    /// The checksum of the record, which holds those of all files.
+    pub sum: String,
     /// The record, locked.
     _in_use: File,
 }
@@ -57,19 +64,24 @@ impl Library {
             // It is being removed.
             return None;
         }
-        let record: Record = serde_json::from_reader(BufReader::new(&file)).ok()?;
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
         let library = Library {
             name: name.to_owned(),
             dir,
             record,
+            sum: hex(&Sha256::digest(&bytes)),
             _in_use: file,
         };
-        let whole = library.file().is_file()
-            && library.record.externs.values().all(|found| match found {
-                Extern::Own(file) => library.dependencies().join(file).is_file(),
-                Extern::Prelude(_) => true,
-            });
-        whole.then_some(library)
+        let own = private::exposed_below(&library.dir).is_ok_and(|exposed| exposed.is_none());
+        let sealed = &library.record.seal;
+        (own && sealed.covers(&file_of(name)) && sealed.holds(&library.dir)).then_some(library)
+    }
+
+    /// Whether something of this name is there, whole or not.
+    pub(crate) fn is_there(folder: &Path, name: &str) -> bool {
+        folder.join(LIBRARIES).join(name).exists()
     }
 
     /// Copies what was built to its place.
@@ -88,21 +100,27 @@ impl Library {
         fs::create_dir(dir.join(DEPENDENCIES))?;
         let own = built.crates.iter().filter(|krate| !krate.of_prelude);
         let macros = built.macros.iter().map(|(_, file)| file);
+        let mut files = Vec::new();
         for from in own.clone().map(|krate| &krate.file).chain(macros) {
-            if let Some(name) = from.file_name() {
-                link(from, &dir.join(DEPENDENCIES).join(name))?;
+            if let Some(name) = from.file_name().and_then(|name| name.to_str()) {
+                let name = format!("{DEPENDENCIES}/{name}");
+                link(from, &dir.join(&name))?;
+                files.push(name);
             }
         }
         if let Some(library) = &built.library {
             link(library, &dir.join(file_of(name)))?;
+            files.push(file_of(name));
         }
         fs::copy(lock, dir.join(LOCK))?;
+        files.push(LOCK.to_owned());
         let crates =
             own.filter_map(|krate| Some((file_name(&krate.file)?, krate.krate.name.clone())));
         let record = Record {
             externs: built.externs.clone(),
             crates: crates.collect(),
             notes: built.notes.clone(),
+            seal: Seal::make(dir, &files)?,
         };
         fs::write(dir.join(RECORD), serde_json::to_vec(&record)?)?;
         let finished = libraries.join(name);

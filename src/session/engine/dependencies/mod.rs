@@ -21,13 +21,14 @@ mod package;
 pub(crate) mod wrapper;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::private;
 use crate::session::prelude::cache::CachedPrelude;
 use crate::session::prelude::source::{PreludeSource, hex};
 use crate::session::prelude::toolchain::Toolchain;
@@ -122,8 +123,9 @@ impl Workshop {
         session: &Path,
     ) -> Workshop {
         let shared = prelude.folder().join(FOLDER);
-        // A cache that others have made may be there to be read only.
-        let usable = fs::create_dir_all(&shared).is_ok()
+        // A cache that others have made may be there to be read only. What others may write to is not used.
+        let usable = private::make_folders(&shared).is_ok()
+            && matches!(private::checked(&shared), Ok(Ok(_)))
             && File::create(shared.join("lock")).is_ok_and(|file| file.set_len(0).is_ok());
         Workshop {
             toolchain: toolchain.clone(),
@@ -155,8 +157,17 @@ impl Workshop {
         {
             return Ok(self.change(before, wanted, before.libraries.clone(), library));
         }
-        fs::create_dir_all(&self.folder).map_err(refused(&self.folder))?;
+        private::make_folders(&self.folder).map_err(refused(&self.folder))?;
         let _lock = self.wait(tell)?;
+        // Cargo takes what it finds there for its own.
+        if let Some(exposed) =
+            private::exposed_below(&self.folder).map_err(refused(&self.folder))?
+        {
+            return Err(Failure::Refused(format!(
+                "the crates cannot be added: {exposed}; remove {}, which is built anew",
+                self.folder.display()
+            )));
+        }
         let package = Package::new(self.folder.join("packages").join(digest(&[&lines])));
         let lock = before.lock.as_deref().unwrap_or(&self.lock);
         package.write(&lines, lock).map_err(refused(&package.dir))?;
@@ -213,6 +224,13 @@ impl Workshop {
             return Ok((chain, library));
         }
         let name = name(lines, &chain, &state);
+        if Library::is_there(&self.folder, &name) {
+            // It can't be used as it is (damaged, or others may change it), and its files are those of cargo's target folder under other names.
+            let target = self.folder.join("target");
+            if target.exists() {
+                std::fs::remove_dir_all(&target).map_err(refused(&target))?;
+            }
+        }
         package
             .name(&name, resolved, &chain)
             .map_err(refused(&package.dir))?;

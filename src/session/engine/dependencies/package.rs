@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::cargo::{self, Said, Stopped};
 use super::library::{Extern, Library};
 use super::wrapper;
+use crate::programs;
 use crate::session::prelude::cache::CachedPrelude;
 use crate::session::prelude::prelude_crates::{self, PreludeCrate};
 use crate::session::prelude::toolchain::Toolchain;
@@ -150,7 +151,7 @@ impl Package {
         tell: &mut dyn FnMut(&str),
     ) -> Result<Resolved, Stopped> {
         let mut text = String::new();
-        let mut command = Command::new(&toolchain.cargo);
+        let mut command = programs::cargo(&toolchain.cargo);
         command
             .args([
                 "metadata",
@@ -179,7 +180,7 @@ impl Package {
 
     /// The call of cargo that builds the library; what is added goes to rustc, for the library alone.
     pub(crate) fn build(&self, toolchain: &Toolchain, target: &Path) -> Command {
-        let mut command = Command::new(&toolchain.cargo);
+        let mut command = programs::cargo(&toolchain.cargo);
         command
             // Everything was fetched when it was chosen.
             .args(["rustc", "--release", "--lib", "--offline"])
@@ -189,9 +190,7 @@ impl Package {
             .arg(self.manifest())
             .arg("--")
             .env("CARGO_TARGET_DIR", target)
-            .env("RUSTC", &toolchain.rustc)
-            .env_remove("RUSTC_WORKSPACE_WRAPPER")
-            .env_remove("RUSTFLAGS");
+            .env("RUSTC", &toolchain.rustc);
         command
     }
 }
