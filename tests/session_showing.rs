@@ -165,6 +165,7 @@ const VALUES: &[(&str, &str)] = &[
     ),
     ("ModelConfig", "ModelConfig::preset(\"tiny\")"),
     ("Place", "gp::headless::model::Place::Best"),
+    ("HeldAs", "gp::headless::model::HeldAs::Q8_0"),
     ("Precision", "gp::headless::model::Precision::Bf16"),
     ("Resume", "Resume::Yes"),
     ("Scored", "Scored::Best"),
@@ -273,6 +274,11 @@ const VALUES: &[(&str, &str)] = &[
     (
         "Benchmark",
         "gp::bench::Benchmark { seconds: vec![0.1; 50], runs_per_batch: 3 }",
+    ),
+    ("BlockType", "BlockType::Q4K"),
+    (
+        "Blocks",
+        "Blocks::quantize(&Tensor::ones((4, 64), DType::F32, &device)?, BlockType::Q8_0)?",
     ),
     ("BosPlacement", "BosPlacement::Once"),
     (
@@ -501,6 +507,7 @@ const VALUES: &[(&str, &str)] = &[
     ("Prompt", "vlm.caption_prompt(&image, &caption)?"),
     ("PromptStyle", "PromptStyle::Plain"),
     ("PromptVectors", "PromptVectors::Trained"),
+    ("Quantize", "Quantize::q4_k_m(4)"),
     ("Query", "vlm.query(\"how many?\")?"),
     ("Claim", "scene.judge(None, &caption)[0].clone()"),
     ("ClaimKind", "gp::data::shapes::ClaimKind::Count"),
@@ -1150,9 +1157,10 @@ fn what_only_a_compiler_can_show_by_its_name_is_compiled() {
 }
 
 /// Types of other types or of borrowed things, and those of private modules: the compiler shows them.
-const COMPILED: [&str; 9] = [
+const COMPILED: [&str; 10] = [
     "ByKind",
     "Group",
+    "HeldAs",
     "LoraPatterns",
     "Part",
     "PartMut",

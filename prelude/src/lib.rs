@@ -102,9 +102,9 @@ pub mod prelude {
 
     // Layers: what the networks are made of, with LoRA.
     pub use crate::nn::{
-        Checkpoint, Init, LayerNorm, Linear, Lora, LoraConfig, LoraPatterns, LoraTargets, Network,
-        Parameter, Part, PartMut, RmsNorm, Role, VlmPart, Weight, cross_entropy_rows, gelu,
-        log_softmax, softmax, swiglu,
+        BlockType, Blocks, Checkpoint, Init, LayerNorm, Linear, Lora, LoraConfig, LoraPatterns,
+        LoraTargets, Network, Parameter, Part, PartMut, Quantize, RmsNorm, Role, VlmPart, Weight,
+        cross_entropy_rows, gelu, log_softmax, softmax, swiglu,
     };
     pub use crate::parts;
 

@@ -295,6 +295,9 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
                 Lora::dtype(linear.weight.tensor().dtype()),
                 linear.weight.tensor().device().clone(),
             );
+            if lora.magnitude.is_some() {
+                Lora::check_dora(&linear.weight)?;
+            }
             linear.lora = Some(lora.to(dtype, &device)?);
         }
         Ok(())

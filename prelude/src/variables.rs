@@ -188,7 +188,7 @@ fn of_parameters(parameters: &[Parameter]) -> Summary {
     let elements: usize = parameters.iter().map(|p| p.tensor.elem_count()).sum();
     Summary {
         shape: plural(elements, "parameter"),
-        bytes: parameters.iter().map(|p| p.tensor.summary().bytes).sum(),
+        bytes: parameters.iter().map(|p| p.bytes() as u64).sum(),
         ..Summary::default()
     }
 }

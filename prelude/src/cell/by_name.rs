@@ -109,8 +109,8 @@ fn table() -> HashMap<TypeId, Show> {
         SideBySide);
     rows!(table: lora => TaskType);
     rows!(table: nn =>
-        Activation, Attention, AttentionRule, Checkpoint, Embedding, Init, LayerNorm, Linear, Lora,
-        LoraConfig, LoraTargets, Parameter, RmsNorm, Role, Rotary, Sight, TokenRows, Visibility, VlmPart,
+        Activation, Attention, AttentionRule, BlockType, Blocks, Checkpoint, Embedding, Init, LayerNorm, Linear, Lora,
+        LoraConfig, LoraTargets, Parameter, Quantize, RmsNorm, Role, Rotary, Sight, TokenRows, Visibility, VlmPart,
         Weight);
     rows!(table: parallel => Link, ScalingPlan, StepTime);
     rows!(table: projector =>

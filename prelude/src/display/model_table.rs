@@ -27,7 +27,7 @@ pub struct ModelPart {
     pub trainable: u64,
     /// Memory of the parameters in bytes.
     pub bytes: u64,
-    /// Precision, such as `f32`; several are joined by a comma.
+    /// Precision, such as `f32`, or blocks, such as `Q8_0`; several are joined by a comma.
     pub dtype: String,
     /// Where the parameters are, such as `cpu` or `cuda:0`.
     pub device: String,
@@ -48,12 +48,30 @@ impl ModelPart {
 
     /// Counts a parameter tensor of `count` elements.
     pub fn add(&mut self, count: usize, dtype: DType, device: &Device, trainable: bool) {
+        let bytes = count * dtype.size_in_bytes();
+        self.count(count, (bytes, dtype.as_str()), device, trainable);
+    }
+
+    /// Counts a parameter, which may be held in blocks.
+    pub fn add_parameter(&mut self, parameter: &Parameter) {
+        let held = (parameter.bytes(), parameter.held_as());
+        let device = parameter.tensor.device();
+        self.count(parameter.count(), held, device, parameter.is_trainable());
+    }
+
+    fn count(
+        &mut self,
+        count: usize,
+        (bytes, dtype): (usize, &str),
+        device: &Device,
+        trainable: bool,
+    ) {
         self.parameters += count as u64;
-        self.bytes += (count * dtype.size_in_bytes()) as u64;
+        self.bytes += bytes as u64;
         if trainable {
             self.trainable += count as u64;
         }
-        join(&mut self.dtype, dtype.as_str());
+        join(&mut self.dtype, dtype);
         join(&mut self.device, &device_name(device));
     }
 }
@@ -104,9 +122,7 @@ impl ModelTable {
                 parts.push(ModelPart::new(name));
             }
             if let Some(part) = parts.last_mut() {
-                let tensor = &parameter.tensor;
-                let trains = parameter.is_trainable();
-                part.add(tensor.elem_count(), tensor.dtype(), tensor.device(), trains);
+                part.add_parameter(parameter);
             }
         }
         Self::new(title, parts)

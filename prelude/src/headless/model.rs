@@ -6,6 +6,7 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceChoice;
+use crate::nn::{BlockType, Quantize};
 use crate::vlm::{Preset, Pretrained, Vlm, VlmSettings};
 use crate::{Error, Result};
 
@@ -32,6 +33,38 @@ pub enum Precision {
     F16,
     /// 16 bits with 8 for the exponent.
     Bf16,
+}
+
+/// The blocks that the linear layers of the language model are held in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeldAs {
+    /// As its GGUF file has them.
+    #[serde(rename = "as_stored")]
+    AsStored,
+    /// 8.5 bits a value.
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    /// 6.6 bits a value.
+    #[serde(rename = "q6_k")]
+    Q6K,
+    /// 4.5 bits a value.
+    #[serde(rename = "q4_k")]
+    Q4K,
+    /// 4.5 bits a value, for rows that blocks of 256 do not divide.
+    #[serde(rename = "q4_0")]
+    Q4_0,
+}
+
+impl HeldAs {
+    fn quantize(self) -> Quantize {
+        match self {
+            Self::AsStored => Quantize::as_stored(),
+            Self::Q8_0 => BlockType::Q8_0.into(),
+            Self::Q6K => BlockType::Q6K.into(),
+            Self::Q4K => BlockType::Q4K.into(),
+            Self::Q4_0 => BlockType::Q4_0.into(),
+        }
+    }
 }
 
 /// Which model trains.
@@ -65,6 +98,9 @@ pub struct ModelConfig {
     /// Number type of the models underneath; none: as they are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Precision>,
+    /// The blocks that the linear layers of the language model are held in, on the CPU; none: floats. LoRA trains on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<HeldAs>,
     /// Whether what is not there may be fetched.
     pub allow_download: bool,
 }
@@ -141,6 +177,10 @@ impl ModelConfig {
             Some(Precision::F32) => preset.dtype(DType::F32),
             Some(Precision::F16) => preset.dtype(DType::F16),
             Some(Precision::Bf16) => preset.dtype(DType::BF16),
+            None => preset,
+        };
+        let preset = match self.quantize {
+            Some(held) => preset.quantize(held.quantize()),
             None => preset,
         };
         Ok(match self.allow_download {

@@ -1,7 +1,7 @@
 //! How the file of a run and its sections show themselves.
 
 use super::data::Task;
-use super::model::{Place, Precision};
+use super::model::{HeldAs, Place, Precision};
 use super::{
     DataConfig, EvaluateConfig, ModelConfig, Resume, RunConfig, Scored, SlurmJob, SweepDraft,
     SweepFolder,
@@ -18,7 +18,8 @@ shown_by_fields!(
     SlurmJob,
     Task,
     Place,
-    Precision
+    Precision,
+    HeldAs
 );
 
 impl Render for RunConfig {

@@ -150,7 +150,7 @@ impl GradientLedger {
             entries.push(LedgerEntry {
                 name: parameter.name.clone(),
                 count: parameter.tensor.elem_count(),
-                weight_norm: norm(&parameter.tensor)?,
+                weight_norm: norm(&parameter.values()?)?,
                 gradient_norm,
                 update_ratio: None,
                 state,

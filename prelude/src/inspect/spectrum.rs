@@ -92,7 +92,7 @@ impl LoraSpectrum {
                     layers.push(LayerSpectrum {
                         name: linear.name().to_owned(),
                         singular_values: singular_values(lora)?,
-                        weight_norm: frobenius(linear.weight.tensor())?,
+                        weight_norm: frobenius(&linear.weight.values()?)?,
                     });
                     Ok(())
                 });

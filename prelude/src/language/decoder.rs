@@ -19,10 +19,10 @@ use crate::edits::{self, Axes, activation_at};
 use crate::hub;
 use crate::nn::checkpoint::save_safetensors;
 use crate::nn::{
-    Checkpoint, Embedding, Init, Linear, LoraConfig, LoraTargets, Rotary, TokenRows, dropout,
-    recompute, shared,
+    Checkpoint, Embedding, Init, Linear, LoraConfig, LoraTargets, Quantize, Rotary, TokenRows,
+    Weight, dropout, recompute, shared,
 };
-use crate::{Error, ReadOnly, Result};
+use crate::{Error, ReadOnly, Result, notes};
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
 use std::sync::Arc;
@@ -101,6 +101,38 @@ impl Decoder {
         Self::from_whole_checkpoint(&config, &weights)
     }
 
+    /// As [`Decoder::load`], its linear layers held in blocks: rounded as they are read, so that never more than one matrix is there in
+    /// floats, or [as a GGUF file has them](Quantize::as_stored), embedding table and head included. `dtype` is that of everything else,
+    /// and of what goes through the layers.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let folder = std::env::temp_dir().join(format!("to-quantize-{}", std::process::id()));
+    /// Vlm::tiny(&Device::Cpu)?.llm.save(&folder)?; // or a model of Hugging Face's
+    /// let llm = Decoder::load_quantized(&folder, BlockType::Q8_0, DType::F32, &Device::Cpu)?;
+    /// assert!(llm.named_parameters().iter().any(|parameter| parameter.held_as() == "Q8_0"));
+    /// # std::fs::remove_dir_all(folder).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Decoder::load`]; `Input` for a device that is no CPU, and for layers that can't be held so, by name.
+    pub fn load_quantized(
+        path: impl AsRef<Path>,
+        how: impl Into<Quantize>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let (path, how) = (path.as_ref(), how.into());
+        if super::gguf::is_gguf(path) {
+            return super::gguf::GgufFile::open(path)?.quantized_decoder(how, dtype, device);
+        }
+        let config = DecoderConfig::from_file(path.join("config.json"))?;
+        let weights = Checkpoint::open(path, dtype, device)?.quantized(how);
+        Self::from_whole_checkpoint(&config, &weights)
+    }
+
     /// As [`Decoder::from_checkpoint`], from weights that must all be of use.
     pub(super) fn from_whole_checkpoint(
         config: &DecoderConfig,
@@ -153,7 +185,7 @@ impl Decoder {
     }
 
     /// Writes `config.json` and `model.safetensors` with Hugging Face's names. LoRA is not written (merge it first to
-    /// have it in the weights); adapters are saved on their own.
+    /// have it in the weights); adapters are saved on their own. What is held in blocks is written as floats, and a note says so.
     ///
     /// # Errors
     /// When the folder cannot be written.
@@ -164,7 +196,18 @@ impl Decoder {
             source,
         };
         std::fs::create_dir_all(dir).map_err(io)?;
-        let weights = self.saved_weights(false).into_iter();
+        let weights = self.saved_weights(false);
+        let blocks = weights.iter().filter(|weight| weight.blocks().is_some());
+        match blocks.count() {
+            0 => {}
+            count => notes::say(&format!(
+                "{}: {count} matrices that are held in blocks are written as {}, as they were rounded; a GGUF file keeps blocks \
+                 (`save_gguf`)",
+                dir.display(),
+                self.dtype().as_str()
+            )),
+        }
+        let weights = weights.into_iter();
         let tensors = weights.map(|weight| Ok((weight.name.clone(), weight.values()?)));
         let tensors = tensors.collect::<Result<Vec<_>>>()?;
         save_safetensors(&dir.join("model.safetensors"), &tensors)?;
@@ -190,14 +233,15 @@ impl Decoder {
             ));
         }
         let vocabulary = self.config.vocab_size;
-        let rows = |name: &str, table: &Tensor| -> Result<TokenRows> {
+        let rows = |name: &str, table: &Weight| -> Result<TokenRows> {
             let mean = |ids: &Vec<u32>| -> Result<Tensor> {
                 if ids.is_empty() || ids.iter().any(|&id| id as usize >= vocabulary) {
                     return Err(Error::Input(format!(
                         "a new token can't begin like the tokens {ids:?}: name some of the {vocabulary} that there are"
                     )));
                 }
-                let like = table.index_select(&Tensor::new(ids.as_slice(), table.device())?, 0)?; // [n, D]
+                let ids = Tensor::new(ids.as_slice(), table.tensor().device())?;
+                let like = table.rows(&ids)?; // [n, D]
                 Ok(like.to_dtype(DType::F32)?.mean_keepdim(0)?) // [1, D]
             };
             let values = like.iter().map(mean).collect::<Result<Vec<_>>>()?;
@@ -208,11 +252,8 @@ impl Decoder {
                 vocabulary,
             )
         };
-        let head_rows = self
-            .head
-            .as_ref()
-            .map(|head| rows("lm_head", head.weight.tensor()));
-        let embed_rows = rows("model.embed_tokens", self.embed_tokens.weight.tensor())?;
+        let head_rows = self.head.as_ref().map(|head| rows("lm_head", &head.weight));
+        let embed_rows = rows("model.embed_tokens", &self.embed_tokens.weight)?;
         self.head_rows = head_rows.transpose()?;
         self.config.change().vocab_size = embed_rows.vocabulary(vocabulary);
         self.embed_tokens.rows = Some(embed_rows);

@@ -8,7 +8,9 @@
 use super::Decoder;
 use super::decoder::ROWS;
 use crate::Result;
-use crate::nn::{Linear, Network, Part, Role, TokenRows, Weight, copied, shared};
+use crate::nn::{
+    BlockType, Blocks, Linear, Network, Part, Role, TokenRows, Weight, copied, shared,
+};
 use candle_core::{DType, Device, Tensor};
 
 /// A weight as a file has it; its values are made when they are asked for, so that never more than one is there twice.
@@ -17,7 +19,7 @@ pub(crate) struct SavedWeight {
     pub name: String,
     /// Of the values.
     pub shape: Vec<usize>,
-    tensor: Tensor,
+    weight: Weight,
     /// The layer, where its LoRA is added in.
     adapted: Option<Linear>,
     /// Rows that take the place of some of a table's, or follow it.
@@ -37,11 +39,22 @@ impl SavedWeight {
         }
         Self {
             shape,
-            tensor: weight.tensor().detach(),
+            weight: shared(weight),
             adapted: None,
             rows: own.map(|rows| shared(*rows)),
             name,
         }
+    }
+
+    /// The blocks that hold the values, where they are those that a file has.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        let as_they_are = self.adapted.is_none() && self.rows.is_none();
+        self.weight.blocks().filter(|_| as_they_are)
+    }
+
+    /// What its values are held in now, in the file or not.
+    pub fn held(&self) -> Option<BlockType> {
+        self.weight.blocks().map(Blocks::kind)
     }
 
     /// The values, in the model's dtype.
@@ -50,9 +63,10 @@ impl SavedWeight {
     /// When a tensor operation fails, or there is no memory for it.
     pub fn values(&self) -> Result<Tensor> {
         let tensor = match &self.adapted {
-            None => self.tensor.clone(),
+            None => self.weight.values()?,
             Some(linear) => {
                 let mut own = copied(linear)?;
+                own.weight.dequantize()?;
                 own.merge_lora()?;
                 own.weight.tensor().detach() // [out, in]
             }

@@ -7,7 +7,9 @@ mod names;
 use self::bytes::Bytes;
 use self::names::renamed;
 pub(crate) use self::names::{Names, Rule};
+use super::blocks::Blocks;
 use super::parameter::Weight;
+use super::quantize::Quantize;
 use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
 use crate::display::tensor::device_name;
@@ -70,6 +72,8 @@ pub struct Checkpoint {
     prefix: String,
     dtype: DType,
     device: Device,
+    /// How the matrices of linear layers come that are not in blocks already.
+    quantize: Option<Arc<Quantize>>,
     /// While what is missing is listed: nothing is read then.
     survey: Option<Arc<Mutex<Survey>>>,
 }
@@ -93,10 +97,32 @@ enum Source {
         /// Where the names in the files are other ones.
         names: Option<Names>,
     },
-    Tensors(HashMap<String, Tensor>),
+    Tensors(HashMap<String, Given>),
     Random {
         seed: u64,
     },
+}
+
+/// A weight that is in memory already.
+pub(crate) enum Given {
+    Tensor(Tensor),
+    Blocks(Blocks),
+}
+
+impl Given {
+    fn dims(&self) -> Vec<usize> {
+        match self {
+            Self::Tensor(tensor) => tensor.dims().to_vec(),
+            Self::Blocks(blocks) => vec![blocks.dims().0, blocks.dims().1],
+        }
+    }
+
+    fn values(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.detach()),
+            Self::Blocks(blocks) => blocks.dequantize(),
+        }
+    }
 }
 
 shown_by_facts!(Checkpoint);
@@ -185,6 +211,7 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            quantize: None,
             survey: None,
         })
     }
@@ -258,19 +285,28 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            quantize: None,
             survey: None,
         })
     }
 
     /// Weights that exist as tensors already.
     pub fn from_tensors(tensors: HashMap<String, Tensor>, dtype: DType, device: &Device) -> Self {
-        let source = Source::Tensors(tensors);
+        let tensors = tensors.into_iter();
+        let given = tensors.map(|(name, tensor)| (name, Given::Tensor(tensor)));
+        Self::from_given(given.collect(), dtype, device)
+    }
+
+    /// As [`Checkpoint::from_tensors`], some of them in blocks: those of linear layers and tables stay so.
+    pub(crate) fn from_given(given: HashMap<String, Given>, dtype: DType, device: &Device) -> Self {
+        let source = Source::Tensors(given);
         Self {
             source: Arc::new(source),
             asked: Arc::default(),
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            quantize: None,
             survey: None,
         }
     }
@@ -284,6 +320,7 @@ impl Checkpoint {
             prefix: String::new(),
             dtype,
             device: device.clone(),
+            quantize: None,
             survey: None,
         }
     }
@@ -368,7 +405,7 @@ impl Checkpoint {
         let name = format!("{}{name}", self.prefix);
         match &*self.source {
             Source::Files { entries, .. } => entries.get(&name).map(|entry| entry.shape.clone()),
-            Source::Tensors(tensors) => tensors.get(&name).map(|tensor| tensor.dims().to_vec()),
+            Source::Tensors(tensors) => tensors.get(&name).map(Given::dims),
             Source::Random { .. } => None,
         }
     }
@@ -426,12 +463,12 @@ impl Checkpoint {
                     return Err(Error::Weights {
                         tensor: full,
                         expected: shape.to_vec(),
-                        found: tensor.dims().to_vec(),
+                        found: tensor.dims(),
                         path: path.to_path_buf(),
                     });
                 }
                 Ok(tensor
-                    .detach()
+                    .values()?
                     .to_dtype(self.dtype)?
                     .to_device(&self.device)?)
             }
@@ -629,6 +666,57 @@ impl Checkpoint {
     /// As [`Checkpoint::get`].
     pub fn weight(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
         Ok(Weight::frozen(name, self.get(name, shape, init)?))
+    }
+
+    /// The matrix of a linear layer, `[out, in]`: in blocks where it is given so, or [`Checkpoint::quantized`] says so.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::get`], and for a matrix that can't be held so.
+    pub(super) fn matrix(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        let mut weight = self.table(name, shape, init)?;
+        if let (Some(how), None) = (&self.quantize, &self.survey) {
+            how.apply(&mut weight)?;
+        }
+        Ok(weight)
+    }
+
+    /// A matrix of which rows are looked up: in blocks where it is given so.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::get`].
+    pub(super) fn table(&self, name: &str, shape: &[usize], init: Init) -> Result<Weight> {
+        let full = format!("{}{name}", self.prefix);
+        match &*self.source {
+            Source::Tensors(tensors) if self.survey.is_none() && self.device.is_cpu() => {
+                if let Some(Given::Blocks(blocks)) = tensors.get(&full)
+                    && *shape == <[usize; 2]>::from(blocks.dims())
+                {
+                    let asked = self.asked.lock();
+                    asked.unwrap_or_else(PoisonError::into_inner).insert(full);
+                    return Weight::in_blocks(name, blocks.clone(), self.dtype);
+                }
+            }
+            _ => {}
+        }
+        self.weight(name, shape, init)
+    }
+
+    /// The same checkpoint, whose linear layers come in blocks: each matrix is rounded as it is read, so that never more than one is
+    /// there in floats.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let drawn = Checkpoint::random(1, DType::F32, &Device::Cpu).quantized(BlockType::Q8_0);
+    /// let llm = Decoder::from_checkpoint(&DecoderConfig::new(100, 32, 64, 2, 2), &drawn)?;
+    /// assert!(llm.layers[0].mlp.down_proj.weight.blocks().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn quantized(self, how: impl Into<Quantize>) -> Self {
+        Self {
+            quantize: Some(Arc::new(how.into())),
+            ..self
+        }
     }
 
     fn missing(&self, full: &str, path: &Path) -> Error {

@@ -1,5 +1,6 @@
 //! Token embedding: rows of a table by id.
 
+use super::blocks::BlockType;
 use super::checkpoint::{Checkpoint, Init};
 use super::parameter::Weight;
 use super::rows::TokenRows;
@@ -40,9 +41,26 @@ impl Embedding {
         init: Init,
     ) -> Result<Self> {
         Ok(Self {
-            weight: checkpoint.weight(&format!("{name}.weight"), &[vocabulary, dim], init)?,
+            weight: checkpoint.table(&format!("{name}.weight"), &[vocabulary, dim], init)?,
             rows: None,
         })
+    }
+
+    /// Holds the table in blocks, rounded, and lets go of the floats: rows become floats as they are looked up. New rows stay as they are.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// vlm.llm.embed_tokens.quantize(BlockType::Q8_0)?; // where the table is the head too, the head computes with it
+    /// assert!(vlm.llm.embed_ids(&[5, 6])?.sum_all()?.to_scalar::<f32>()?.is_finite());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Input` for a table that trains, has blocks of another type, is on a GPU, or has rows that the blocks do not divide.
+    pub fn quantize(&mut self, kind: BlockType) -> Result<()> {
+        self.weight.quantize(kind)
     }
 
     /// ids `[..]` of an integer dtype → `[.., D]`.
@@ -64,10 +82,10 @@ impl Embedding {
             )));
         }
         let rows = match &self.rows {
-            None => table.index_select(&flat, 0)?, // [N, D]
+            None => self.weight.rows(&flat)?, // [N, D]
             Some(rows) => {
                 let list: Vec<u32> = list.into_iter().map(|id| id as u32).collect();
-                rows.look_up(table, &list)? // [N, D]
+                rows.look_up(&self.weight, &list)? // [N, D]
             }
         };
         let mut dims = ids.dims().to_vec();

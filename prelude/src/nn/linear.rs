@@ -24,7 +24,7 @@ use candle_core::{D, Tensor};
 #[derive(Clone)]
 pub struct Linear {
     name: String,
-    /// `[out, in]`.
+    /// `[out, in]`; when frozen it may be held in [`Blocks`](super::Blocks).
     pub weight: Weight,
     /// `[out]`.
     pub bias: Option<Weight>,
@@ -73,7 +73,7 @@ impl Linear {
         bias: bool,
         init: Init,
     ) -> Result<Self> {
-        let weight = checkpoint.weight(&format!("{name}.weight"), &[output, input], init)?;
+        let weight = checkpoint.matrix(&format!("{name}.weight"), &[output, input], init)?;
         let bias = bias
             .then(|| checkpoint.weight(&format!("{name}.bias"), &[output], Init::Zeros))
             .transpose()?;
@@ -112,7 +112,7 @@ impl Linear {
             )));
         }
         let x = &x.contiguous()?;
-        let (weight, bias) = (self.weight.tensor(), self.bias.as_ref().map(Weight::tensor));
+        let (weight, bias) = (self.weight.matrix(), self.bias.as_ref().map(Weight::tensor));
         let Some(lora) = self.lora.as_ref().filter(|_| !self.merged) else {
             return ops::linear(x, weight, bias); // W x + b
         };
@@ -120,7 +120,7 @@ impl Linear {
             return Ok(y); // the same sum in one operation
         }
         let y = ops::linear(x, weight, bias)?;
-        let update = match lora.row_scale(weight)? {
+        let update = match lora.row_scale(&self.weight)? {
             None => lora.forward(x)?, // s · B A x
             Some(scale) => lora.dora(x, (&y, weight, bias), &scale)?,
         };
@@ -162,13 +162,16 @@ impl Linear {
     /// Attaches a fresh LoRA.
     ///
     /// # Errors
-    /// When the layer has one already.
+    /// When the layer has one already; for DoRA on a weight in blocks.
     pub fn add_lora(&mut self, config: &LoraConfig, seed: u64) -> Result<()> {
         if self.lora.is_some() {
             return Err(Error::Input(format!(
                 "{} has LoRA already: remove or merge it first",
                 self.name
             )));
+        }
+        if config.use_dora {
+            Lora::check_dora(&self.weight)?;
         }
         let sizes = (self.input(), self.output());
         self.lora = Some(Lora::new(
@@ -189,13 +192,21 @@ impl Linear {
     /// Adds the update into the weight; `forward` then does no extra work. Nothing happens without LoRA.
     ///
     /// # Errors
-    /// When a tensor operation fails.
+    /// `Input` for a weight in blocks, which would be rounded again; when a tensor operation fails.
     pub fn merge_lora(&mut self) -> Result<()> {
         if let (Some(lora), false) = (&self.lora, self.merged) {
+            if let Some(blocks) = self.weight.blocks() {
+                return Err(Error::Input(format!(
+                    "{}: LoRA can't be merged into {}, which would be rounded again: have floats first with `dequantize()?`, or keep \
+                     the adapter beside the model",
+                    self.name,
+                    blocks.kind()
+                )));
+            }
             let delta = lora.delta()?; // [out, in]
             let weight = self.weight.tensor().detach().to_dtype(delta.dtype())?;
             let weight = (weight + delta)?;
-            let scale = lora.row_scale(self.weight.tensor())?;
+            let scale = lora.row_scale(&self.weight)?;
             let scale = scale.map(|scale| scale.detach().unsqueeze(1)).transpose()?; // [out, 1]
             let weight = match &scale {
                 Some(scale) => weight.broadcast_mul(scale)?,

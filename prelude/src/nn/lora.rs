@@ -476,7 +476,7 @@ impl Lora {
     pub(super) fn fused_with(
         &self,
         x: &Tensor,
-        layer: (&Tensor, Option<&Tensor>),
+        layer: (ops::Values<'_>, Option<&Tensor>),
     ) -> Result<Option<Tensor>> {
         match self.drops() || self.magnitude.is_some() {
             true => Ok(None),
@@ -491,7 +491,7 @@ impl Lora {
     pub(super) fn dora(
         &self,
         x: &Tensor,
-        (y, weight, bias): (&Tensor, &Tensor, Option<&Tensor>),
+        (y, weight, bias): (&Tensor, ops::Values<'_>, Option<&Tensor>),
         scale: &Tensor,
     ) -> Result<Tensor> {
         let (a, b) = (self.a.tensor(), self.b.tensor());
@@ -508,15 +508,30 @@ impl Lora {
         Ok((base + update.broadcast_mul(scale)?)?)
     }
 
+    /// The lengths of the rows of `W + s · B A` take all values of W in each pass.
+    pub(crate) fn check_dora(weight: &Weight) -> Result<()> {
+        match weight.blocks() {
+            None => Ok(()),
+            Some(blocks) => Err(Error::Input(format!(
+                "{}: DoRA needs all values of the weight in each pass, and it is held as {}: use LoRA without `use_dora`, or have \
+                 floats first with `dequantize()?`",
+                weight.name(),
+                blocks.kind()
+            ))),
+        }
+    }
+
     /// With DoRA, `[out]`: what each row of `W + s · B A` is multiplied by, with a gradient to the lengths `m` alone, as in the
     /// paper and in PEFT.
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub(super) fn row_scale(&self, weight: &Tensor) -> Result<Option<Tensor>> {
+    pub(super) fn row_scale(&self, weight: &Weight) -> Result<Option<Tensor>> {
         let Some(magnitude) = &self.magnitude else {
             return Ok(None);
         };
+        Self::check_dora(weight)?;
+        let weight = weight.tensor();
         let delta = self.delta()?; // [out, in]
         let adapted = (weight.detach().to_dtype(delta.dtype())? + delta)?; // [out, in]
         Ok(Some((magnitude.tensor() / row_lengths(&adapted)?)?)) // [out]

@@ -11,6 +11,7 @@
 //! - [`parameter`]: [`Weight`], [`Parameter`] and [`Network`], the way to list, freeze and train the weights of a model;
 //!   [`parts!`](crate::parts) implements the latter, [`role`] says what a parameter is
 //! - [`linear`]: [`Linear`], frozen or trainable, with optional [`lora`] on the layers that [`targets`] names
+//! - [`blocks`]: frozen matrices in blocks of small whole numbers ([`Blocks`]), [`quantize`]: which ones, by name
 //! - [`norm`], [`activation`], [`softmax`](mod@softmax), [`loss`], [`embedding`]: the rest of a transformer layer
 //! - [`rows`]: rows of new tokens, which train beside a frozen embedding table
 //! - `ops`: fused kernels, composed forms, and the choice between them, behind plain functions
@@ -21,6 +22,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod blocks;
 pub mod checkpoint;
 pub(crate) mod dropout;
 pub mod embedding;
@@ -32,6 +34,7 @@ pub mod norm;
 pub(crate) mod ops;
 pub mod parameter;
 pub(crate) mod parts;
+pub mod quantize;
 pub(crate) mod recompute;
 pub mod role;
 pub mod rotary;
@@ -45,6 +48,7 @@ pub mod visibility;
 
 pub use activation::{Activation, gelu, swiglu};
 pub use attention::{Attention, attention, attention_probabilities, rotary_attention};
+pub use blocks::{BlockType, Blocks};
 pub use checkpoint::{Checkpoint, Init};
 pub use embedding::Embedding;
 pub use linear::Linear;
@@ -54,6 +58,7 @@ pub use norm::{LayerNorm, RmsNorm};
 #[doc(hidden)]
 pub use ops::with_composed_ops;
 pub use parameter::{Network, Parameter, Part, PartMut, Weight, copied, shared};
+pub use quantize::Quantize;
 pub use role::{Role, VlmPart};
 pub use rotary::Rotary;
 pub use rows::TokenRows;

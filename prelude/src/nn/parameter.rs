@@ -2,13 +2,16 @@
 //!
 //! A [`Weight`] is a tensor that knows its Hugging Face name and whether it trains. A [`Network`] is anything made of
 //! [`Linear`] layers and further weights; listing its parts ([`parts!`](crate::parts)) gives parameter listing, freezing, LoRA and
-//! saving for free.
+//! saving for free. A frozen weight may be held in [`Blocks`]: see [`Quantize`](super::Quantize).
 
+use super::blocks::{BlockType, Blocks};
 use super::linear::Linear;
 use super::lora::LoraConfig;
+use super::ops::Values;
+use super::quantize::{self, Quantize};
 use super::role::{Role, VlmPart};
 use crate::{Error, Result};
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::cell::{Cell, RefCell};
 
 /// A named weight: frozen, or trainable through a `Var`.
@@ -31,7 +34,9 @@ use std::cell::{Cell, RefCell};
 /// ```
 pub struct Weight {
     name: String,
+    /// Where the values are in blocks, what stands in for them.
     tensor: Tensor,
+    blocks: Option<Blocks>,
     var: Option<Var>,
     role: Role,
 }
@@ -115,6 +120,7 @@ impl Clone for Weight {
         let share = || Self {
             name: self.name.clone(),
             tensor: self.tensor.clone(),
+            blocks: self.blocks.clone(),
             var: self.var.clone(),
             role: self.role,
         };
@@ -141,9 +147,37 @@ impl Weight {
         Self {
             name: name.into(),
             tensor,
+            blocks: None,
             var: None,
             role: Role::Base,
         }
+    }
+
+    /// A weight that gets no gradient and is held in blocks; `dtype` is that of the layer's input and output.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let exact = Tensor::randn(0f32, 1.0, (6, 64), &Device::Cpu)?;
+    /// let blocks = Blocks::quantize(&exact, BlockType::Q8_0)?;
+    /// let weight = Weight::in_blocks("fc.weight", blocks, DType::F32)?;
+    /// let x = Tensor::randn(0f32, 1.0, (1, 64), &Device::Cpu)?;
+    /// let wanted = x.matmul(&weight.values()?.t()?)?; // all values once, for comparison
+    /// let y = Linear::new("fc", weight, None).forward(&x)?; // straight from the blocks
+    /// assert!((y - wanted)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-4);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn in_blocks(name: impl Into<String>, blocks: Blocks, dtype: DType) -> Result<Self> {
+        // One value for all takes no memory; whoever computes with it by mistake can't miss it.
+        let nothing = Tensor::new(f32::NAN, &Device::Cpu)?.to_dtype(dtype)?;
+        let tensor = nothing.broadcast_as(blocks.dims())?;
+        Ok(Self {
+            blocks: Some(blocks),
+            ..Self::frozen(name, tensor)
+        })
     }
 
     /// A weight that an optimizer may change.
@@ -182,9 +216,108 @@ impl Weight {
         self.role
     }
 
-    /// The values; tracked by the gradient when trainable.
+    /// The values; tracked by the gradient when trainable. For a weight in [`Weight::blocks`] this only tells shape, dtype and device,
+    /// every value is NaN: take [`Weight::values`].
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
+    }
+
+    /// The blocks that hold the values, where they are not floats.
+    pub fn blocks(&self) -> Option<&Blocks> {
+        self.blocks.as_ref()
+    }
+
+    /// The values as floats without gradient, also of a weight in blocks: then all of them are made, for this call.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn values(&self) -> Result<Tensor> {
+        match &self.blocks {
+            None => Ok(self.tensor.detach()),
+            Some(blocks) => Ok(blocks.dequantize()?.to_dtype(self.tensor.dtype())?),
+        }
+    }
+
+    /// Rows of a matrix by number, `[N, in]`.
+    pub(crate) fn rows(&self, numbers: &Tensor) -> Result<Tensor> {
+        let Some(blocks) = &self.blocks else {
+            return Ok(self.tensor.index_select(numbers, 0)?);
+        };
+        let numbers = numbers.to_dtype(DType::U32)?.to_vec1::<u32>()?;
+        Ok(blocks.rows(&numbers)?.to_dtype(self.tensor.dtype())?)
+    }
+
+    /// As an operation takes it.
+    pub(super) fn matrix(&self) -> Values<'_> {
+        match &self.blocks {
+            None => Values::Plain(&self.tensor),
+            Some(blocks) => Values::Blocks(blocks),
+        }
+    }
+
+    /// Holds the values in blocks, rounded, and lets go of the floats; a weight that has blocks of this type stays as it is. Only linear
+    /// layers and tables of embeddings compute with blocks.
+    ///
+    /// # Errors
+    /// `Input` for a weight that trains, has blocks of another type, is on a GPU, or that blocks of this type can't hold.
+    pub(super) fn quantize(&mut self, kind: BlockType) -> Result<()> {
+        if self.can_be(kind)? {
+            let held = Blocks::quantize(&self.tensor, kind).map_err(|error| match error {
+                Error::Input(what) => Error::Input(format!("{}: {what}", self.name)),
+                other => other,
+            })?;
+            let name = std::mem::take(&mut self.name);
+            *self = Self::in_blocks(name, held, self.tensor.dtype())?.with_role(self.role);
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to do for [`Weight::quantize`], and it can be done.
+    pub(super) fn can_be(&self, kind: BlockType) -> Result<bool> {
+        let refused = |why: String| Err(Error::Input(format!("{}: {why}", self.name)));
+        match &self.blocks {
+            Some(blocks) if blocks.kind() == kind => return Ok(false),
+            Some(blocks) => {
+                return refused(format!(
+                    "it is held as {} already, and would be rounded twice: dequantize it first",
+                    blocks.kind()
+                ));
+            }
+            None => {}
+        }
+        if self.is_trainable() {
+            return refused(format!(
+                "it trains, and an optimizer can't change {kind}: freeze it first"
+            ));
+        }
+        if !self.tensor.device().is_cpu() {
+            return refused(format!(
+                "blocks of {kind} are computed with on the CPU only, it is on {:?}",
+                self.tensor.device().location()
+            ));
+        }
+        match self.tensor.dims2() {
+            Err(_) => refused(format!(
+                "blocks hold a matrix [out, in], it is {:?}",
+                self.tensor.dims()
+            )),
+            Ok((_, columns)) => super::blocks::check_rows(columns, kind)
+                .map(|()| true)
+                .or_else(|error| refused(error.to_string())),
+        }
+    }
+
+    /// Holds the values as floats again, as they were rounded; nothing happens to a weight that is not in blocks.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn dequantize(&mut self) -> Result<()> {
+        if self.blocks.is_some() {
+            let values = self.values()?;
+            let name = std::mem::take(&mut self.name);
+            *self = Self::frozen(name, values).with_role(self.role);
+        }
+        Ok(())
     }
 
     /// The variable that an optimizer sets, when trainable.
@@ -201,8 +334,11 @@ impl Weight {
     /// clones that were made before do not follow it.
     ///
     /// # Errors
-    /// When the tensor cannot be copied into a variable.
+    /// `Input` for a weight in blocks that should train; when the tensor cannot be copied into a variable.
     pub fn set_trainable(&mut self, trainable: bool) -> Result<()> {
+        if trainable {
+            self.can_train()?;
+        }
         if trainable && self.var.is_none() {
             let var = Var::from_tensor(&self.tensor)?;
             self.tensor = var.as_tensor().clone();
@@ -212,6 +348,11 @@ impl Weight {
             self.tensor = self.tensor.detach().copy()?;
         }
         Ok(())
+    }
+
+    /// Whether an optimizer can change it.
+    pub(crate) fn can_train(&self) -> Result<()> {
+        can_train(&self.name, self.blocks.as_ref())
     }
 
     /// Replaces the values: in place for a trainable weight (an optimizer sees it, and what [`shared`] made), else only here.
@@ -226,8 +367,15 @@ impl Weight {
     /// ```
     ///
     /// # Errors
-    /// When the shape or dtype differs.
+    /// When the shape or dtype differs; `Input` for a weight in blocks.
     pub fn set(&mut self, values: &Tensor) -> Result<()> {
+        if let Some(blocks) = &self.blocks {
+            return Err(Error::Input(format!(
+                "{} is held as {}, whose values can't be set: have floats again with `dequantize()?` first",
+                self.name,
+                blocks.kind()
+            )));
+        }
         if values.dims() != self.tensor.dims() {
             return Err(Error::Input(format!(
                 "{}: new values have shape {:?}, the weight has {:?}",
@@ -251,10 +399,23 @@ impl Weight {
         Parameter {
             name: self.name.clone(),
             tensor: self.tensor.clone(),
+            blocks: self.blocks.clone(),
             var: self.var.clone(),
             role: self.role,
             part: None,
         }
+    }
+}
+
+/// Whether an optimizer can change values that may be held in blocks.
+fn can_train(name: &str, blocks: Option<&Blocks>) -> Result<()> {
+    match blocks {
+        None => Ok(()),
+        Some(blocks) => Err(Error::Input(format!(
+            "{name} is held as {}, which an optimizer can't change: train LoRA on it (`add_lora`), or have floats again with \
+             `dequantize()?` first",
+            blocks.kind()
+        ))),
     }
 }
 
@@ -273,8 +434,10 @@ impl Weight {
 pub struct Parameter {
     /// Full Hugging Face or PEFT name.
     pub name: String,
-    /// The values; shares memory with the model.
+    /// The values; shares memory with the model. Of a weight in blocks only shape, dtype and device: see [`Parameter::values`].
     pub tensor: Tensor,
+    /// The blocks that hold the values, where they are not floats.
+    pub blocks: Option<Blocks>,
     /// Set for a trainable parameter: what an optimizer updates.
     pub var: Option<Var>,
     /// What it is to the network that holds it.
@@ -289,6 +452,7 @@ impl Parameter {
         Self {
             name: name.into(),
             tensor: var.as_tensor().clone(),
+            blocks: None,
             var: Some(var.clone()),
             role: Role::Base,
             part: None,
@@ -300,9 +464,41 @@ impl Parameter {
         self.var.is_some()
     }
 
+    /// Whether an optimizer can change it.
+    pub(crate) fn can_train(&self) -> Result<()> {
+        can_train(&self.name, self.blocks.as_ref())
+    }
+
     /// Number of values.
     pub fn count(&self) -> usize {
         self.tensor.elem_count()
+    }
+
+    /// Bytes that the values take.
+    pub fn bytes(&self) -> usize {
+        match &self.blocks {
+            None => self.count() * self.tensor.dtype().size_in_bytes(),
+            Some(blocks) => blocks.bytes(),
+        }
+    }
+
+    /// How the values are held: `f32`, or blocks such as `Q8_0`.
+    pub fn held_as(&self) -> &'static str {
+        match &self.blocks {
+            None => self.tensor.dtype().as_str(),
+            Some(blocks) => blocks.kind().name(),
+        }
+    }
+
+    /// The values as floats without gradient, also of a weight in blocks: then all of them are made, for this call.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn values(&self) -> Result<Tensor> {
+        match &self.blocks {
+            None => Ok(self.tensor.detach()),
+            Some(blocks) => Ok(blocks.dequantize()?.to_dtype(self.tensor.dtype())?),
+        }
     }
 
     /// The same entry as one of a part of a model: `projector.fc1.weight`. Prompt vectors keep their name.
@@ -422,8 +618,19 @@ pub trait Network {
     /// Freezes or unfreezes every weight of the base model; LoRA keeps its own state.
     ///
     /// # Errors
-    /// When a weight cannot be copied into a variable.
+    /// `Input` for weights in blocks that should train, and nothing changes; when a weight cannot be copied into a variable.
     fn set_base_trainable(&mut self, trainable: bool) -> Result<()> {
+        let mut can = Ok(());
+        if trainable {
+            self.visit(&mut |part| {
+                if let (Part::Linear(Linear { weight, .. }) | Part::Weight(weight), Ok(())) =
+                    (part, &can)
+                {
+                    can = weight.can_train();
+                }
+            });
+        }
+        can?;
         self.visit_mut(&mut |part| match part {
             PartMut::Linear(linear) => linear.set_base_trainable(trainable),
             PartMut::Weight(weight) => weight.set_trainable(trainable),
@@ -543,6 +750,56 @@ pub trait Network {
             PartMut::Linear(linear) => linear.unmerge_lora(),
             PartMut::Weight(_) => Ok(()),
         })
+    }
+
+    /// Holds the matrices of frozen linear layers in blocks, rounded: `BlockType::Q8_0` for all, or a [`Quantize`] that tells them apart
+    /// by name. LoRA on them stays as it is and trains on. Returns the number of matrices that were rounded; tables of
+    /// embeddings are no linear layers and stay ([`Embedding::quantize`](super::Embedding::quantize)).
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let before = vlm.llm.named_parameters().iter().map(Parameter::bytes).sum::<usize>();
+    /// vlm.llm.quantize(BlockType::Q8_0)?; // and `vlm` shows Q8_0 where that is
+    /// let after = vlm.llm.named_parameters().iter().map(Parameter::bytes).sum::<usize>();
+    /// assert!(after < before / 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Input` for a layer that trains, carries LoRA that is merged, is on a GPU, or has rows that the blocks do not divide, by name, and
+    /// nothing changes; for values that are not finite, found on the way.
+    fn quantize(&mut self, how: impl Into<Quantize>) -> Result<usize>
+    where
+        Self: Sized,
+    {
+        quantize::quantize(self, &how.into())
+    }
+
+    /// Holds as floats again what is in blocks: the rounded values, in the dtype of the layers' inputs. Returns how many weights that were.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let rounded = vlm.llm.quantize(BlockType::Q8_0)?;
+    /// assert!(vlm.llm.set_base_trainable(true).is_err()); // blocks do not train
+    /// assert_eq!(vlm.llm.dequantize()?, rounded);
+    /// vlm.llm.set_base_trainable(true)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    fn dequantize(&mut self) -> Result<usize> {
+        let mut changed = 0;
+        self.visit_mut(&mut |part| {
+            let (PartMut::Linear(Linear { weight, .. }) | PartMut::Weight(weight)) = part;
+            changed += usize::from(weight.blocks().is_some());
+            weight.dequantize()
+        })?;
+        Ok(changed)
     }
 
     /// Switches LoRA dropout on (training) or off (everything else).

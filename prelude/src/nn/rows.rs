@@ -80,8 +80,8 @@ impl TokenRows {
     ///
     /// # Errors
     /// When an id is in neither.
-    pub(crate) fn look_up(&self, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-        let device = table.device();
+    pub(crate) fn look_up(&self, table: &Weight, ids: &[u32]) -> Result<Tensor> {
+        let (device, dtype) = (table.tensor().device(), table.tensor().dtype());
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let own: Vec<Option<usize>> = ids.iter().map(|id| self.place(*id)).collect();
         for (id, own) in ids.iter().zip(&own) {
@@ -90,9 +90,7 @@ impl TokenRows {
                 None => old.push(*id),
             }
         }
-        let old_rows = |ids: Vec<u32>| -> Result<Tensor> {
-            Ok(table.index_select(&Tensor::new(ids, device)?, 0)?)
-        };
+        let old_rows = |ids: Vec<u32>| -> Result<Tensor> { table.rows(&Tensor::new(ids, device)?) };
         if new.is_empty() {
             return old_rows(old);
         }
@@ -112,7 +110,7 @@ impl TokenRows {
             .collect();
         let new = Tensor::new(new, device)?;
         let new = self.weight.tensor().index_select(&new, 0)?; // [Nn, D]
-        let new = new.to_dtype(table.dtype())?;
+        let new = new.to_dtype(dtype)?;
         let all = match old.is_empty() {
             true => new,
             false => Tensor::cat(&[old_rows(old)?, new], 0)?, // [N, D]
@@ -159,7 +157,7 @@ impl TokenRows {
                 self.weight.tensor().detach().to_device(&Device::Cpu)?,
             ),
         };
-        own.look_up(&table, &ids)
+        own.look_up(&Weight::frozen("table", table), &ids)
     }
 
     fn place(&self, id: u32) -> Option<usize> {
@@ -198,15 +196,16 @@ mod tests {
     #[test]
     fn rows_stand_in_and_get_their_gradient() -> Result<()> {
         let (table, values) = (random(&[7, WIDTH], 1.0, 1), random(&[3, WIDTH], 1.0, 2));
+        let frozen = Weight::frozen("table", table.clone());
         let ids = [6u32, 0, 1, 7, 3, 6];
         let wanted = Tensor::new(&ids, table.device())?;
         check_gradient(
             std::slice::from_ref(&values),
-            |a| rows(&a[0])?.look_up(&table, &ids),
+            |a| rows(&a[0])?.look_up(&frozen, &ids),
             |a| Ok(whole(&table, &a[0])?.index_select(&wanted, 0)?),
             1e-6,
         )?;
-        let none = rows(&values)?.look_up(&table, &[0, 5])?;
+        let none = rows(&values)?.look_up(&frozen, &[0, 5])?;
         assert_close(
             &none,
             &table.index_select(&Tensor::new(&[0u32, 5], table.device())?, 0)?,

@@ -2,8 +2,8 @@
 
 use super::targets::{LoraPatterns, LoraTargets};
 use super::{
-    Activation, Attention, Embedding, Init, LayerNorm, Linear, Lora, LoraConfig, Parameter, Part,
-    PartMut, RmsNorm, Role, TokenRows, VlmPart, Weight,
+    Activation, Attention, BlockType, Blocks, Embedding, Init, LayerNorm, Linear, Lora, LoraConfig,
+    Parameter, Part, PartMut, Quantize, RmsNorm, Role, TokenRows, VlmPart, Weight,
 };
 use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
 use crate::display::tensor::device_name;
@@ -24,10 +24,17 @@ fn trains(trainable: bool) -> &'static str {
 }
 
 fn weight(weight: &Weight) -> String {
+    parameter(&weight.parameter())
+}
+
+/// `[64, 172] f32 cpu, trains`, or `[64, 256] Q4_K cpu, frozen`
+fn parameter(parameter: &Parameter) -> String {
+    let device = device_name(parameter.tensor.device());
     format!(
-        "{}, {}",
-        shape(weight.tensor()),
-        trains(weight.is_trainable())
+        "{:?} {} {device}, {}",
+        parameter.tensor.dims(),
+        parameter.held_as(),
+        trains(parameter.is_trainable())
     )
 }
 
@@ -193,13 +200,27 @@ impl TokenRows {
     }
 }
 
-shown_by_facts!(Linear, Lora, RmsNorm, LayerNorm, Embedding, TokenRows);
+impl Blocks {
+    fn facts(&self) -> Facts {
+        let (rows, columns) = self.dims();
+        Facts::new(format!("Blocks of {}: [{rows}, {columns}]", self.kind()))
+            .fact("size", number::bytes(self.bytes() as u64))
+            .fact("bits a value", number::float(self.kind().bits()))
+            .hint("`.dequantize()?` gives all values as floats")
+    }
+}
+
+shown_by_facts!(
+    Blocks, Linear, Lora, RmsNorm, LayerNorm, Embedding, TokenRows
+);
 shown_by_fields!(
     Activation,
     Attention,
     Init,
     LoraConfig,
     LoraTargets,
+    BlockType,
+    Quantize,
     Role,
     VlmPart
 );
@@ -211,9 +232,16 @@ impl<T: std::fmt::Debug> Render for LoraPatterns<T> {
 }
 
 /// A weight is looked at as the map of its values.
-fn map(name: &str, tensor: &Tensor, trainable: bool) -> MimeBundle {
-    let title = format!("{name} ({})", trains(trainable));
-    TensorView::new(tensor).title(title).render()
+fn map(parameter: &Parameter) -> MimeBundle {
+    let (name, trains) = (&parameter.name, trains(parameter.is_trainable()));
+    let title = match &parameter.blocks {
+        None => format!("{name} ({trains})"),
+        Some(blocks) => format!("{name} (held as {}, {trains})", blocks.kind()),
+    };
+    match parameter.values() {
+        Ok(values) => TensorView::new(&values).title(title).render(),
+        Err(error) => parameter.facts().fact("not shown", error).render(),
+    }
 }
 
 impl Weight {
@@ -224,22 +252,19 @@ impl Weight {
 
 impl Render for Weight {
     fn render(&self) -> MimeBundle {
-        map(self.name(), self.tensor(), self.is_trainable())
+        map(&self.parameter())
     }
 }
 
 impl Parameter {
     fn facts(&self) -> Facts {
-        Facts::new(format!("Parameter {}", self.name)).fact(
-            "values",
-            format!("{}, {}", shape(&self.tensor), trains(self.is_trainable())),
-        )
+        Facts::new(format!("Parameter {}", self.name)).fact("values", parameter(self))
     }
 }
 
 impl Render for Parameter {
     fn render(&self) -> MimeBundle {
-        map(&self.name, &self.tensor, self.is_trainable())
+        map(self)
     }
 
     /// A list of parameters is a table, its layers together.

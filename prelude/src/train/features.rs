@@ -134,7 +134,7 @@ fn key(vlm: &Vlm) -> Result<String> {
     }
     for parameter in encoder.named_parameters() {
         hash.bytes(parameter.name.as_bytes());
-        hash.tensor(&parameter.tensor)?;
+        hash.tensor(&parameter.values()?)?;
     }
     Ok(hash.hex())
 }

@@ -120,9 +120,7 @@ impl TrainPlan {
         }
         let values: usize = parameters.iter().map(Parameter::count).sum();
         let weights = vlm.named_parameters();
-        let weights = weights
-            .iter()
-            .map(|p| p.count() * p.tensor.dtype().size_in_bytes());
+        let weights = weights.iter().map(Parameter::bytes);
         // Those of the batch that is computed, beside the sum of those before it.
         let sums = if settings.accumulate > 1 { 2 } else { 1 };
         let (sample, sample_seconds) = probe(vlm, settings, parameters, longest)?;

@@ -251,12 +251,10 @@ impl Vit {
             true => format!("vit.{name}"),
             false => name,
         };
-        let tensors: Vec<(String, Tensor)> = self
-            .named_parameters()
-            .into_iter()
-            .filter(|parameter| !parameter.role.is_lora())
-            .map(|parameter| (file_name(parameter.name), parameter.tensor))
-            .collect();
+        let own = self.named_parameters().into_iter();
+        let own = own.filter(|parameter| !parameter.role.is_lora());
+        let tensors = own.map(|p| Ok((file_name(p.name.clone()), p.values()?)));
+        let tensors = tensors.collect::<Result<Vec<(String, Tensor)>>>()?;
         save_safetensors(&dir.join("model.safetensors"), &tensors)?;
         let path = dir.join("config.json");
         let mut config = self.config.clone();

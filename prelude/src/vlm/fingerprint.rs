@@ -4,7 +4,7 @@
 //! bf16: the same checkpoint has the same one in every precision, and with LoRA merged or not.
 
 use super::{NamedEncoder, Vlm};
-use crate::nn::{Network, Part, Role};
+use crate::nn::{Network, Part, Role, Weight};
 use crate::{Error, Result, fnv};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -75,22 +75,24 @@ impl Fingerprints {
 
 fn fingerprint(network: &dyn Network) -> Result<String> {
     let (mut weights, mut matrices): (Vec<Tensor>, Vec<Tensor>) = Default::default();
+    let mut read = Ok(());
+    let mut add = |to: &mut Vec<Tensor>, weight: &Weight| match beginning(weight) {
+        Ok(values) => to.push(values),
+        Err(error) => read = Err(error),
+    };
     network.visit(&mut |part| match part {
-        Part::Weight(weight) if weight.role() != Role::NewRows => {
-            weights.push(weight.tensor().detach());
-        }
-        Part::Linear(linear) if !linear.is_merged() => {
-            matrices.push(linear.weight.tensor().detach());
-        }
+        Part::Weight(weight) if weight.role() != Role::NewRows => add(&mut weights, weight),
+        Part::Linear(linear) if !linear.is_merged() => add(&mut matrices, &linear.weight),
         _ => {}
     });
+    read?;
     // An encoder of linear layers alone has nothing else to be known by.
     if weights.is_empty() {
         weights = matrices;
     }
     let mut hash = fnv::START;
     for weight in weights {
-        let flat = weight.flatten_all()?;
+        let flat = weight.flatten_all()?; // [N]
         let first = flat.narrow(0, 0, flat.elem_count().min(VALUES))?;
         let rounded = first.to_dtype(DType::BF16)?.to_device(&Device::Cpu)?;
         for value in rounded.to_vec1::<half::bf16>()? {
@@ -98,4 +100,15 @@ fn fingerprint(network: &dyn Network) -> Result<String> {
         }
     }
     Ok(format!("{hash:016x}"))
+}
+
+/// The values of a weight, or the first rows of them where it is held in blocks.
+fn beginning(weight: &Weight) -> Result<Tensor> {
+    let Some(blocks) = weight.blocks() else {
+        return Ok(weight.tensor().detach());
+    };
+    let (rows, columns) = blocks.dims();
+    let enough = VALUES.div_ceil(columns.max(1)).min(rows);
+    let numbers: Vec<u32> = (0..enough as u32).collect();
+    blocks.rows(&numbers) // [n, in]
 }

@@ -2,7 +2,7 @@
 
 use super::Vlm;
 use super::fingerprint::Fingerprints;
-use crate::nn::{Network, PartMut, VlmPart, Weight};
+use crate::nn::{Network, Parameter, PartMut, VlmPart, Weight};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Vlm {
     /// ```
     ///
     /// # Errors
-    /// When there is no such part.
+    /// When there is no such part; `Input` for weights in blocks that should train, and nothing changes.
     pub fn set_trainable(&mut self, part: &str, trainable: bool) -> Result<usize> {
         let named = |name: &str| {
             name == part
@@ -88,6 +88,11 @@ impl Vlm {
                 "the model has no part {part:?}: it has {}, and what `vlm.named_parameters()` lists below them",
                 parts.join(", ")
             )));
+        }
+        if trainable {
+            let parameters = self.named_parameters();
+            let mut wanted = parameters.iter().filter(|p| named(&p.name));
+            wanted.try_for_each(Parameter::can_train)?;
         }
         let mut changed = 0;
         for (of, network) in self.networks_mut() {
@@ -156,7 +161,7 @@ impl Vlm {
             ))
         };
         if let Some((a, b)) = differs {
-            let of = |p: &crate::nn::Parameter| format!("{} {:?}", p.name, p.tensor.dims());
+            let of = |p: &Parameter| format!("{} {:?}", p.name, p.tensor.dims());
             return Err(unlike(format!("one has {}, the other {}", of(a), of(b))));
         }
         if ours.len() != theirs.len() {
@@ -173,8 +178,7 @@ impl Vlm {
         for (mine, theirs) in average.named_parameters().iter().zip(&theirs) {
             if let Some(var) = &mine.var {
                 let theirs = theirs
-                    .tensor
-                    .detach()
+                    .values()?
                     .to_dtype(var.dtype())?
                     .to_device(var.device())?;
                 var.set(&((var.as_tensor().detach() * (1.0 - share))? + (theirs * share)?)?)?;

@@ -17,7 +17,7 @@ use crate::hub::{self, HubError, HubOptions};
 use crate::language::families::MODEL_TYPES;
 use crate::language::gguf::is_gguf;
 use crate::language::{Decoder, LlmProcessor};
-use crate::nn::{Checkpoint, Network};
+use crate::nn::{Checkpoint, Network, Quantize};
 use crate::projector::Projector;
 use crate::vision::{Encoder, ImageProcessor};
 use crate::{Error, Result};
@@ -49,6 +49,8 @@ pub struct Preset {
     pub settings: VlmSettings,
     /// Dtype of the base models; `None`: each as it is stored.
     pub dtype: Option<DType>,
+    /// How the linear layers of the language model are held; `None`: as floats.
+    pub quantize: Option<Quantize>,
     /// Decides the first values of projector and LoRA.
     pub seed: u64,
     /// Cache, network and progress.
@@ -81,6 +83,7 @@ impl Preset {
             base: BaseModels::new(image_encoder, llm),
             settings: VlmSettings::corrected(),
             dtype: None,
+            quantize: None,
             seed: 0,
             hub: HubOptions::from_env(),
             fine_tune: None,
@@ -182,6 +185,22 @@ impl Preset {
         self
     }
 
+    /// Holds the linear layers of the language model in blocks: a quarter of the memory of f32 with `BlockType::Q8_0`, and LoRA trains on
+    /// them as on floats (QLoRA). `Quantize::as_stored()` takes the blocks of a GGUF file as they are.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::from_pretrained(&Preset::tiny().quantize(BlockType::Q8_0), &Device::Cpu)?;
+    /// assert_eq!(vlm.llm.layers[0].mlp.down_proj.weight.blocks().map(Blocks::kind), Some(BlockType::Q8_0));
+    /// assert!(vlm.trainable_parameters().iter().all(|parameter| parameter.blocks.is_none())); // LoRA, projector, vectors
+    /// # Ok(()) }
+    /// ```
+    pub fn quantize(mut self, how: impl Into<Quantize>) -> Self {
+        self.quantize = Some(how.into());
+        self
+    }
+
     /// Other first values of projector and LoRA.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -247,14 +266,26 @@ impl Preset {
                 (encoder.with_source(&base.image_encoder), processor)
             }
         };
-        let (llm, llm_processor) = match (built_in, llm) {
+        let (mut llm, llm_processor) = match (built_in, llm) {
             (Some(files), _) => files.load(device)?,
             (None, None) => tiny::llm(device)?,
-            (None, Some(folder)) => (
-                Decoder::load(&folder, self.dtype_of(&folder)?, device)?,
-                LlmProcessor::from_dir(&folder)?,
-            ),
+            (None, Some(folder)) => {
+                let dtype = self.dtype_of(&folder)?;
+                let llm = match &self.quantize {
+                    None => Decoder::load(&folder, dtype, device)?,
+                    Some(how) => Decoder::load_quantized(&folder, how.clone(), dtype, device)?,
+                };
+                return Ok(VlmParts {
+                    image_encoder,
+                    image_processor,
+                    llm,
+                    llm_processor: LlmProcessor::from_dir(&folder)?,
+                });
+            }
         };
+        if let Some(how) = &self.quantize {
+            llm.quantize(how.clone())?;
+        }
         Ok(VlmParts {
             image_encoder,
             image_processor,
@@ -529,6 +560,9 @@ impl Vlm {
         let folder = hub::resolve(name, &preset.whole_options())?;
         let mut opened = published::open(&folder, preset.dtype, device, &preset.hub)?;
         opened.parts.image_encoder = opened.parts.image_encoder.with_source(name);
+        if let Some(how) = &preset.quantize {
+            opened.parts.llm.quantize(how.clone())?;
+        }
         let settings = preset.settings_on_base(opened.settings(preset.settings.clone()));
         let projector = Some(opened.projector);
         let mut vlm = Self::new_with(opened.parts, settings, projector, preset.seed)?;

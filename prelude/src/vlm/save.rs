@@ -20,13 +20,14 @@ use super::settings::{PromptVectors, VlmSettings};
 use super::{Vlm, with_new_tokens};
 use crate::lora::{TaskType, drop_adapter, load_adapter, save_adapter};
 use crate::nn::checkpoint::save_safetensors;
-use crate::nn::{Checkpoint, Init, Network, Parameter, PartMut, Role, Weight};
+use crate::nn::{BlockType, Checkpoint, Init, Network, Parameter, PartMut, Role, Weight};
 use crate::projector::ProjectorKind;
 use crate::session::stopping::writing;
 use crate::session::stopping_takes;
-use crate::{Error, ReadOnly, Result};
+use crate::{Error, ReadOnly, Result, notes};
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const SETTINGS: &str = "settings.json";
@@ -48,6 +49,9 @@ struct Saved {
     /// Encoders besides the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_encoders: Vec<SavedEncoder>,
+    /// The blocks that the language model was held in while it trained; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    llm_held_as: Option<String>,
     /// The name of the projector's type, where it is one of the user's own.
     #[serde(
         default,
@@ -132,12 +136,9 @@ impl Vlm {
             path: dir.into(),
             source,
         })?;
-        let mut tensors: Vec<(String, Tensor)> = self
-            .projector
-            .named_parameters()
-            .into_iter()
-            .map(|parameter| (format!("projector.{}", parameter.name), parameter.tensor))
-            .collect();
+        let projector = self.projector.named_parameters().into_iter();
+        let projector = projector.map(|p| Ok((format!("projector.{}", p.name), p.values()?)));
+        let mut tensors = projector.collect::<Result<Vec<(String, Tensor)>>>()?;
         for vector in [&self.start_vec, &self.end_vec, &self.query_vec] {
             if vector.tensor().elem_count() > 0 {
                 tensors.push((vector.name().to_string(), vector.tensor().clone()));
@@ -149,14 +150,12 @@ impl Vlm {
         }
         if settings.train_encoder {
             let parameters = self.image_encoder.named_parameters().into_iter();
-            tensors.extend(
-                parameters
-                    .filter(|parameter| !parameter.role.is_lora())
-                    .map(|parameter| (encoder_name(&parameter.name), parameter.tensor)),
-            );
+            for parameter in parameters.filter(|parameter| !parameter.role.is_lora()) {
+                tensors.push((encoder_name(&parameter.name), parameter.values()?));
+            }
         }
         for other in &self.other_encoders {
-            tensors.extend(other.saved_weights());
+            tensors.extend(other.saved_weights()?);
         }
         save_safetensors(&dir.join(WEIGHTS), &tensors)?;
         // PEFT looks for a folder or a repository under this name.
@@ -184,6 +183,7 @@ impl Vlm {
             encoder: Some(self.image_encoder.kind()),
             base_fingerprints: Some(Fingerprints::of(self)?),
             other_encoders: self.other_encoders.iter().map(SavedEncoder::of).collect(),
+            llm_held_as: held_as(&self.llm),
             projector: self.own_projector().map(|own| own.kind()),
         };
         let text = serde_json::to_string_pretty(&saved).map_err(|source| Error::Json {
@@ -217,8 +217,23 @@ impl Vlm {
             encoder,
             base_fingerprints,
             other_encoders,
+            llm_held_as,
             projector,
         } = Saved::read(dir)?;
+        let (trained_on, here) = (llm_held_as, held_as(&self.llm));
+        if trained_on != here {
+            let said = |held: &Option<String>| match held {
+                Some(kinds) => format!("in blocks of {kinds}"),
+                None => "as floats".to_owned(),
+            };
+            notes::say(&format!(
+                "{}: the fine-tune was trained on a language model that was held {}, this one is held {}: what it says may differ by the \
+                 rounding",
+                dir.display(),
+                said(&trained_on),
+                said(&here)
+            ));
+        }
         self.check_encoders(&other_encoders, dir)?;
         let kind = self.image_encoder.kind();
         if let Some(encoder) = encoder.filter(|encoder| *encoder != kind) {
@@ -324,6 +339,20 @@ impl Vlm {
             (start, end, query, projector);
         Ok(())
     }
+}
+
+/// The types of blocks that a network's weights are held in, the most frequent first.
+fn held_as(network: &dyn Network) -> Option<String> {
+    let mut kinds: BTreeMap<BlockType, usize> = BTreeMap::new();
+    for parameter in network.named_parameters() {
+        if let Some(blocks) = &parameter.blocks {
+            *kinds.entry(blocks.kind()).or_default() += 1;
+        }
+    }
+    let mut kinds: Vec<(BlockType, usize)> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let names: Vec<&str> = kinds.iter().map(|(kind, _)| kind.name()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The name of an encoder's weight in `vlm.safetensors`.

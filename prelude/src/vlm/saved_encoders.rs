@@ -104,17 +104,17 @@ impl NamedEncoder {
     }
 
     /// Its projector's weights, and the encoder's own where some of them train.
-    pub(super) fn saved_weights(&self) -> Vec<(String, Tensor)> {
+    pub(super) fn saved_weights(&self) -> Result<Vec<(String, Tensor)>> {
         let named = |part: &str, parameters: Vec<Parameter>| {
             let at = format!("other_encoders.{}.{part}", self.name);
-            let one = |p: Parameter| (format!("{at}.{}", p.name), p.tensor);
-            parameters.into_iter().map(one).collect::<Vec<_>>()
+            let one = |p: Parameter| Ok((format!("{at}.{}", p.name), p.values()?));
+            parameters.into_iter().map(one).collect::<Result<Vec<_>>>()
         };
-        let mut weights = named("projector", self.projector.named_parameters());
+        let mut weights = named("projector", self.projector.named_parameters())?;
         if self.trains() {
-            weights.extend(named("encoder", own_weights(&self.encoder)));
+            weights.extend(named("encoder", own_weights(&self.encoder))?);
         }
-        weights
+        Ok(weights)
     }
 
     /// Writes its LoRA, if it has any, as a PEFT adapter.

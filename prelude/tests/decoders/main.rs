@@ -13,6 +13,7 @@ mod gguf_export;
 mod peer;
 #[path = "../published/python.rs"]
 mod python;
+mod quantized;
 mod real;
 mod saved;
 mod smol;

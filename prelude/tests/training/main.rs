@@ -11,6 +11,7 @@ mod loading;
 mod mpirun;
 mod packing;
 mod planned;
+mod quantized;
 mod ranks;
 mod ranks_evaluate;
 mod recomputed;

@@ -12,7 +12,7 @@ use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
 use crate::display::number;
 use crate::language::{Decoder, LlmProcessor};
-use crate::nn::Checkpoint;
+use crate::nn::{BlockType, Blocks, Checkpoint};
 use crate::session::check_interrupt;
 use crate::{Error, Result};
 use candle_core::quantized::GgmlDType;
@@ -41,13 +41,24 @@ pub enum GgufType {
     F16,
     /// Blocks of 32 whole numbers of 8 bits with a scale: 8.5 bits each.
     Q8_0,
+    /// Blocks of 256 whole numbers of 6 bits, with scales: 6.6 bits each.
+    Q6K,
+    /// Blocks of 256 whole numbers of 4 bits, with scales and lowest values: 4.5 bits each.
+    Q4K,
     /// Blocks of 32 whole numbers of 4 bits with a scale: 4.5 bits each.
     Q4_0,
 }
 
 impl GgufType {
     /// All of them, the most exact first.
-    pub const ALL: [GgufType; 4] = [Self::F32, Self::F16, Self::Q8_0, Self::Q4_0];
+    pub const ALL: [GgufType; 6] = [
+        Self::F32,
+        Self::F16,
+        Self::Q8_0,
+        Self::Q6K,
+        Self::Q4K,
+        Self::Q4_0,
+    ];
 
     /// llama.cpp's name.
     pub fn name(self) -> &'static str {
@@ -55,6 +66,8 @@ impl GgufType {
             Self::F32 => "F32",
             Self::F16 => "F16",
             Self::Q8_0 => "Q8_0",
+            Self::Q6K => "Q6_K",
+            Self::Q4K => "Q4_K",
             Self::Q4_0 => "Q4_0",
         }
     }
@@ -64,6 +77,8 @@ impl GgufType {
             Self::F32 => GgmlDType::F32,
             Self::F16 => GgmlDType::F16,
             Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q4K => GgmlDType::Q4K,
             Self::Q4_0 => GgmlDType::Q4_0,
         }
     }
@@ -74,6 +89,8 @@ impl GgufType {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Q8_0 => 7,
+            Self::Q6K => 18,
+            Self::Q4K => 14,
             Self::Q4_0 => 2,
         }
     }
@@ -138,7 +155,8 @@ impl GgufExport {
 
 impl Decoder {
     /// Writes the model, LoRA added in and new tokens in their tables, with its tokenizer to one GGUF file, under the names and keys
-    /// that llama.cpp's converter writes. What such a file can't tell is refused by name, before anything is written.
+    /// that llama.cpp's converter writes. A matrix that is held in blocks of the wanted type is written as it is, one in others is made
+    /// floats and rounded again, which a note in the outcome counts. What such a file can't tell is refused by name, before anything is written.
     ///
     /// ```
     /// use glassbox_prelude::prelude::*;
@@ -189,6 +207,16 @@ impl Decoder {
                 weights.dtype().block_size()
             )),
         }
+        let again = self.saved_weights(true).into_iter().filter(|weight| {
+            let held = weight.held().map(BlockType::ggml);
+            held.is_some_and(|held| held != weights.of(&weight.shape) || weight.blocks().is_none())
+        });
+        match again.count() {
+            0 => {}
+            count => notes.push(format!(
+                "{count} matrices that are held in blocks were made floats, and those rounded again"
+            )),
+        }
         let bytes = writer::write(path, &all, &planned)?;
         Ok(GgufExport {
             path: path.into(),
@@ -229,6 +257,7 @@ impl Decoder {
                 name: name.into(),
                 shape: vec![count],
                 dtype: GgmlDType::F32,
+                blocks: None,
                 values: Box::new(move || Ok(Tensor::from_slice(&factors, count, &Device::Cpu)?)),
             });
         }
@@ -240,10 +269,25 @@ impl Decoder {
                     weight.name
                 )));
             };
+            let dtype = weights.of(&weight.shape);
+            let same = weight
+                .blocks()
+                .filter(|blocks| blocks.kind().ggml() == dtype);
+            let as_is = |blocks: Blocks| -> Box<dyn Fn() -> Result<Blocks> + '_> {
+                let name = name.clone();
+                Box::new(
+                    move || match weights::rows_after(&name, blocks.dims().0, &self.config)? {
+                        Some(order) => blocks.reordered(&order),
+                        None => Ok(blocks.clone()),
+                    },
+                )
+            };
+            let blocks = same.cloned().map(as_is);
             planned.push(Planned {
                 name: name.clone(),
                 shape: weight.shape.clone(),
-                dtype: weights.of(&weight.shape),
+                dtype,
+                blocks,
                 values: Box::new(move || {
                     let values = weight.values()?.to_device(&Device::Cpu)?;
                     let values = values.to_dtype(DType::F32)?;

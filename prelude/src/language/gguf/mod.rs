@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file ─ reader ─▶ metadata, where each tensor lies ─┬─ config ─▶ DecoderConfig ─┐
-//!                                                    ├─ weights: dequantised, by Hugging Face's names ─▶ Decoder
+//!                                                    ├─ weights: dequantised or in blocks, by Hugging Face's names ─▶ Decoder
 //!                                                    └─ tokenizer ─▶ LlmProcessor, chat template included
 //! ```
 //! The way back is `export`, with `keys`, `vocabulary` and `writer`.
@@ -24,9 +24,11 @@ pub use export::{GgufExport, GgufType};
 
 use self::metadata::Metadata;
 use self::reader::Stored;
+use self::weights::Matrices;
 use super::{Decoder, DecoderConfig, LlmProcessor};
 use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
+use crate::nn::Quantize;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::fs::File;
@@ -82,7 +84,10 @@ impl GgufFile {
                 "stored as",
                 types.into_iter().collect::<Vec<_>>().join(", "),
             )
-            .hint("`.decoder(dtype, &device)?` gives the model, `.processor()?` its tokenizer")
+            .hint(
+                "`.decoder(dtype, &device)?` gives the model, `.quantized_decoder(Quantize::as_stored(), dtype, &device)?` with blocks as \
+                 they are, `.processor()?` its tokenizer",
+            )
     }
 
     /// Opens a file and reads its metadata.
@@ -137,8 +142,56 @@ impl GgufFile {
     /// # Errors
     /// As [`GgufFile::config`]; tensors that are missing, of another shape, of no use for the model, or of a type that cannot be read.
     pub fn decoder(&self, dtype: DType, device: &Device) -> Result<Decoder> {
+        self.model(None, dtype, device)
+    }
+
+    /// The model, its linear layers held in blocks: see [`Decoder::load_quantized`].
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let path = std::env::temp_dir().join(format!("blocks-{}.gguf", std::process::id()));
+    /// vlm.llm.save_gguf(&path, &vlm.llm_processor, GgufType::Q8_0)?; // or one from the hub
+    /// let file = GgufFile::open(&path)?;
+    /// let (held, plain) = (file.quantized_decoder(Quantize::as_stored(), DType::F32, &Device::Cpu)?, file.decoder(DType::F32, &Device::Cpu)?);
+    /// let logits = |llm: &Decoder| -> Result<Tensor> {
+    ///     Ok(llm.forward(&LlmInput::ids(&Tensor::new(&[[5u32, 6, 7]], &Device::Cpu)?))?.logits()?.clone())
+    /// };
+    /// assert!((logits(&held)? - logits(&plain)?)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-3);
+    /// # std::fs::remove_file(path).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`GgufFile::decoder`]; `Input` for a device that is no CPU, and for layers that can't be held so.
+    pub fn quantized_decoder(
+        &self,
+        how: impl Into<Quantize>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Decoder> {
+        self.model(Some(how.into()), dtype, device)
+    }
+
+    fn model(&self, how: Option<Quantize>, dtype: DType, device: &Device) -> Result<Decoder> {
         let config = self.config()?;
-        let weights = weights::read(self, &config, dtype, device)?;
+        let matrices = match &how {
+            Some(how) if how.is_as_stored() => Matrices::AsStored,
+            _ => Matrices::Plain,
+        };
+        if matrices == Matrices::AsStored && !device.is_cpu() {
+            return Err(Error::Input(format!(
+                "{}: blocks are computed with on the CPU only, the model is to be on {:?}: read it with `decoder`",
+                self.path.display(),
+                device.location()
+            )));
+        }
+        let weights = weights::read(self, &config, matrices, dtype, device)?;
+        let weights = match how {
+            Some(how) if matrices == Matrices::Plain => weights.quantized(how),
+            _ => weights,
+        };
         let model = Decoder::from_whole_checkpoint(&config, &weights);
         model.map_err(|error| match error {
             Error::Checkpoint { message, .. } => wrong(&self.path, message),

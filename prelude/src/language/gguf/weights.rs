@@ -1,11 +1,12 @@
-//! The weights of a GGUF file: dequantised, under Hugging Face's names, and as Hugging Face has them.
+//! The weights of a GGUF file: dequantised, or in the blocks that they lie in, under Hugging Face's names, and as Hugging Face has them.
 //!
 //! llama.cpp stores the queries and keys of `llama` for rotary positions whose pairs lie side by side, and Gemma's norms with 1
 //! added: both are taken back here.
 
 use super::{GgufFile, Source, Stored, wrong};
 use crate::language::DecoderConfig;
-use crate::nn::Checkpoint;
+use crate::nn::checkpoint::Given;
+use crate::nn::{BlockType, Blocks, Checkpoint};
 use crate::session::check_interrupt;
 use crate::{Error, Result};
 use candle_core::quantized::{GgmlDType, ggml_file};
@@ -18,6 +19,8 @@ const FACTORS: [&str; 3] = [
     "rope_factors_long.weight",
     "rope_factors_short.weight",
 ];
+
+const NOT_FINITE: &str = "holds NaN or infinite values: the file is damaged";
 
 /// Parts of a layer, llama.cpp's names and Hugging Face's; a family with names of its own is named.
 const PARTS: [(&str, &str, &str); 19] = [
@@ -46,9 +49,19 @@ const PARTS: [(&str, &str, &str); 19] = [
     ("", "ffn_down", "mlp.down_proj"),
 ];
 
+/// What becomes of the matrices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Matrices {
+    /// Floats.
+    Plain,
+    /// Blocks, where the file has them so.
+    AsStored,
+}
+
 pub(super) fn read(
     file: &GgufFile,
     config: &DecoderConfig,
+    matrices: Matrices,
     dtype: DType,
     device: &Device,
 ) -> Result<Checkpoint> {
@@ -59,15 +72,26 @@ pub(super) fn read(
             continue;
         }
         let name = hugging_face_name(&stored.name, &config.model_type);
-        let tensor = file.values(stored)?; // f32
-        let tensor = as_before(tensor, &stored.name, config)?;
-        // One after the other, so that never more than one is there in f32 besides.
-        let tensor = tensor.to_dtype(dtype)?.to_device(device)?;
-        if tensors.insert(name.clone(), tensor).is_some() {
+        let given = match (matrices, BlockType::of(stored.dtype), &stored.shape[..]) {
+            (Matrices::AsStored, Some(kind), &[rows, columns]) => {
+                let blocks = file.blocks(stored, kind, (rows, columns))?;
+                Given::Blocks(match rows_before(&stored.name, rows, config)? {
+                    Some(order) => blocks.reordered(&order)?,
+                    None => blocks,
+                })
+            }
+            _ => {
+                let tensor = file.values(stored)?; // f32
+                let tensor = as_before(tensor, &stored.name, config)?;
+                // One after the other, so that never more than one is there in f32 besides.
+                Given::Tensor(tensor.to_dtype(dtype)?.to_device(device)?)
+            }
+        };
+        if tensors.insert(name.clone(), given).is_some() {
             return Err(wrong(&file.path, format!("two tensors are {name}")));
         }
     }
-    Ok(Checkpoint::from_tensors(tensors, dtype, device))
+    Ok(Checkpoint::from_given(tensors, dtype, device))
 }
 
 /// A tensor that tells factors of frequencies, if it is there.
@@ -80,23 +104,41 @@ pub(super) fn factors(file: &GgufFile, name: &str) -> Result<Option<Vec<f64>>> {
 }
 
 impl GgufFile {
+    fn bad(&self, stored: &Stored, what: String) -> Error {
+        wrong(&self.path, format!("tensor {} {what}", stored.name))
+    }
+
+    fn read_into(&self, stored: &Stored, bytes: &mut [u8]) -> Result<()> {
+        match &self.source {
+            Source::File(file) => crate::files::read_exact_at(file, bytes, stored.start)
+                .map_err(|error| self.bad(stored, format!("cannot be read: {error}")))?,
+            Source::Bytes(all) => {
+                let start = stored.start as usize;
+                let part = all.get(start..start + stored.bytes);
+                let beyond = || self.bad(stored, "lies beyond the file".into());
+                bytes.copy_from_slice(part.ok_or_else(beyond)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A matrix in the blocks that it lies in; all values must be finite.
+    fn blocks(&self, stored: &Stored, kind: BlockType, sizes: (usize, usize)) -> Result<Blocks> {
+        let blocks = Blocks::filled(kind, sizes, |bytes| self.read_into(stored, bytes))?;
+        match blocks.is_finite()? {
+            true => Ok(blocks),
+            false => Err(self.bad(stored, NOT_FINITE.into())),
+        }
+    }
+
     /// A tensor's values in f32; all must be finite.
     pub(super) fn values(&self, stored: &Stored) -> Result<Tensor> {
-        let bad = |what: String| wrong(&self.path, format!("tensor {} {what}", stored.name));
         // Blocks begin with numbers of two bytes, plain values have four: the buffer is aligned for both.
         const ALIGN: usize = 16;
         let mut buffer = vec![0u8; stored.bytes + ALIGN];
         let from = buffer.as_ptr().align_offset(ALIGN).min(ALIGN);
         let bytes = &mut buffer[from..from + stored.bytes];
-        match &self.source {
-            Source::File(file) => crate::files::read_exact_at(file, bytes, stored.start)
-                .map_err(|error| bad(format!("cannot be read: {error}")))?,
-            Source::Bytes(all) => {
-                let start = stored.start as usize;
-                let part = all.get(start..start + stored.bytes);
-                bytes.copy_from_slice(part.ok_or_else(|| bad("lies beyond the file".into()))?);
-            }
-        }
+        self.read_into(stored, bytes)?;
         let values: Vec<f32> = match stored.dtype {
             GgmlDType::F32 => {
                 let (four, _) = bytes.as_chunks::<4>();
@@ -122,9 +164,7 @@ impl GgufFile {
             }
         };
         if !values.iter().all(|value| value.is_finite()) {
-            return Err(bad(
-                "holds NaN or infinite values: the file is damaged".into()
-            ));
+            return Err(self.bad(stored, NOT_FINITE.into()));
         }
         Ok(Tensor::from_vec(
             values,
@@ -211,6 +251,28 @@ fn as_before(tensor: Tensor, name: &str, config: &DecoderConfig) -> Result<Tenso
         ("gemma3_text", _) if part.ends_with("norm") => Ok((tensor - 1.0)?),
         _ => Ok(tensor),
     }
+}
+
+/// Where the conversion changed the order of the rows of a matrix: the row that each was before. Their values stay as they are.
+fn rows_before(name: &str, rows: usize, config: &DecoderConfig) -> Result<Option<Vec<usize>>> {
+    order(rows, |numbers| as_before(numbers, name, config))
+}
+
+/// The way back of [`rows_before`].
+pub(super) fn rows_after(
+    name: &str,
+    rows: usize,
+    config: &DecoderConfig,
+) -> Result<Option<Vec<usize>>> {
+    order(rows, |numbers| as_llama_cpp_has_it(numbers, name, config))
+}
+
+/// The order that a change of rows brings a column of numbers into, if it is another.
+fn order(rows: usize, change: impl Fn(Tensor) -> Result<Tensor>) -> Result<Option<Vec<usize>>> {
+    let numbers: Vec<u32> = (0..rows as u32).collect();
+    let column = Tensor::from_slice(&numbers, (rows, 1), &Device::Cpu)?; // [out, 1]
+    let changed = change(column)?.flatten_all()?.to_vec1::<u32>()?; // [out]
+    Ok((changed != numbers).then(|| changed.into_iter().map(|row| row as usize).collect()))
 }
 
 /// Rows of each head from pairs (0, 1), (2, 3), … to two halves.

@@ -6,6 +6,7 @@
 
 use super::metadata::{Metadata, Value};
 use super::reader::{Stored, TYPES};
+use crate::nn::Blocks;
 use crate::session::check_interrupt;
 use crate::{Error, Result};
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -41,6 +42,8 @@ pub(super) struct Planned<'a> {
     /// The longest stride first.
     pub shape: Vec<usize>,
     pub dtype: GgmlDType,
+    /// The bytes, where they are there already.
+    pub blocks: Option<Box<dyn Fn() -> Result<Blocks> + 'a>>,
     pub values: Box<dyn Fn() -> Result<Tensor> + 'a>,
 }
 
@@ -100,6 +103,9 @@ impl Planned<'_> {
 
     /// The values as the file has them.
     pub fn encoded(&self) -> Result<Vec<u8>> {
+        if let Some(blocks) = &self.blocks {
+            return Ok(blocks()?.data().to_vec());
+        }
         let values = (self.values)()?
             .to_device(&Device::Cpu)?
             .to_dtype(DType::F32)?;

@@ -1,6 +1,8 @@
 //! `x Wᵀ + b` and the gradient of x on plain f32 values: what frozen, trainable and low-rank layers share.
 
+use super::in_blocks;
 use super::kernels::{self, Matrix, for_row_blocks, lane_sum, matmul_into, simd_fn};
+use crate::nn::Blocks;
 use candle_core::Tensor;
 
 pub(super) fn with_last(dims: &[usize], last: usize) -> Vec<usize> {
@@ -60,31 +62,89 @@ pub(super) fn product(
     y
 }
 
+/// A layer's matrix `[out, in]`, as operations are given it.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    /// Floats.
+    Plain(&'a Tensor),
+    /// Blocks, which are frozen.
+    Blocks(&'a Blocks),
+}
+
+impl<'a> From<&'a Tensor> for Values<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::Plain(tensor)
+    }
+}
+
+/// A frozen layer's matrix, as its operation keeps it for the way back.
+pub(super) enum Held {
+    Plain(Tensor),
+    Blocks(Blocks),
+}
+
+impl From<Values<'_>> for Held {
+    fn from(values: Values<'_>) -> Self {
+        match values {
+            Values::Plain(tensor) => Self::Plain(tensor.clone()),
+            Values::Blocks(blocks) => Self::Blocks(blocks.clone()),
+        }
+    }
+}
+
 /// The weights of a frozen layer.
 pub(super) struct Base {
-    pub weight: Tensor,
+    pub weight: Held,
     pub bias: Option<Tensor>,
 }
 
 impl Base {
+    /// `(out, in)`.
+    pub fn dims(&self) -> candle_core::Result<(usize, usize)> {
+        match &self.weight {
+            Held::Plain(weight) => weight.dims2(),
+            Held::Blocks(blocks) => Ok(blocks.dims()),
+        }
+    }
+
     /// `x Wᵀ + b` for `rows` rows, CPU f32.
     pub fn product(&self, x: &[f32]) -> candle_core::Result<Vec<f32>> {
-        let (output, input) = self.weight.dims2()?;
-        let sizes = (x.len() / input.max(1), input, output);
-        kernels::with_values(&self.weight, |weight| match &self.bias {
-            Some(bias) => {
-                kernels::with_values(bias, |bias| Ok(product(x, weight, Some(bias), sizes)))
+        let (output, input) = self.dims()?;
+        match (&self.weight, &self.bias) {
+            (Held::Plain(weight), bias) => {
+                let sizes = (x.len() / input.max(1), input, output);
+                kernels::with_values(weight, |weight| match bias {
+                    Some(bias) => {
+                        kernels::with_values(bias, |bias| Ok(product(x, weight, Some(bias), sizes)))
+                    }
+                    None => Ok(product(x, weight, None, sizes)),
+                })
             }
-            None => Ok(product(x, weight, None, sizes)),
-        })
+            (Held::Blocks(blocks), None) => in_blocks::product(x, blocks),
+            (Held::Blocks(blocks), Some(bias)) => {
+                let mut y = in_blocks::product(x, blocks)?;
+                kernels::with_values(bias, |bias| {
+                    for_row_blocks(&mut y, output, |_, block| {
+                        for row in block.chunks_exact_mut(output) {
+                            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                        }
+                    });
+                    Ok(y)
+                })
+            }
+        }
     }
 
     /// `dy W` for `rows` rows, CPU f32.
     pub fn input_gradient(&self, dy: &[f32]) -> candle_core::Result<Vec<f32>> {
-        let (output, input) = self.weight.dims2()?;
+        let (output, input) = self.dims()?;
+        let weight = match &self.weight {
+            Held::Plain(weight) => weight,
+            Held::Blocks(blocks) => return in_blocks::input_gradient(dy, blocks),
+        };
         let rows = dy.len() / output.max(1);
         let mut dx = vec![0f32; rows * input];
-        kernels::with_values(&self.weight, |weight| {
+        kernels::with_values(weight, |weight| {
             let (dy, weight) = (Matrix::rows(dy, output), Matrix::rows(weight, input));
             matmul_into(&mut dx, (rows, input, output), dy, weight, 1.0, false);
             Ok(())

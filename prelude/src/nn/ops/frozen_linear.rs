@@ -1,6 +1,6 @@
 //! A linear layer whose weight does not train: only the gradient of its input is computed, in any dtype and on any device.
 
-use super::affine::{Base, with_last};
+use super::affine::{Base, Held, with_last};
 use super::half;
 use super::kernels;
 use crate::Result;
@@ -15,11 +15,14 @@ pub(super) fn frozen(
     bias: Option<&Tensor>,
     fast: bool,
 ) -> Result<Tensor> {
-    let base = Base {
+    let base = fast.then(|| Base {
+        weight: Held::Plain(weight.clone()),
+        bias: bias.cloned(),
+    });
+    let y = x.apply_op1(Frozen {
         weight: weight.clone(),
-        bias: bias.filter(|_| fast).cloned(),
-    };
-    let y = x.apply_op1(Frozen { base, fast })?;
+        base,
+    })?;
     match bias {
         Some(bias) if !fast => Ok(y.broadcast_add(bias)?),
         _ => Ok(y),
@@ -29,8 +32,9 @@ pub(super) fn frozen(
 /// A frozen layer: the one operation of this module with a GPU path of its own, because candle's product would compute
 /// the weight's gradient too.
 struct Frozen {
-    base: Base,
-    fast: bool,
+    weight: Tensor,
+    /// The layer in f32 on the CPU, where it is that.
+    base: Option<Base>,
 }
 
 impl Frozen {
@@ -41,10 +45,10 @@ impl Frozen {
         x_layout: &Layout,
         weight: &S,
     ) -> candle_core::Result<(S, Shape)> {
-        let (output, input) = self.base.weight.dims2()?;
+        let (output, input) = self.weight.dims2()?;
         let rows = x_layout.shape().elem_count() / input.max(1);
         let lhs = Layout::contiguous_with_offset((rows, input), x_layout.start_offset());
-        let rhs = self.base.weight.layout().transpose(0, 1)?;
+        let rhs = self.weight.layout().transpose(0, 1)?;
         let y = x.matmul(weight, (1, rows, output, input), &lhs, &rhs)?;
         Ok((y, with_last(x_layout.dims(), output).into()))
     }
@@ -60,19 +64,19 @@ impl CustomOp1 for Frozen {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        if self.fast {
-            let y = self.base.product(kernels::values(storage, layout)?)?;
-            let (output, _) = self.base.weight.dims2()?;
+        if let Some(base) = &self.base {
+            let y = base.product(kernels::values(storage, layout)?)?;
+            let (output, _) = self.weight.dims2()?;
             return Ok(kernels::output(y, with_last(layout.dims(), output)));
         }
-        let (weight, weight_layout) = self.base.weight.storage_and_layout();
+        let (weight, weight_layout) = self.weight.storage_and_layout();
         match &*weight {
             Storage::Cpu(weight) => {
                 if let (Some(x), Some(weight)) = (
                     half::values(storage, layout),
                     half::values(weight, weight_layout),
                 ) {
-                    let (output, input) = self.base.weight.dims2()?;
+                    let (output, input) = self.weight.dims2()?;
                     let y = half::product(x, weight, input)?;
                     let shape = with_last(layout.dims(), output).into();
                     return Ok((CpuStorage::BF16(y), shape));
@@ -88,7 +92,7 @@ impl CustomOp1 for Frozen {
         storage: &CudaStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let (weight, _) = self.base.weight.storage_and_layout();
+        let (weight, _) = self.weight.storage_and_layout();
         match &*weight {
             Storage::Cuda(weight) => self.general(storage, layout, weight),
             _ => candle_core::bail!("the input is on the GPU, the weight is not"),
@@ -98,15 +102,15 @@ impl CustomOp1 for Frozen {
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
-        if self.fast {
-            let dx = kernels::with_values(&dy, |dy| self.base.input_gradient(dy))?;
+        if let Some(base) = &self.base {
+            let dx = kernels::with_values(&dy, |dy| base.input_gradient(dy))?;
             return Ok(Some(kernels::tensor(dx, x.shape().clone())?));
         }
-        let (output, _) = self.base.weight.dims2()?;
+        let (output, _) = self.weight.dims2()?;
         let rows = dy.elem_count() / output.max(1);
         Ok(Some(
             dy.reshape((rows, output))?
-                .matmul(&self.base.weight.detach())?
+                .matmul(&self.weight.detach())?
                 .reshape(x.shape())?,
         ))
     }

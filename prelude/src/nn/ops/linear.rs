@@ -3,12 +3,14 @@
 //! ```text
 //! W frozen             no gradient of W, on any device and in any dtype
 //! W trains             fused in f32 on the CPU, else candle's own operations
+//! W in blocks          as frozen, computed in f32 on the CPU
 //! LoRA, W frozen       layer and update in one operation, in f32 on the CPU
 //! ```
 
-use super::affine::{Base, with_last};
+use super::affine::{Base, Values, with_last};
 use super::form::Form;
 use super::frozen_linear::frozen;
+use super::in_blocks;
 use super::low_rank::low_rank;
 use super::trainable_linear::trainable;
 use crate::Result;
@@ -22,11 +24,19 @@ fn form(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Form {
     }
 }
 
-/// `x Wᵀ + b`: `x [.., in]` contiguous, `W [out, in]`, `b [out]` → `[.., out]`.
+/// `x Wᵀ + b`: `x [.., in]` contiguous, `W [out, in]` in floats or blocks, `b [out]` → `[.., out]`.
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear<'a>(
+    x: &Tensor,
+    weight: impl Into<Values<'a>>,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let weight = match weight.into() {
+        Values::Plain(weight) => weight,
+        Values::Blocks(blocks) => return in_blocks::linear(x, blocks, bias),
+    };
     match form(x, weight, bias) {
         Form {
             trains: false,
@@ -62,16 +72,21 @@ pub(crate) fn updated(y: &Tensor, update: &Tensor) -> Result<Tensor> {
 /// When the shapes do not fit.
 pub(crate) fn linear_with_lora(
     x: &Tensor,
-    (weight, bias): (&Tensor, Option<&Tensor>),
+    (weight, bias): (Values<'_>, Option<&Tensor>),
     (a, b): (&Tensor, &Tensor),
     scale: f64,
 ) -> Result<Option<Tensor>> {
-    let form = form(x, weight, bias);
+    let mut weights = Vec::with_capacity(2);
+    if let Values::Plain(weight) = weight {
+        weights.push(weight);
+    }
+    weights.extend(bias);
+    let form = Form::of(x, &weights);
     if form.trains || !form.fused || !Form::of(x, &[a, b]).fused {
         return Ok(None);
     }
     let base = Base {
-        weight: weight.clone(),
+        weight: weight.into(),
         bias: bias.cloned(),
     };
     low_rank(x, (a, b), scale, Some(base)).map(Some)

@@ -1,6 +1,6 @@
 //! A linear layer whose weight, bias or both train, fused.
 
-use super::affine::{Base, product, with_last};
+use super::affine::{Base, Held, product, with_last};
 use super::kernels::{self, Matrix, matmul_into, sum_over_row_blocks};
 use crate::Result;
 use crate::session::check_interrupt_in_pass;
@@ -62,7 +62,7 @@ fn trainable_input_gradient(
         return Ok(None);
     }
     let base = Base {
-        weight: weight.clone(),
+        weight: Held::Plain(weight.clone()),
         bias: None,
     };
     let dx = kernels::with_values(dy, |dy| base.input_gradient(dy))?;

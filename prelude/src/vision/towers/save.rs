@@ -28,12 +28,12 @@ impl Tower {
         let own = self.named_parameters().into_iter();
         let own = own
             .filter(|parameter| !parameter.role.is_lora())
-            .map(|parameter| (parameter.name, parameter.tensor));
-        let carried = self.carried.iter().cloned();
-        let tensors: Vec<(String, Tensor)> = own
+            .map(|parameter| Ok((parameter.name.clone(), parameter.values()?)));
+        let carried = self.carried.iter().cloned().map(Ok);
+        let tensors = own
             .chain(carried)
-            .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
-            .collect();
+            .map(|saved| saved.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)))
+            .collect::<Result<Vec<(String, Tensor)>>>()?;
         save_safetensors(&dir.join("model.safetensors"), &tensors)?;
         let path = dir.join("config.json");
         let mut config = self.config.to_json();

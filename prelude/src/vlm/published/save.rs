@@ -109,7 +109,8 @@ impl Vlm {
         let mut ours: BTreeMap<String, Tensor> = BTreeMap::new();
         for parameter in self.named_parameters() {
             if parameter.tensor.elem_count() > 0 && !parameter.role.is_lora() {
-                ours.insert(parameter.name, parameter.tensor);
+                let values = parameter.values()?;
+                ours.insert(parameter.name, values);
             }
         }
         let tied = self.llm.config.tie_word_embeddings;
