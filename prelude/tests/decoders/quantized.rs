@@ -171,17 +171,17 @@ fn half_precision_goes_through_blocks_as_through_floats() -> Outcome {
     llm.quantize(BlockType::Q8_0)?;
     let at = tempfile::tempdir()?;
     llm.save(at.path())?; // the rounded values, as floats
-    for (dtype, close) in [(DType::BF16, 0.05), (DType::F16, 0.01)] {
+    for dtype in [DType::BF16, DType::F16] {
         let own = Decoder::load_quantized(at.path(), BlockType::Q8_0, dtype, &Device::Cpu)?;
         let plain = Decoder::load(at.path(), dtype, &Device::Cpu)?;
         assert_eq!(own.dtype(), dtype);
         for (batch, tokens) in [(1, 1), (2, 12)] {
-            let apart = apart(
-                &logits(&own, batch, tokens)?,
-                &logits(&plain, batch, tokens)?,
-            )?;
-            println!("{dtype:?} {batch} × {tokens}: {apart:.1e}");
-            assert!(apart < close, "{apart}");
+            // What half precision takes of both, of which the blocks' values are no part.
+            let exact = logits(&llm, batch, tokens)?;
+            let ours = apart(&logits(&own, batch, tokens)?, &exact)?;
+            let theirs = apart(&logits(&plain, batch, tokens)?, &exact)?;
+            println!("{dtype:?} {batch} × {tokens}: {ours:.1e}, floats {theirs:.1e}");
+            assert!(ours < 1.5 * theirs && theirs < 0.2, "{ours} {theirs}");
         }
     }
     Ok(())
