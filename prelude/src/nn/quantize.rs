@@ -200,14 +200,13 @@ pub(super) fn quantize(network: &mut dyn Network, how: &Quantize) -> Result<usiz
     }
     let mut changed = 0;
     network.visit_mut(&mut |part| {
-        if let PartMut::Linear(linear) = part {
-            if let Some(kind) = how.kind_of(&linear.weight)?
-                && linear.weight.can_be(kind)?
-            {
-                check_interrupt()?;
-                linear.weight.quantize(kind)?;
-                changed += 1;
-            }
+        if let PartMut::Linear(linear) = part
+            && let Some(kind) = how.kind_of(&linear.weight)?
+            && linear.weight.can_be(kind)?
+        {
+            check_interrupt()?;
+            linear.weight.quantize(kind)?;
+            changed += 1;
         }
         Ok(())
     })?;
