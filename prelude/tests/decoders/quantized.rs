@@ -327,9 +327,7 @@ fn damaged_blocks_of_a_file_are_refused() -> Outcome {
     let mut bytes = std::fs::read(&path)?;
     let end = bytes.len() - 34 * 8; // in the last tensor, which is the head
     let scale = end - end % 34;
-    for at in scale..scale + 68 {
-        bytes[at] = 0xFF; // somewhere in there is a scale, which becomes NaN
-    }
+    bytes[scale..scale + 68].fill(0xFF); // somewhere in there is a scale, which becomes NaN
     let file = GgufFile::from_bytes("damaged", bytes)?;
     let read = file.quantized_decoder(Quantize::as_stored(), DType::F32, &Device::Cpu);
     assert!(read.is_err_and(|error| error.to_string().contains("NaN or infinite")));
