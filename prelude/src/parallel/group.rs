@@ -216,6 +216,26 @@ impl Group {
         Ok(())
     }
 
+    /// The same of something that is told as it is.
+    ///
+    /// # Errors
+    /// As [`Group::same`].
+    pub(super) fn same_text(&self, name: &str, own: &str, advice: &str) -> Result<()> {
+        let all = self.texts(own)?;
+        let Some(rank) = all.iter().position(|other| *other != all[0]) else {
+            return Ok(());
+        };
+        self.ended_by_fault();
+        Err(Error::Rank {
+            rank,
+            ranks: self.ranks(),
+            message: format!(
+                "its {name} is {}, that of rank 0 is {}: {advice}",
+                all[rank], all[0]
+            ),
+        })
+    }
+
     /// The sum of each value over all ranks.
     pub(crate) fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
         self.meet(Ok(()), "sum of f32", values.len())?;

@@ -130,7 +130,29 @@ pub fn alone() -> Arc<dyn Collective> {
 enum World {
     Unknown,
     Joined(Arc<dyn Collective>),
+    /// Its processes can't work together.
+    Refused {
+        joined: Arc<dyn Collective>,
+        rank: usize,
+        message: String,
+    },
     Left,
+}
+
+/// The version that ranks compare before they do anything else together.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Refuses ranks of which one is of another version: its sums, or the order of what it does, may be others.
+fn same_version(joined: Arc<dyn Collective>, own: &str) -> Result<()> {
+    let group = group::Group::of(joined);
+    let same = group.same_text(
+        "version of Glassbox",
+        own,
+        "start the same program on all machines",
+    );
+    // The group ends here, and the ranks go on or have all heard why not.
+    group.finish();
+    same
 }
 
 thread_local! {
@@ -177,7 +199,8 @@ static WORLD: Mutex<World> = Mutex::new(World::Unknown);
 ///
 /// # Errors
 /// `Parallel` when the surroundings promise several ranks (`OMPI_COMM_WORLD_SIZE`, `PMI_SIZE`, `SLURM_NTASKS`, `WORLD_SIZE`) and
-/// no MPI library can be loaded, or the one that is loaded finds another number; when this process has left.
+/// no MPI library can be loaded, or the one that is loaded finds another number; when this process has left. `Rank`, the same on all, when one of them is
+/// of another version.
 pub fn world() -> Result<Arc<dyn Collective>> {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     match &*world {
@@ -188,6 +211,17 @@ pub fn world() -> Result<Arc<dyn Collective>> {
                  program again"
                     .into(),
             ));
+        }
+        World::Refused {
+            joined,
+            rank,
+            message,
+        } => {
+            return Err(Error::Rank {
+                rank: *rank,
+                ranks: joined.ranks(),
+                message: message.clone(),
+            });
         }
         World::Unknown => {}
     }
@@ -202,6 +236,20 @@ pub fn world() -> Result<Arc<dyn Collective>> {
             ));
         }
     };
+    if joined.ranks() > 1
+        && let Err(error) = same_version(joined.clone(), VERSION)
+    {
+        // Where the library itself has failed there is nothing to leave.
+        *world = match &error {
+            Error::Rank { rank, message, .. } => World::Refused {
+                joined,
+                rank: *rank,
+                message: message.clone(),
+            },
+            _ => World::Joined(joined),
+        };
+        return Err(error);
+    }
     *world = World::Joined(joined.clone());
     Ok(joined)
 }
@@ -226,10 +274,57 @@ pub fn world() -> Result<Arc<dyn Collective>> {
 pub fn leave() -> Result<()> {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     match std::mem::replace(&mut *world, World::Left) {
-        World::Joined(joined) if joined.ranks() > 1 => joined.leave(),
+        World::Joined(joined) | World::Refused { joined, .. } if joined.ranks() > 1 => {
+            joined.leave()
+        }
         before => {
             *world = before;
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How ranks of these versions fare.
+    fn met(versions: &[&str]) -> Vec<Result<()>> {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = threads(versions.len())
+                .into_iter()
+                .zip(versions)
+                .map(|(rank, own)| scope.spawn(move || same_version(rank, own)))
+                .collect();
+            let ended = running.into_iter().map(|one| one.join().expect("no panic"));
+            ended.collect()
+        })
+    }
+
+    #[test]
+    fn a_rank_of_another_version_ends_all_with_one_report_that_names_it() {
+        let outcomes = met(&["0.1.0", "0.1.0", "0.2.0-rc1"]);
+        let told: Vec<String> = outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Err(error @ Error::Rank { rank: 2, .. }) => error.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(told.iter().all(|text| *text == told[0]), "{told:?}");
+        for word in [
+            "rank 2 of 3",
+            "0.2.0-rc1",
+            "rank 0 is 0.1.0",
+            "same program",
+        ] {
+            assert!(told[0].contains(word), "{word} is not in {}", told[0]);
+        }
+    }
+
+    #[test]
+    fn ranks_of_one_version_go_on() {
+        let outcomes = met(&[VERSION; 3]);
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     }
 }

@@ -125,7 +125,6 @@ impl Trainer {
             .last()
             .map_or(0, |record| record.loss.to_bits());
         Ok(vec![
-            ("version of Glassbox", text(env!("CARGO_PKG_VERSION"))),
             ("trainer's settings", text(&settings.to_string())),
             ("model's settings or parameters", shapes),
             ("base model", text(&base)),
