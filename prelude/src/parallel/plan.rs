@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::Collective;
 use crate::display::facts::{debug_by_first_line, shown_by_fields};
 use crate::display::{Cell, MimeBundle, Render, Table, containers, number};
+use crate::train::StepRecord;
 use crate::{Error, Result};
 
 /// Bytes of a value that is summed.
@@ -172,6 +173,79 @@ impl ScalingPlan {
         })
     }
 
+    /// The same with the computing that was measured: the median of these steps of one process ([`Trainer::records`](crate::train::Trainer::records),
+    /// `Run::records`), without the first, which warms up.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let set = vec![Example::new(&Image::filled(64, 64, [200, 30, 40])?, "a red square")];
+    /// let mut trainer = Trainer::new(TrainerSettings { steps: 4, batch_size: 1, ..TrainerSettings::tour() })?;
+    /// trainer.fit(&vlm, &set, &set)?;
+    /// let values = vlm.trainable_parameters().iter().map(|one| one.tensor.elem_count() as u64).sum();
+    /// let plan = ScalingPlan::of_steps("tiny", trainer.records(), values)?;
+    /// // With the steps of a run of 2 ranks, such as `Run::open("runs/two")?.records()`:
+    /// // let link = plan.link_of("ours", 2, run.records())?;  plan.table(&[link], 64)
+    /// assert!(plan.step(&Link::usual()[0], 1).compute > 0.0);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Input` for fewer than 3 steps, for steps of several ranks, or when nothing trains.
+    pub fn of_steps(
+        name: impl Into<String>,
+        steps: &[StepRecord],
+        values: u64,
+    ) -> Result<ScalingPlan> {
+        if let Some(step) = steps.iter().find(|step| !step.waited_for_ranks.is_empty()) {
+            return Err(Error::Input(format!(
+                "step {} was made by {} ranks: the computing is that of one process's steps, and `link_of` takes those of several",
+                step.step,
+                step.waited_for_ranks.len()
+            )));
+        }
+        ScalingPlan::new(name, median_step(steps)?, values)
+    }
+
+    /// What lies between machines, by the steps of a run over them: the link whose sums take what a step (each rank with as many samples as the one
+    /// process had) took longer. The latency is in its rate. Ranks that share one machine's cores also compute slower: that is in it too.
+    ///
+    /// # Errors
+    /// `Input` for fewer than 3 steps, for steps of another number of ranks, or when they took no longer than those of one process.
+    pub fn link_of(
+        &self,
+        name: impl Into<String>,
+        ranks: usize,
+        steps: &[StepRecord],
+    ) -> Result<Link> {
+        let mut steps_of = steps.iter();
+        let other = steps_of.find(|step| ranks < 2 || step.waited_for_ranks.len() != ranks);
+        if let Some(step) = other {
+            return Err(Error::Input(format!(
+                "step {} was made by {}, and the link is asked for between {ranks}: give the steps of a run of at least 2 ranks",
+                step.step,
+                containers::plural(step.waited_for_ranks.len().max(1), "rank")
+            )));
+        }
+        let seconds = median_step(steps)?;
+        let compute = self.compute_seconds * self.accumulation as f64;
+        let exchange = seconds - compute;
+        if exchange <= 0.0 {
+            return Err(Error::Input(format!(
+                "a step of {ranks} ranks took {}, and one process computes for {}: nothing is left for the sums. Each rank is to have as many \
+                 samples as the one process had, on a machine as fast",
+                number::time(seconds),
+                number::time(compute)
+            )));
+        }
+        Link::new(
+            name,
+            moved(ranks) * self.values as f64 * BYTES / exchange,
+            0.0,
+        )
+    }
+
     /// So many sums a step, as of buckets of gradients; at least one.
     pub fn messages(mut self, messages: usize) -> ScalingPlan {
         self.messages = messages.max(1);
@@ -267,6 +341,22 @@ impl ScalingPlan {
         });
         table.note(notes.collect::<Vec<_>>().join("; "))
     }
+}
+
+/// The median length of steps in seconds, without the first.
+fn median_step(steps: &[StepRecord]) -> Result<f64> {
+    let pairs = steps.windows(2);
+    let mut seconds: Vec<f64> = pairs
+        .map(|pair| pair[1].seconds - pair[0].seconds)
+        .collect();
+    if seconds.len() < 2 {
+        return Err(Error::Input(format!(
+            "how long a step takes is the median of some, and these are {}: give at least 3",
+            steps.len()
+        )));
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
 }
 
 /// 1, 2, 4 … up to `most`.
@@ -437,6 +527,52 @@ mod tests {
             joined.collect::<Result<Vec<Link>>>()
         })?;
         assert_eq!(links[0], links[1]);
+        Ok(())
+    }
+
+    /// Steps of so many seconds each, the first of ten times as many, made by some ranks.
+    fn steps(ranks: usize, seconds: f64) -> Vec<StepRecord> {
+        let waited = if ranks > 1 { vec![0.0; ranks] } else { vec![] };
+        let one = |step: usize| StepRecord {
+            step,
+            seconds: seconds * (step + 9) as f64,
+            waited_for_ranks: waited.clone(),
+            ..StepRecord::default()
+        };
+        (1..=5).map(one).collect()
+    }
+
+    #[test]
+    fn a_plan_of_measured_steps_gives_them_back_and_expects_more_ranks_by_them() -> Result<()> {
+        let plan = ScalingPlan::of_steps("measured", &steps(1, 2.0), 250_000_000)?;
+        let link = plan.link_of("ours", 2, &steps(2, 3.0))?;
+        // 1 GB once over in 1 s; four ranks send it one and a half times.
+        assert!(close(link.bytes_per_second, 1e9), "{link:?}");
+        assert!(close(plan.step(&link, 1).seconds, 2.0));
+        assert!(close(plan.step(&link, 2).seconds, 3.0));
+        assert!(close(plan.step(&link, 4).seconds, 3.5));
+        for (refused, why) in [
+            (
+                ScalingPlan::of_steps("few", &steps(1, 2.0)[..2], 5).err(),
+                "at least 3",
+            ),
+            (
+                ScalingPlan::of_steps("two", &steps(2, 2.0), 5).err(),
+                "2 ranks",
+            ),
+            (
+                plan.link_of("one", 1, &steps(1, 3.0)).err(),
+                "at least 2 ranks",
+            ),
+            (plan.link_of("three", 3, &steps(2, 3.0)).err(), "between 3"),
+            (
+                plan.link_of("faster", 2, &steps(2, 1.5)).err(),
+                "nothing is left",
+            ),
+        ] {
+            let said = refused.map(|error| error.to_string()).unwrap_or_default();
+            assert!(said.contains(why), "{why}: {said}");
+        }
         Ok(())
     }
 }
