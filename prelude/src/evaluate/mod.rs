@@ -8,6 +8,7 @@
 //! - `answers`: for any set, the text compared with what its example says; `rounding`: the loss with rounded weights
 //! - `set`: what a model is asked; `run`: asks, with the picture, blind and with another picture; `speak`: what it says;
 //!   `shared`: by several ranks; `item`: what is read of one question; `others`: which other picture; `readable`: past the files that can't be read
+//! - `written`: what a model writes about every example of a set, without a score
 //! - `evaluation`: the table; `bootstrap`: the intervals; `frequent`: the baseline that looks at nothing;
 //!   `show`: how all of this shows itself
 //!
@@ -40,6 +41,7 @@ mod show;
 mod speak;
 mod tokenizer;
 mod vqa;
+mod written;
 mod yes_no;
 
 pub use answers::{Answer, AnswerReport, answer_accuracy};
@@ -61,4 +63,5 @@ pub use run::{Evaluator, evaluate};
 pub use set::{EvaluationItem, EvaluationSet, PromptItem};
 pub use tokenizer::CaptionTokenizer;
 pub use vqa::VqaAccuracy;
+pub use written::{SetText, SetTexts, generate_set};
 pub use yes_no::YesNo;

@@ -7,9 +7,9 @@ use super::run::Evaluator;
 use super::set::{EvaluationItem, PromptItem};
 use super::{
     AttributeAccuracy, Bleu, Calibration, CaptionTokenizer, CiderD, ExactMatch, MeteorExact,
-    Perplexity, RougeL, RoundedLoss, VqaAccuracy, YesNo,
+    Perplexity, RougeL, RoundedLoss, SetText, SetTexts, VqaAccuracy, YesNo,
 };
-use crate::display::facts::{debug_by_facts, shown_by_facts, shown_by_fields};
+use crate::display::facts::{debug_by_facts, debug_by_first_line, shown_by_facts, shown_by_fields};
 use crate::display::html::escape;
 use crate::display::{Facts, MimeBundle, Render};
 
@@ -33,6 +33,20 @@ shown_by_fields!(
     VqaAccuracy,
     YesNo,
 );
+
+impl SetText {
+    fn facts(&self) -> Facts {
+        Facts::new(format!("Example {} of a set", self.position))
+            .fact("text", &self.generation.text)
+            .fact("tokens", self.generation.ids.len())
+    }
+}
+
+impl Render for SetTexts {
+    fn render(&self) -> MimeBundle {
+        self.table().render()
+    }
+}
 
 impl Evaluator {
     fn facts(&self) -> Facts {
@@ -66,7 +80,8 @@ impl PromptItem {
     }
 }
 
-shown_by_facts!(Evaluator);
+shown_by_facts!(Evaluator, SetText);
+debug_by_first_line!(SetTexts);
 debug_by_facts!(EvaluationItem, PromptItem);
 
 impl Render for PromptItem {

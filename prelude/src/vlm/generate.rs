@@ -115,6 +115,18 @@ impl Render for Generation {
 }
 
 impl Generation {
+    /// One that another process has made.
+    pub(crate) fn told(ids: Vec<u32>, text: String, stopped: Stopped, beams: Vec<Beam>) -> Self {
+        Self {
+            ids,
+            text,
+            stopped,
+            logits: None,
+            beams,
+            streamed_in: None,
+        }
+    }
+
     /// How long the text is and why it ends: all that is left to say where the text itself has just been printed.
     fn ending(&self) -> String {
         let count = self.ids.len();
@@ -152,6 +164,8 @@ pub struct Generate {
     pub(super) sampling: Sampling,
     pub(super) beams: BeamSearch,
     pub(super) seed: u64,
+    /// The stream of draws of each prompt, where it is not its place in the batch.
+    streams: Vec<u64>,
     pub(super) cache: bool,
     pub(super) stop_ids: Vec<u32>,
     pub(super) keep_logits: bool,
@@ -289,6 +303,7 @@ impl Vlm {
             sampling: Sampling::default(),
             beams: BeamSearch::default(),
             seed: 0,
+            streams: Vec::new(),
             cache: true,
             stop_ids,
             keep_logits: false,
@@ -387,6 +402,31 @@ impl Generate {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
+    }
+
+    /// What is drawn for each prompt is what is drawn for the one at this place of a longer list.
+    pub(crate) fn drawn_as(mut self, places: &[usize]) -> Self {
+        self.streams = places.iter().map(|place| *place as u64).collect();
+        self
+    }
+
+    pub(crate) fn keeps_logits(&self) -> bool {
+        self.keep_logits
+    }
+
+    /// Everything that decides what is made, besides model and prompts.
+    pub(crate) fn settings_in_words(&self) -> String {
+        format!(
+            "{:?} {:?} {} {:?} {:?} {} {} {:?}",
+            self.query,
+            self.prefix,
+            self.max_new_tokens,
+            self.sampling,
+            self.beams,
+            self.seed,
+            self.cache,
+            self.stop_ids
+        )
     }
 
     /// Runs the whole sequence again for every token, as the blog does.
@@ -587,7 +627,8 @@ impl Generate {
         let mut rngs: Vec<ChaCha8Rng> = (0..batch)
             .map(|picture| {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                rng.set_stream(picture as u64);
+                let own = self.streams.get(picture).copied();
+                rng.set_stream(own.unwrap_or(picture as u64));
                 rng
             })
             .collect();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use glassbox_prelude::candle_core::Device;
 use glassbox_prelude::data::{CocoCaptions, Split};
+use glassbox_prelude::evaluate::generate_set;
 use glassbox_prelude::parallel::{self, Collective};
 use glassbox_prelude::train::{
     CheckpointSettings, StepRecord, Trainer, TrainerSettings, read_log, run_checkpoints,
@@ -32,10 +33,12 @@ const SHORT: usize = 24;
 /// Where the ranks run, and which of them has which fault.
 const PLACE: &str = "GLASSBOX_TEST_RANKS";
 const FAULT: &str = "GLASSBOX_TEST_FAULT";
+/// In place of a fault: the ranks write about a set of pictures, and train nothing.
+const WRITES: &str = "writes";
 /// A job that does not end by then hangs. How fast a machine is does not matter to it.
 const HANG: Duration = Duration::from_secs(300);
 
-fn written<T>(path: &Path, outcome: std::io::Result<T>) -> Result<T> {
+fn written_to<T>(path: &Path, outcome: std::io::Result<T>) -> Result<T> {
     outcome.map_err(|source| Error::Io {
         path: path.to_path_buf(),
         source,
@@ -97,6 +100,21 @@ impl Collective for Timed {
     }
 }
 
+/// What this rank has of the texts about the pictures.
+fn texts(place: &Path, rank: usize) -> Result<()> {
+    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let set = CocoCaptions::open(place.join("data"), Split::Train)?;
+    let written = generate_set(&vlm, &set, |generate| {
+        generate.temperature(0.9).seed(3).max_new_tokens(6)
+    })?;
+    let lines = written.texts.iter();
+    let lines = lines.map(|one| format!("{} {:?}", one.position, one.generation.ids));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let ended = place.join(format!("said-{rank}"));
+    written_to(&ended, std::fs::write(&ended, text))?;
+    parallel::leave()
+}
+
 /// What each rank does: begins the run in its folder with the others, or goes on with it. Without a folder it does nothing.
 #[test]
 fn the_rank() -> Result<()> {
@@ -106,6 +124,9 @@ fn the_rank() -> Result<()> {
     let world = parallel::world()?;
     let rank = world.rank();
     let fault = std::env::var(FAULT).unwrap_or_default();
+    if fault == WRITES {
+        return texts(&place, rank);
+    }
     let fault = fault.strip_prefix(&format!("{rank} ")).unwrap_or("");
     let data = match fault {
         "no data" => place.join("not-mounted"),
@@ -155,11 +176,11 @@ fn the_rank() -> Result<()> {
     }
     let own = place.join(format!("process-{rank}"));
     let ready = place.join(format!("process-{rank}.new"));
-    written(
+    written_to(
         &ready,
         std::fs::write(&ready, std::process::id().to_string()),
     )?;
-    written(&own, std::fs::rename(&ready, &own))?;
+    written_to(&own, std::fs::rename(&ready, &own))?;
     let train = CocoCaptions::open(&data, Split::Train)?;
     let held_out = CocoCaptions::open(&data, Split::Val)?;
     let fitted = trainer.fit(&vlm, &train, &held_out);
@@ -172,7 +193,7 @@ fn the_rank() -> Result<()> {
         Err(error) => format!("step {steps}: {error}"),
     };
     let ended = place.join(format!("said-{rank}"));
-    written(&ended, std::fs::write(&ended, said))?;
+    written_to(&ended, std::fs::write(&ended, said))?;
     // All ranks know of what training reports.
     let left = parallel::leave();
     fitted?;
@@ -322,7 +343,7 @@ fn place(folder: &Path, name: &str) -> Result<PathBuf> {
 /// One of a COCO folder's training pictures.
 fn first_picture(folder: &Path) -> Result<PathBuf> {
     let pictures = folder.join("train2017");
-    let listed = written(&pictures, std::fs::read_dir(&pictures))?;
+    let listed = written_to(&pictures, std::fs::read_dir(&pictures))?;
     let mut files: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
     files.sort();
     let none = || Error::Input(format!("{} holds no picture", pictures.display()));
@@ -347,11 +368,12 @@ fn bits(place: &Path) -> Result<Vec<Bits>> {
 }
 
 /// The run of one process, without any launcher.
-fn by_one_process(place: &Path) {
+fn by_one_process(place: &Path, fault: &str) {
     let mut command = Command::new(std::env::current_exe().expect("this test has a file"));
     command
         .args(["--exact", "mpirun::the_rank"])
         .env(PLACE, place)
+        .env(FAULT, fault)
         .stdout(Stdio::null());
     assert!(command.status().expect("it starts").success());
 }
@@ -365,7 +387,7 @@ fn ranks_under_mpirun_have_the_losses_of_one_process() -> Result<()> {
         return Ok(());
     }
     let whole = place(folder.path(), "one")?;
-    by_one_process(&whole);
+    by_one_process(&whole, "");
     let whole = records(&whole)?;
     assert_eq!(whole.len(), STEPS);
     for mpi in found {
@@ -389,6 +411,32 @@ fn ranks_under_mpirun_have_the_losses_of_one_process() -> Result<()> {
             let apart = apart.fold(0.0, f64::max);
             println!("{what}: {apart:.1e} apart, {}", text(&place.join("said-0")));
             assert!(apart <= 1e-6, "{what}: {apart:e}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ranks_under_mpirun_write_the_texts_of_one_process_to_the_bit() -> Result<()> {
+    let _alone = alone();
+    let folder = folder()?;
+    let found = installations();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let place = folder.path().join("texts");
+    pictures(&place.join("data"), 37, 3)?;
+    by_one_process(&place, WRITES);
+    let whole = text(&place.join("said-0"));
+    assert_eq!(whole.lines().count(), 37);
+    // The ABI's library is the same one under other names.
+    for mpi in found.into_iter().filter(|mpi| mpi.library.is_none()) {
+        let mut job = mpi.start(2, STEPS, &place, WRITES);
+        let well = ended_well(&mut job, &mpi.name);
+        assert!(well, "{}: {}", mpi.name, text(&place.join("mpirun.txt")));
+        for rank in 0..2 {
+            let own = text(&place.join(format!("said-{rank}")));
+            assert_eq!(own, whole, "{}, rank {rank}", mpi.name);
         }
     }
     Ok(())
@@ -499,7 +547,7 @@ fn a_fault_of_one_rank_ends_the_job_with_a_report_that_names_it() -> Result<()> 
             )?;
             pictures(&at.join("incomplete"), 11, 3)?;
             let lost = first_picture(&at.join("incomplete"))?;
-            written(&lost, std::fs::remove_file(&lost))?;
+            written_to(&lost, std::fs::remove_file(&lost))?;
             let mut job = mpi.start(2, SHORT, &at, fault);
             assert!(!ended_well(&mut job, fault), "{name}: {fault} went well");
             let said = text(&at.join("mpirun.txt"));
