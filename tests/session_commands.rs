@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use glassbox::session::{CellErrorKind, Event, StreamName};
+use session_support::exported::compile_exported;
 use session_support::{Run, TestSession};
 
 /// What a cell printed.
@@ -321,30 +322,9 @@ fn an_exported_session_builds_and_gives_the_same_output() {
     }
 }
 
-/// Compiles the project's source as the session compiles cells, against the library that is there, and runs it.
+/// Compiles the project's source, and runs it.
 fn compile_and_run(dir: &Path, session: &Path) -> String {
-    let settings = std::fs::read(session.join("compiler.json")).expect("the session has settings");
-    let settings: serde_json::Value = serde_json::from_slice(&settings).expect("they are JSON");
-    let path = |name: &str| settings[name].as_str().expect("a path").to_owned();
-    let program = dir.join("program");
-    let compiled = Command::new(path("rustc"))
-        .args([
-            "--edition",
-            "2024",
-            "-Cprefer-dynamic",
-            "-Crpath",
-            "--extern",
-        ])
-        .arg(format!("glassbox_prelude={}", path("prelude")))
-        .arg("-L")
-        .arg(format!("dependency={}", path("dependencies")))
-        .arg(dir.join("src/main.rs"))
-        .arg("-o")
-        .arg(&program)
-        .output()
-        .expect("rustc runs");
-    let complaint = String::from_utf8_lossy(&compiled.stderr);
-    assert!(compiled.status.success(), "{complaint}");
+    let program = compile_exported(dir, session);
     let resolved = Command::new("cargo")
         .args([
             "metadata",

@@ -90,6 +90,9 @@ let sweep_draft = {
     SweepDraft::new(file, ["seed=1,2"], Some(&runs_folder.join("planned")))?
 };
 let sweep_folder = sweep_draft.write(Resume::No)?;
+let set_texts = generate_set(&vlm, &vec![(image.clone(), Vec::<String>::new())], |generate| generate.max_new_tokens(2))?;
+let handed_over = RunConfig::new(runs_folder.join("given"), ModelConfig::preset("tiny"), DataConfig::shapes())?
+    .hand_over(&Launch::here().program("false"), Resume::No)?;
 let tower = Tower::from_checkpoint(&tower_config, &Checkpoint::random(0, DType::F32, &device))?;
 "###;
 
@@ -190,6 +193,12 @@ const VALUES: &[(&str, &str)] = &[
         "StepTime",
         "ScalingPlan::new(\"LoRA\", 20.0, 66_000_000)?.step(&Link::usual()[0], 4)",
     ),
+    ("SetText", "set_texts.texts[0].clone()"),
+    ("SetTexts", "set_texts.clone()"),
+    ("HandedOver", "handed_over.clone()"),
+    ("JobState", "JobState::Stopped"),
+    ("JobStatus", "handed_over.status()?"),
+    ("Launch", "Launch::here()"),
     ("SlurmJob", "SlurmJob::default()"),
     ("Sweep", "sweep.clone()"),
     ("SweepDraft", "sweep_draft.clone()"),

@@ -120,8 +120,8 @@ pub mod prelude {
 
     // Runs: what is left of training, tables and curves of many runs, sweeps over settings, and the file that `glassbox train` runs.
     pub use crate::headless::{
-        DataConfig, EvaluateConfig, ModelConfig, Resume, RunConfig, Scored, SlurmJob, SweepDraft,
-        SweepFolder,
+        DataConfig, EvaluateConfig, HandedOver, JobState, JobStatus, Launch, ModelConfig, Resume,
+        RunConfig, Scored, SlurmJob, SweepDraft, SweepFolder,
     };
     pub use crate::runs::{Difference, History, Run, Runs, Scores, Sweep, SweepReport, Trial};
 
@@ -132,8 +132,9 @@ pub mod prelude {
     pub use crate::evaluate::{
         Answer, AnswerReport, Answered, AttributeAccuracy, AttributeReport, Bleu, ByKind,
         Calibration, CaptionTokenizer, CiderD, Condition, Evaluation, Evaluator, ExactMatch,
-        MeteorExact, Metric, Perplexity, Reliability, RougeL, RoundingCost, Score, VqaAccuracy,
-        YesNo, answer_accuracy, attribute_accuracy, evaluate, rounding_cost,
+        MeteorExact, Metric, Perplexity, Reliability, RougeL, RoundingCost, Score, SetText,
+        SetTexts, VqaAccuracy, YesNo, answer_accuracy, attribute_accuracy, evaluate, generate_set,
+        rounding_cost,
     };
 
     // Data: pictures with captions, drawn or from COCO.

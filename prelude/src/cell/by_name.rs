@@ -94,10 +94,10 @@ fn table() -> HashMap<TypeId, Show> {
         Answer, AnswerReport, Answered, AttributeAccuracy, AttributeReport, Bleu, Calibration,
         CaptionTokenizer, CiderD, Condition, Evaluation, EvaluationItem, Evaluator, ExactMatch, Interval,
         MeteorExact, Needs, Perplexity, Prediction, PromptItem, Reliability, RougeL, RoundedLoss,
-        RoundingCost, Row, Score, Surprise, Unit, VqaAccuracy, YesNo);
+        RoundingCost, Row, Score, SetText, SetTexts, Surprise, Unit, VqaAccuracy, YesNo);
     rows!(table: headless =>
-        DataConfig, EvaluateConfig, ModelConfig, Resume, RunConfig, Scored, SlurmJob, SweepDraft,
-        SweepFolder);
+        DataConfig, EvaluateConfig, HandedOver, JobState, JobStatus, Launch, ModelConfig, Resume,
+        RunConfig, Scored, SlurmJob, SweepDraft, SweepFolder);
     rows!(table: hub => CachedModel, DownloadProgress, HubError, HubOptions, Token);
     rows!(table: inspect =>
         Ablation, Direction, EmbeddingPca, Expected, GradientLedger, HeadAblation, InputAttention,

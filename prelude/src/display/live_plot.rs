@@ -92,6 +92,18 @@ impl LivePlot {
         Self::begin(String::new(), 0, (&[], &[]), true)
     }
 
+    /// The same of a run that another process makes: it shows nothing by itself, and whoever reads the run's log says the time.
+    pub(crate) fn of_log(title: impl Into<String>, total: usize) -> Self {
+        Self::begin(title.into(), total, (&[], &[]), true)
+    }
+
+    /// So many seconds has the run trained.
+    pub(crate) fn clock(&self, seconds: f64) {
+        let trained = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let now = Instant::now();
+        self.state.lock().begun = now.checked_sub(trained).unwrap_or(now);
+    }
+
     fn begin(
         title: String,
         total: usize,

@@ -86,7 +86,7 @@ impl RunConfig {
     }
 
     /// A state of the run's model, and which it is in words.
-    fn state(&self, scored: Scored) -> Result<(Vlm, String)> {
+    pub(super) fn state(&self, scored: Scored) -> Result<(Vlm, String)> {
         let folder = self.checkpoints().folder;
         let (checkpoint, said) = match scored {
             Scored::Last => {

@@ -5,6 +5,7 @@
 //! - `document`: TOML (or JSON) as a value whose keys know their lines; `nearest`: which known name a misspelled one is
 //! - [`model`], [`data`], [`scoring`]: what its sections mean
 //! - [`train`], [`evaluate`]: the two commands
+//! - [`handover`]: a cell has `glassbox train` run the file, in the background or by Slurm
 //! - [`sweep`]: many runs of one file, here one after another or as a job array of Slurm
 //!
 //! ```text
@@ -16,6 +17,7 @@ pub mod config;
 pub mod data;
 mod document;
 pub mod evaluate;
+pub mod handover;
 pub mod model;
 pub(crate) mod nearest;
 pub mod scoring;
@@ -26,6 +28,7 @@ pub mod train;
 pub use config::RunConfig;
 pub use data::DataConfig;
 pub use evaluate::Scored;
+pub use handover::{HandedOver, JobState, JobStatus, Launch};
 pub use model::ModelConfig;
 pub use scoring::EvaluateConfig;
 pub use sweep::{SlurmJob, SweepDraft, SweepFolder};

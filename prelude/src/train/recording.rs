@@ -80,7 +80,7 @@ impl Trainer {
     }
 
     /// The small multiples of a step, and what is said of it behind the figures.
-    pub(super) fn draw(plot: &LivePlot, before: Option<&StepRecord>, record: &StepRecord) {
+    pub(crate) fn draw(plot: &LivePlot, before: Option<&StepRecord>, record: &StepRecord) {
         let step = record.step - 1;
         plot.panel("learning rate", "", step, record.rate);
         match record.norms.len() {

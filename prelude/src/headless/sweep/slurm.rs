@@ -136,23 +136,44 @@ impl SlurmJob {
     /// The script for these runs of a sweep, as seen from the folder `from`.
     fn script(&self, sweep: &SweepFolder, runs: &[usize], from: &Path) -> Result<String> {
         let folder = sweep.folder();
-        let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let log = from.join(folder).join(LOGS).join("%A_%a.log");
-        let log = directive(&pattern(&log)?)?;
         let limit = self
             .at_once
             .map_or(String::new(), |most| format!("%{most}"));
-        let mut options = vec![
-            format!("--job-name={}", directive(&name)?),
-            format!("--array={}{limit}", ranges(runs)),
-            format!("--chdir={}", directive(words_of(from)?)?),
+        let words = shell(words_of(folder)?);
+        let program = shell(words_of(&self.program)?);
+        self.task_script(&Task {
+            about: format!(
+                "One run of a sweep in each task. The table of all: glassbox runs {words}"
+            ),
+            name: folder
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            array: Some(format!("{}{limit}", ranges(runs))),
+            from,
+            log: from.join(folder).join(LOGS).join("%A_%a.log"),
+            begin: String::new(),
+            run: format!("{program} sweep {words} --task \"$SLURM_ARRAY_TASK_ID\""),
+            requeued: "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}",
+            end: String::new(),
+        })
+    }
+
+    /// The script of what a job or each task of one runs.
+    pub(in crate::headless) fn task_script(&self, task: &Task<'_>) -> Result<String> {
+        let log = directive(&pattern(&task.log)?)?;
+        let mut options = vec![format!("--job-name={}", directive(&task.name)?)];
+        options.extend(task.array.as_ref().map(|array| format!("--array={array}")));
+        options.extend([
+            format!("--chdir={}", directive(words_of(task.from)?)?),
             format!("--output={log}"),
             "--open-mode=append".into(),
             "--nodes=1".into(),
             "--ntasks=1".into(),
             format!("--cpus-per-task={}", self.cpus),
             "--requeue".into(),
-        ];
+        ]);
         let warning = match &self.time {
             // A short limit has no two minutes to spare.
             Some(time) => seconds(time)?.map(|limit| (limit / 10).min(WARNING)),
@@ -169,19 +190,25 @@ impl SlurmJob {
             let _ = writeln!(all, "#SBATCH {option}");
             all
         });
-        let program = shell(words_of(&self.program)?);
-        let sweep = shell(words_of(folder)?);
+        let Task {
+            about,
+            begin,
+            run,
+            requeued,
+            end,
+            ..
+        } = task;
         Ok(format!(
             r#"#!/bin/bash
-# One run of a sweep in each task. The table of all: glassbox runs {sweep}
+# {about}
 {options}
 # As many threads as the task has processors.
 export RAYON_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-{cpus}}}"
-
+{begin}
 limit=
 trap 'limit=reached; kill -TERM "$run" 2>/dev/null' USR1
 trap 'kill -TERM "$run" 2>/dev/null' TERM INT
-{program} sweep {sweep} --task "$SLURM_ARRAY_TASK_ID" &
+{run} &
 run=$!
 # A signal ends a wait before the run has ended.
 while true; do
@@ -191,13 +218,35 @@ while true; do
 done
 # Stopped for the time limit, and saved: the rest in another turn.
 if [ -n "$limit" ] && [ "$code" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {REQUEUES} ]; then
-    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && exit 0
+    scontrol requeue "{requeued}" && exit 0
 fi
-exit "$code"
+{end}exit "$code"
 "#,
             cpus = self.cpus,
         ))
     }
+}
+
+/// What a script of Slurm runs, in words of the shell.
+pub(in crate::headless) struct Task<'a> {
+    /// A line for a reader.
+    pub about: String,
+    /// The job's name.
+    pub name: String,
+    /// The numbers of a job array.
+    pub array: Option<String>,
+    /// The folder in which it runs.
+    pub from: &'a Path,
+    /// Where it writes; the name may be a pattern of Slurm.
+    pub log: PathBuf,
+    /// Lines before the run.
+    pub begin: String,
+    /// The run, which is to end well when it gets TERM.
+    pub run: String,
+    /// What `scontrol requeue` calls it.
+    pub requeued: &'a str,
+    /// Lines after the run that has come to its end; `$code` is its exit code.
+    pub end: String,
 }
 
 impl SweepFolder {
@@ -288,7 +337,7 @@ fn seconds(time: &str) -> Result<Option<u64>> {
     Ok((sum > 0).then_some(sum))
 }
 
-fn words_of(path: &Path) -> Result<&str> {
+pub(in crate::headless) fn words_of(path: &Path) -> Result<&str> {
     let text = path
         .to_str()
         .filter(|text| !text.chars().any(char::is_control));
@@ -329,7 +378,7 @@ fn directive(text: &str) -> Result<String> {
 }
 
 /// A word of the shell.
-fn shell(text: &str) -> String {
+pub(in crate::headless) fn shell(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/_-.+:@,=".contains(letter);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
