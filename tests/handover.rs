@@ -320,8 +320,9 @@ fn an_exported_program_trains_under_mpirun() {
     };
     let alone = losses(0);
     assert_eq!(alone.len(), 8);
-    ok(&mut session, ":export program");
-    let program = compile_exported(&place.folder.join("program"), session.session.folder());
+    let project = place.folder.join("program");
+    ok(&mut session, &format!(":export {}", project.display()));
+    let program = compile_exported(&project, session.session.folder());
     let start = |bin: &Path| {
         let mut command = std::process::Command::new(bin.join("mpirun"));
         command

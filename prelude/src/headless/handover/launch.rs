@@ -304,7 +304,7 @@ fn submit(slurm: &SlurmJob, config: &RunConfig, job: &JobFolder) -> Result<By> {
     })?;
     let file = job.path(SCRIPT);
     crate::files::write_whole(&file, script.as_bytes())?;
-    let mut sbatch = Command::new("sbatch");
+    let mut sbatch = slurms("sbatch")?;
     without_session(&mut sbatch).arg("--parsable").arg(&file);
     let submitted = said_by(sbatch, "sbatch")?;
     // `ID` or `ID;CLUSTER`.
@@ -319,13 +319,22 @@ fn submit(slurm: &SlurmJob, config: &RunConfig, job: &JobFolder) -> Result<By> {
     }
 }
 
+/// A program of Slurm.
+pub(super) fn slurms(name: &str) -> Result<Command> {
+    match found(Path::new(name))? {
+        Some(program) => Ok(Command::new(program)),
+        None => Err(Error::Input(format!(
+            "{name} is not in PATH: look at the run from a machine of its Slurm cluster"
+        ))),
+    }
+}
+
 /// What a program of Slurm writes.
 pub(super) fn said_by(mut command: Command, name: &str) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
-        Error::Input(format!(
-            "{name} can't be started ({error}): look at the run from a machine of its Slurm cluster"
-        ))
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::Input(format!("{name} can't be started: {error}")))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(Error::Input(format!(
@@ -350,6 +359,8 @@ fn found(program: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(whole).filter(|path| path.is_file()));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+    // Not from the notebook's folder, where a stranger may have put something of this name.
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let mut places = folders.map(|folder| folder.join(program));
     Ok(places.find(|path| path.is_file()))
 }

@@ -15,7 +15,6 @@ mod place;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +29,7 @@ use crate::runs::{Run, RunState};
 use crate::session::check_interrupt;
 use crate::vlm::Vlm;
 use crate::{Error, Result};
-use launch::said_by;
+use launch::{said_by, slurms};
 use place::{CANCELLED, JobFolder, LOG, io};
 
 /// The script of a job of Slurm, in the job's folder.
@@ -337,7 +336,7 @@ impl HandedOver {
         std::fs::write(&told, "").map_err(|source| io(&told, source))?;
         match &self.by {
             By::Slurm { job } => {
-                let mut scancel = Command::new("scancel");
+                let mut scancel = slurms("scancel")?;
                 if state == JobState::Running {
                     // To the script alone, which tells its run, once: a second signal would end the saving.
                     scancel.args(["--batch", "--signal=TERM"]);
@@ -402,13 +401,19 @@ impl HandedOver {
             (_, code) => format!("failed (exit code {})", code.unwrap_or_default()),
         };
         let said = self.job.last_lines()?;
-        let said = match said.is_empty() {
-            true => String::new(),
-            false => format!(". It said:\n{}\n", said.join("\n")),
+        // The first line is what is seen at once: the error, or what came last.
+        let headline = match said.first() {
+            Some(line) if line.contains("error:") => Some(line),
+            _ => said.last(),
+        };
+        let headline = headline.map_or(String::new(), |line| format!(": {line}"));
+        let rest = match said.len() {
+            0 | 1 => String::new(),
+            _ => format!("\n{}", said.join("\n")),
         };
         Ok(Error::Input(format!(
-            "the run in {folder} {why}{said}{}All that it said is in {}; Resume::Yes goes on from its last checkpoint, once what ended it is mended",
-            if said.is_empty() { ". " } else { "" },
+            "the run in {folder} {why}{headline} (all that it said is in {}; Resume::Yes goes on from its last checkpoint, once what ended it is \
+             mended){rest}",
             self.job.path(LOG).display()
         )))
     }
@@ -465,7 +470,7 @@ impl crate::display::Render for JobStatus {
 
 /// What Slurm says of a job that has not ended.
 fn in_queue(job: &str) -> Result<Option<JobState>> {
-    let mut squeue = Command::new("squeue");
+    let mut squeue = slurms("squeue")?;
     squeue.args(["--noheader", "--format=%T", "--jobs", job]);
     match said_by(squeue, "squeue") {
         Ok(said) => Ok(match said.trim() {
