@@ -89,11 +89,11 @@ fn shown(run: &Run) -> (usize, String) {
         .iter()
         .filter(|event| matches!(event, Event::Display(_)));
     let count = displays.count();
-    let texts = run.events.iter().filter_map(|event| match event {
+    let mut texts = run.events.iter().filter_map(|event| match event {
         Event::Display(shown) | Event::Update(shown) => shown.plain(),
         _ => None,
     });
-    (count, texts.last().unwrap_or_default().to_owned())
+    (count, texts.next_back().unwrap_or_default().to_owned())
 }
 
 fn failure(session: &mut TestSession, code: &str) -> String {
