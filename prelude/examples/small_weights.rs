@@ -318,16 +318,37 @@ fn token(pool: &Pool, layers: usize, rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Megabytes that the process has at its highest, and now.
-fn resident() -> (f64, f64) {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let value = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        let kilobytes =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-        kilobytes.unwrap_or(f64::NAN) / 1024.0
+/// Megabytes that are allocated now, by all threads; of none where the allocator does not say.
+fn allocated() -> f64 {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    let bytes = {
+        // SAFETY: it reads the allocator's own counters, under its locks.
+        let counters = unsafe { libc::mallinfo2() };
+        counters.uordblks + counters.hblkhd
     };
-    (value("VmHWM:"), value("VmRSS:"))
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let bytes = 0;
+    bytes as f64 / (1 << 20) as f64
+}
+
+/// The most that `work` allocates beyond what is there, in megabytes.
+fn peak(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (before, over) = (allocated(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut highest = before;
+            while !over.load(Ordering::Relaxed) {
+                highest = highest.max(allocated());
+                std::thread::sleep(std::time::Duration::from_micros(500));
+            }
+            highest
+        });
+        let outcome = work();
+        over.store(true, Ordering::Relaxed);
+        let highest = watcher.join().map_err(|_| "the watcher of memory ended")?;
+        outcome.map(|()| highest - before)
+    })
 }
 
 /// A step of the blog's LoRA over Q4_K and Q8_0, by 1 and more layers: what a layer adds is what 32 of them take.
@@ -361,26 +382,21 @@ fn train(pool: &Pool, layers: usize) -> Result<(), Failure> {
             lora_full = of(true) / count * LAYERS;
             let ids: Vec<u32> = (0..TOKENS as u32).map(|i| 100 + i * 37 % 30_000).collect();
             let ids = Tensor::from_vec(ids, (1, TOKENS), &Device::Cpu)?;
-            // The highest so far counts from here on.
-            let _ = std::fs::write("/proc/self/clear_refs", "5");
-            let (_, before) = resident();
             let begun = Instant::now();
-            let output = llm.forward(&LlmInput::ids(&ids).logits_at(LogitsAt::Last))?;
-            let forward = begun.elapsed().as_secs_f64();
-            let gradients = output.logits()?.sqr()?.mean_all()?.backward()?;
-            let trained = llm.trainable_parameters();
-            let missing = trained
-                .iter()
-                .filter(|p| gradients.get(&p.tensor).is_none())
-                .count();
-            assert_eq!(missing, 0, "every factor has a gradient");
-            let (peak, _) = resident();
+            let mut forward = 0.0;
+            let beyond = peak(|| {
+                let output = llm.forward(&LlmInput::ids(&ids).logits_at(LogitsAt::Last))?;
+                forward = begun.elapsed().as_secs_f64();
+                let gradients = output.logits()?.sqr()?.mean_all()?.backward()?;
+                let trained = llm.trainable_parameters();
+                let all = trained.iter().all(|p| gradients.get(&p.tensor).is_some());
+                all.then_some(()).ok_or("a factor got no gradient".into())
+            })?;
             let took = begun.elapsed().as_secs_f64();
             println!(
-                "{kind}, {count} layers: forward {forward:.2} s, both {took:.2} s, {:.0} MB beyond the model",
-                peak - before
+                "{kind}, {count} layers: forward {forward:.2} s, both {took:.2} s, {beyond:.0} MB beyond the model"
             );
-            passes.push((count, peak - before));
+            passes.push((count, beyond));
         }
         let [(few, low), (many, high)] = passes[..] else {
             return Err("two sizes".into());
