@@ -1,9 +1,13 @@
-//! Puts a copy of the prelude's source into the binary, so that an installed `glassbox` works without its checkout.
+//! Puts copies of the prelude's source and of the analyst's into the binary, so that an installed `glassbox` works without its checkout.
 //!
-//! Writes `embedded.rs` to `OUT_DIR`: a list of paths with `include_bytes!` of the files that enter the library.
+//! Writes `embedded.rs` and `embedded_analyst.rs` to `OUT_DIR`: lists of paths with `include_bytes!` of the files that enter the library, and
+//! the program. Each is a workspace of its own: who builds the one downloads nothing for the other.
 
 // Cargo is told things through stdout.
 #![allow(clippy::print_stdout)]
+
+#[path = "analyst/key.rs"]
+mod key;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -30,11 +34,14 @@ fn main() -> io::Result<()> {
         list(&package.join(part), &mut files)?;
     }
     // The manifest without the host's own package: only what the prelude inherits.
-    let workspace = out.join("workspace.toml");
+    let workspace = out.join("prelude_workspace.toml");
     let settings = tables(&root.join("Cargo.toml"), |table| {
         table.starts_with("workspace") || table.starts_with("profile")
     })?;
-    fs::write(&workspace, carried_members(&settings)?)?;
+    fs::write(
+        &workspace,
+        carried_members(&settings, "\"prelude\", \"prelude/wire\"")?,
+    )?;
     // The prelude's without its tests and examples, whose files stay behind: cargo wants each file that a manifest names.
     let library = out.join("prelude.toml");
     fs::write(
@@ -44,6 +51,41 @@ fn main() -> io::Result<()> {
         })?,
     )?;
 
+    write_list(
+        &out.join("embedded.rs"),
+        &root,
+        &files,
+        &[("Cargo.toml", &workspace), ("prelude/Cargo.toml", &library)],
+    )?;
+
+    let analyst = root.join("analyst");
+    println!("cargo::rerun-if-changed={}", analyst.display());
+    println!(
+        "cargo::rustc-env=GLASSBOX_ANALYST_KEY={}",
+        key::key(&analyst)?
+    );
+    let mut files = key::files(&analyst)?;
+    files.push(root.join("Cargo.lock"));
+    let workspace = out.join("analyst_workspace.toml");
+    fs::write(
+        &workspace,
+        carried_members(&settings, "\"analyst\", \"analyst/wire\"")?,
+    )?;
+    write_list(
+        &out.join("embedded_analyst.rs"),
+        &root,
+        &files,
+        &[("Cargo.toml", &workspace)],
+    )
+}
+
+/// Writes the list of files, by their paths below `root`, and of those that have another name.
+fn write_list(
+    list: &Path,
+    root: &Path,
+    files: &[PathBuf],
+    renamed: &[(&str, &Path)],
+) -> io::Result<()> {
     let mut code = String::from("&[\n");
     let mut entry = |name: &Path, path: &Path| {
         writeln!(
@@ -53,13 +95,14 @@ fn main() -> io::Result<()> {
             path.display().to_string()
         )
     };
-    for file in &files {
-        entry(file.strip_prefix(&root).unwrap_or(file), file).map_err(io::Error::other)?;
+    for file in files {
+        entry(file.strip_prefix(root).unwrap_or(file), file).map_err(io::Error::other)?;
     }
-    entry(Path::new("Cargo.toml"), &workspace).map_err(io::Error::other)?;
-    entry(Path::new("prelude/Cargo.toml"), &library).map_err(io::Error::other)?;
+    for (name, path) in renamed {
+        entry(Path::new(name), path).map_err(io::Error::other)?;
+    }
     code.push(']');
-    fs::write(out.join("embedded.rs"), code)
+    fs::write(list, code)
 }
 
 fn list(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -78,16 +121,14 @@ fn list(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// The workspace's settings with those members alone whose folders are carried: cargo wants each member that a workspace names.
-fn carried_members(settings: &str) -> io::Result<String> {
+fn carried_members(settings: &str, members: &str) -> io::Result<String> {
     let (before, list) = settings
         .split_once("\nmembers = [")
         .ok_or_else(|| io::Error::other("Cargo.toml names no members of the workspace"))?;
     let (_, after) = list
         .split_once(']')
         .ok_or_else(|| io::Error::other("the list of members in Cargo.toml does not end"))?;
-    Ok(format!(
-        "{before}\nmembers = [\"prelude\", \"prelude/wire\"]{after}"
-    ))
+    Ok(format!("{before}\nmembers = [{members}]{after}"))
 }
 
 /// A manifest's tables of which `kept` says so, by what stands behind their first bracket.

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds a Python wheel with the program `glassbox` and its kernelspec: a class installs it and needs no build of the program.
+# Builds a Python wheel with the programs `glassbox` and `glassbox-analyst` (completion, inspection, the stock kernel) and the kernelspec: a
+# class installs it and needs no build of either.
 #
 #     scripts/build_wheel.sh [--out DIR] [--binary FILE]        then        pip install DIR/glassbox_notebook-*.whl
 #
 # The work is maturin's (pyproject.toml); it is fetched into target/wheel-venv. --binary packs a program that is built already,
-# by giving maturin a cargo that hands it over: for tests, which have one that cargo would build once more with other features.
+# and the analyst beside it, by giving maturin a cargo that hands it over: for tests, which have one that cargo would build once more with other features.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,9 +26,22 @@ if ! "$venv/bin/maturin" --version 2>/dev/null | grep -q 1.16.0; then
 fi
 
 if [ -n "$binary" ]; then
+  analyst="$(dirname "$binary")/glassbox-analyst"
+else
+  cargo build --release --locked --package glassbox-analyst
+  analyst="${CARGO_TARGET_DIR:-target}/release/glassbox-analyst"
+fi
+[ -x "$analyst" ] || { echo "build_wheel.sh: $analyst is no program" >&2; exit 1; }
+# Into the environment's folder of programs, where `glassbox` finds it beside itself.
+scripts=clients/wheel/scripts
+mkdir -p "$scripts"
+tools=""
+trap 'rm -rf "$scripts" $tools' EXIT
+install -m 755 "$analyst" "$scripts/glassbox-analyst"
+
+if [ -n "$binary" ]; then
   [ -x "$binary" ] || { echo "build_wheel.sh: $binary is no program" >&2; exit 1; }
   tools="$(mktemp -d)"
-  trap 'rm -rf "$tools"' EXIT
   # Metadata is the real cargo's; the build's only answer is the line that says where the program lies.
   package="$(cargo pkgid)"
   cat > "$tools/cargo" <<EOF

@@ -7,7 +7,7 @@ Needs jupyter_client and ipykernel (`pip install jupyter_client ipykernel`), Rus
 
 Measured in one run, in turn on the same machine:
   glassbox   the kernel with the whole prelude
-  evcxr      evcxr_jupyter 0.22 unchanged (it is part of the `glassbox` binary), with `:dep candle-core, candle-nn`
+  evcxr      evcxr_jupyter 0.22 unchanged (it is part of the program `glassbox-analyst` beside `glassbox`), with `:dep candle-core, candle-nn`
   ipykernel  Python, with the same numbers in lists
   floor      no kernel: one call of rustc on a hand-written crate that does the same with the prelude, a direct linker, dlopen
 
@@ -110,10 +110,11 @@ def write_kernels(folder, glassbox, work):
     for name in ("config", "evcxr"):
         os.makedirs(os.path.join(work, name), exist_ok=True)
     nothing = os.path.join(folder, "no-kernels")
+    analyst = os.path.join(os.path.dirname(glassbox), "glassbox-analyst")
     specs = {
         "glassbox": {"argv": [glassbox, "kernel", "--connection-file", "{connection_file}"]},
         "evcxr": {
-            "argv": [glassbox, "--control_file", "{connection_file}"],
+            "argv": [analyst, "--control_file", "{connection_file}"],
             # An empty configuration, and a folder that lasts: the crates are built once.
             "env": {
                 "EVCXR_CONFIG_DIR": os.path.join(work, "config"),

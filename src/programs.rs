@@ -91,6 +91,39 @@ fn with_umask(command: &mut Command, umask: u32) -> &mut Command {
     }
 }
 
+/// Gives a program a group of its own, so that what is typed at the terminal, and what stops cells, does not end it.
+pub(crate) fn apart(command: &mut Command) -> &mut Command {
+    command.process_group(0)
+}
+
+/// Has a program work beside what the user does, and after everybody else.
+pub(crate) fn aside(command: &mut Command) -> &mut Command {
+    apart(command);
+    // SAFETY: between fork and exec only a call that touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            // What it answers is the new priority, or an error that leaves the old one: it works either way.
+            libc::nice(10);
+            Ok(())
+        })
+    }
+}
+
+/// Has a program end with the thread that starts it, however that ends, where the system can see to it.
+pub(crate) fn until_we_end(command: &mut Command) -> &mut Command {
+    #[cfg(target_os = "linux")]
+    // SAFETY: between fork and exec only a call that touches no memory.
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            },
+        );
+    }
+    command
+}
+
 fn goes(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let begins = GONE_BEGINNINGS.iter().any(|start| name.starts_with(start));

@@ -866,7 +866,9 @@ fn what_is_written_where_is_what_security_md_says() {
     let rows: Vec<_> = rows.iter().zip(used).filter(|(_, used)| !used).collect();
     // What only a terminal, a kernel, a `:dep` or the stock kernel writes has tests of its own.
     for ((pattern, _, _), _) in rows {
-        let elsewhere = ["history", "stock", "kernels", "executed", "source"];
+        let elsewhere = [
+            "history", "analyst", "stock", "kernels", "executed", "source",
+        ];
         assert!(
             elsewhere.iter().any(|word| pattern.contains(word)),
             "nothing is in `{pattern}`"

@@ -131,6 +131,7 @@ fn the_doctor_reports_for_people_and_as_json() {
         "rust-src",
         "linker",
         "prelude",
+        "completion",
         "disk: cache",
         "GPU",
         "jupyter",

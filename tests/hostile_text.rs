@@ -40,7 +40,7 @@ fn within<T>(what: &str, patience: Duration, act: impl FnOnce() -> T) -> T {
 /// Variables are there after whatever a cell asks of the parser and of the compiler.
 #[test]
 fn deep_cells_end_neither_the_session_nor_its_variables() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     ok(&mut session, "let keep = 7;");
     let around = |begin: &str, middle: &str, end: &str, times: usize| {
         format!("{}{middle}{}", begin.repeat(times), end.repeat(times))

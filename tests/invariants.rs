@@ -67,6 +67,34 @@ fn the_host_knows_nothing_of_tensors() {
     }
 }
 
+/// They take two thirds of the time that building everything takes, and no cell needs them: they are the analyst's.
+#[test]
+fn the_host_is_built_without_rust_analyzer_and_evcxr() {
+    let told = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "glassbox",
+            "--edges",
+            "normal,build",
+        ])
+        .args(["--prefix", "none", "--format", "{p}", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    let packages = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        packages.lines().count() > 100,
+        "{}",
+        String::from_utf8_lossy(&told.stderr)
+    );
+    for banned in ["evcxr", "ra_ap_ide", "ra_ap_hir", "ra_ap_base_db", "salsa"] {
+        let found = packages.lines().find(|line| line.starts_with(banned));
+        assert_eq!(found, None, "the host depends on {banned}");
+    }
+}
+
 #[test]
 fn the_prelude_knows_nothing_of_jupyter_or_evcxr() {
     let names = dependencies(&root().join("prelude/Cargo.toml"));
@@ -275,10 +303,7 @@ fn programs_are_called_in_one_way() {
     found.sort();
     assert_eq!(found, own, "others use `programs`");
     for (file, allowed) in [
-        (
-            "src/kernel/stock.rs",
-            "Command::new(std::env::current_exe()",
-        ),
+        ("src/kernel/stock.rs", "Command::new(analyst)"),
         ("src/session/driver.rs", "Command::new(program)"),
         ("src/session/commands/shell.rs", "Command::new(\"sh\")"),
         (
@@ -307,6 +332,8 @@ fn temporary_folders_are_chosen_in_one_place() {
 #[test]
 fn every_source_file_says_what_it_is_for() {
     for folder in [
+        "analyst/src",
+        "analyst/wire/src",
         "src",
         "browser/src",
         "browser/examples",
@@ -337,7 +364,14 @@ fn purpose(text: &str) -> String {
 /// The code map as the tree has it: each folder with its files, each file with the first sentence of its header.
 fn code_map() -> String {
     let mut folders = std::collections::BTreeMap::<String, Vec<(String, String)>>::new();
-    for folder in ["src", "browser/src", "prelude/src", "prelude/wire/src"] {
+    for folder in [
+        "analyst/src",
+        "analyst/wire/src",
+        "src",
+        "browser/src",
+        "prelude/src",
+        "prelude/wire/src",
+    ] {
         for (path, text) in sources(&root().join(folder)) {
             let name = path.strip_prefix(root()).unwrap().display().to_string();
             let (folder, file) = name.rsplit_once('/').unwrap();

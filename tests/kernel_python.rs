@@ -4,6 +4,9 @@
 //! The test makes a virtual environment in the target folder, installs the pinned clients there and the kernelspec with
 //! them. Without Python it says so and passes; with `CI=true` that is a failure.
 
+#[path = "session_support/analyst.rs"]
+mod analyst;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +18,7 @@ fn python_clients_are_content() -> Result<()> {
     let Some(python) = environment()? else {
         return Ok(());
     };
+    analyst::beside();
     let bin = python.parent().context("python has no folder")?;
     let prefix = bin.parent().context("the environment has no folder")?;
     let glassbox = Path::new(env!("CARGO_BIN_EXE_glassbox"));

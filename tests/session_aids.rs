@@ -59,7 +59,7 @@ macro_rules! triple { ($x:expr) => { 3 * $x }; }";
 
 #[test]
 fn proposals_say_types_and_signatures() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     let run = session.run(CELL);
     assert!(run.outcome.status.is_ok(), "{run:#?}");
 
@@ -187,7 +187,7 @@ fn proposals_say_types_and_signatures() {
 
 #[test]
 fn inspection_tells_of_names_calls_and_arguments() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     let run = session.run(CELL);
     assert!(run.outcome.status.is_ok(), "{run:#?}");
 
@@ -310,7 +310,7 @@ fn inspection_tells_of_names_calls_and_arguments() {
 /// `?TYPE` showed private fields and no methods, and cut lists at twelve without a word.
 #[test]
 fn a_type_tells_how_it_is_made_what_it_can_and_how_it_shows_itself() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     let vlm = session.told("Vl|m");
     for what in [
         "pub struct Vlm {",
@@ -387,7 +387,7 @@ fn names_of_the_prelude() -> Vec<String> {
 
 #[test]
 fn the_prelude_lists_all_that_it_brings_by_stage() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     let names = names_of_the_prelude();
     assert!(names.len() > 100, "{names:?}");
     let page = session.inspect("prelude|").expect("it is known");
@@ -459,7 +459,7 @@ fn crates_of_dep_are_known() {
         "src/inner.rs",
         "/// Is kept.\npub struct Kept { pub count: usize }\n",
     );
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     // Asked before, so that rust-analyzer has to be shown more.
     session.proposal("Vlm::ti|", "tiny");
     let path = folder.path().display();
@@ -483,7 +483,7 @@ fn crates_of_dep_are_known() {
 /// rust-analyzer is given whatever stands in a cell while it is being written.
 #[test]
 fn any_code_at_any_cursor_is_answered() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     session.run(
         "let words = vec![String::from(\"a\")];\nfn double(number: i32) -> i32 { number * 2 }",
     );
@@ -557,7 +557,7 @@ fn timed(mut work: impl FnMut() -> usize) -> (Duration, Duration) {
 #[ignore = "figures for people, to be run alone with --nocapture"]
 #[allow(clippy::print_stdout)]
 fn latency_and_memory() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     session.run("let vlm = Vlm::tiny(&Device::Cpu)?;\nlet words = vec![String::from(\"a\")];\nfn double(number: i32) -> i32 { number * 2 }");
     let before = resident();
     let (first, _) = timed(|| session.complete("words.|").items.len());

@@ -103,7 +103,7 @@ fn commands_of_all_kinds_stand_above_code_and_nothing_is_left_out() {
 
 #[test]
 fn help_runs_no_cell_and_question_marks_are_commands_everywhere() {
-    let mut session = TestSession::start();
+    let mut session = TestSession::that_is_asked();
     let run = session.run(":help");
     assert!(
         run.outcome.status.is_ok() && run.outcome.phases.is_empty(),

@@ -2,6 +2,9 @@
 //!
 //! Without Python it says so and passes; with `CI=true` that is a failure. maturin packs the program that cargo built for the tests.
 
+#[path = "session_support/analyst.rs"]
+mod analyst;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +31,7 @@ fn a_wheel_puts_the_program_and_its_kernel_in_place() -> Result<()> {
         writeln!(std::io::stderr(), "\n{message}\n")?;
         return Ok(());
     }
+    analyst::beside();
     let wheel = built(&folder.path().join("wheels"))?;
     let python = environment.join("bin/python");
     let wanted = std::fs::read_to_string(checkout().join("tests/python/requirements.txt"))?;
@@ -46,6 +50,20 @@ fn a_wheel_puts_the_program_and_its_kernel_in_place() -> Result<()> {
     ensure!(
         version.trim() == concat!("glassbox ", env!("CARGO_PKG_VERSION")),
         "{version}"
+    );
+
+    // The program with rust-analyzer came along, and is the one that is used.
+    let found = Command::new(environment.join("bin/glassbox"))
+        .args(["doctor", "--json"])
+        .env("GLASSBOX_CACHE_DIR", folder.path().join("cache"))
+        .output()?;
+    let report: Value = serde_json::from_slice(&found.stdout)?;
+    let checks = report["checks"].as_array().context("it has checks")?;
+    let check = checks.iter().find(|check| check["name"] == "completion");
+    let program = environment.join("bin/glassbox-analyst").canonicalize()?;
+    ensure!(
+        check.is_some_and(|check| check["found"] == program.display().to_string()),
+        "{check:?}"
     );
 
     // Jupyter finds the kernel in the environment, and a kernel of the user's own is not in its way.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Exit, Failure};
-use super::terminal::Starting;
+use super::terminal::{Starting, complain};
 use super::{SessionArgs, say};
 use crate::kernel::{self, InstallOptions, Place};
+use crate::session::build_analyst_aside;
 
 /// Serve Jupyter; this is what Jupyter itself starts
 #[derive(Args, Debug)]
@@ -26,7 +27,8 @@ pub struct KernelArgs {
 
 /// Tell Jupyter about the kernel
 ///
-/// Writes a kernelspec that starts this program. With --stock the spec starts plain evcxr_jupyter with the same prelude:
+/// Writes a kernelspec that starts this program, and has the program with rust-analyzer built in the background, which completion and
+/// inspection need. With --stock the spec starts plain evcxr_jupyter with the same prelude:
 /// no live updates, no kept state after an interrupt.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -122,6 +124,14 @@ pub fn install(args: &InstallArgs) -> Result<Exit, Failure> {
     let folder =
         kernel::install(&options).map_err(|e| Failure::new(Exit::NotWritten, format!("{e:#}")))?;
     say(&format!("wrote {}", folder.display()));
+    match build_analyst_aside() {
+        Ok(true) => say(
+            "completion and inspection: their program is being built in the background, some minutes, once; `glassbox doctor` says whether it is there",
+        ),
+        Ok(false) => {}
+        // The kernel does without, and tries again.
+        Err(error) => complain(&format!("completion and inspection: {error}")),
+    }
     say(&format!(
         "use it: `jupyter lab`, or `jupyter console --kernel {}`",
         options.name()

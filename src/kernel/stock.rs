@@ -12,8 +12,8 @@
 //!
 //! evcxr answers no client before its start-up cells ran; therefore [`prepare`] does the first, longest start at install
 //! time. A working folder serves one session at a time: `slot-0`, `slot-1`, … are locked by the sessions that use them.
-//! evcxr_jupyter reads its own arguments, so `glassbox stock-kernel --control_file F`, which the kernelspec names,
-//! executes this program again as `glassbox --control_file F`; [`role`] recognises both.
+//! evcxr itself is in the analyst's program: `glassbox stock-kernel --control_file F`, which the kernelspec names, becomes
+//! `glassbox-analyst --control_file F`.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -24,16 +24,15 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use glassbox_analyst_wire::PREPARE_STOCK;
+pub(super) use glassbox_analyst_wire::SERVE_STOCK as SERVE;
+
 use super::wire::log;
-use crate::session::{SharedPrelude, StartEvent, shared_prelude};
+use crate::session::{SharedPrelude, StartEvent, analyst_ready, shared_prelude};
 use crate::{private, programs};
 
 /// The subcommand in the kernelspec.
 pub(super) const SUBCOMMAND: &str = "stock-kernel";
-/// The argument by which evcxr_jupyter knows that it is to serve a connection file.
-pub(super) const SERVE: &str = "--control_file";
-/// The argument of the process that [`prepare`] starts.
-const PREPARE: &str = "--prepare-stock-kernel";
 /// More sessions than this at once is taken for an error.
 const SLOTS: usize = 16;
 /// The name under which the flags show the shared library to rustc.
@@ -45,20 +44,14 @@ const COMPILED: &str = "glassbox_compiled";
 /// `main` calls this before it parses the command line.
 pub fn role() -> Option<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // evcxr starts its child as this program without arguments, and as a wrapper of rustc with rustc's.
-    if arguments.is_empty() || std::env::var_os("EVCXR_RUSTC_WRAPPER").is_some() {
-        evcxr::runtime_hook();
+    if arguments.first()? != SUBCOMMAND {
+        return None;
     }
-    let result = match arguments.first()?.as_str() {
-        SUBCOMMAND => match arguments.get(1..) {
-            Some([serve, file]) if serve == SERVE => run(Path::new(file)),
-            _ => Err(anyhow::anyhow!(
-                "usage: glassbox {SUBCOMMAND} {SERVE} FILE (Jupyter runs this)"
-            )),
-        },
-        SERVE => evcxr_jupyter::main(),
-        PREPARE => load_once(),
-        _ => return None,
+    let result = match arguments.get(1..) {
+        Some([serve, file]) if serve == SERVE => run(Path::new(file)),
+        _ => Err(anyhow::anyhow!(
+            "usage: glassbox {SUBCOMMAND} {SERVE} FILE (Jupyter runs this)"
+        )),
     };
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,7 +77,7 @@ pub fn prepare(progress: &mut dyn FnMut(StartEvent)) -> Result<()> {
     let mut command = configured(progress)?;
     progress(StartEvent::LoadingPrelude);
     let output = command
-        .arg(PREPARE)
+        .arg(PREPARE_STOCK)
         .stdin(Stdio::null())
         .output()
         .context("the stock kernel does not start")?;
@@ -97,15 +90,11 @@ pub fn prepare(progress: &mut dyn FnMut(StartEvent)) -> Result<()> {
     Ok(())
 }
 
-/// What a new session does before it answers.
-fn load_once() -> Result<()> {
-    let (mut context, _outputs) = evcxr::CommandContext::new()?;
-    context.execute(":load_config --quiet")?;
-    Ok(())
-}
-
-/// This program with evcxr's environment, holding the lock of a free slot for as long as it lives.
+/// The analyst with evcxr's environment, holding the lock of a free slot for as long as it lives.
 fn configured(progress: &mut dyn FnMut(StartEvent)) -> Result<Command> {
+    let analyst = analyst_ready(progress)
+        .map_err(anyhow::Error::msg)
+        .context("the program with evcxr cannot be built")?;
     let prelude = shared_prelude(progress)?;
     let base = prelude.cache.with_file_name("stock");
     let (slot, lock) = free_slot(&base)?;
@@ -119,7 +108,7 @@ fn configured(progress: &mut dyn FnMut(StartEvent)) -> Result<Command> {
     keep_across_exec(&lock)?;
     // The lock is the descriptor's, which this process and the one it starts keep open until they end.
     std::mem::forget(lock);
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(analyst);
     // evcxr asks rustup in the notebook's folder, whose files it would obey.
     if let Some(sysroot) = prelude.rustc.parent().and_then(Path::parent) {
         // Those that rustup installed it knows by name, others by path.

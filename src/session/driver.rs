@@ -146,11 +146,16 @@ impl Session {
             session: folder.path(),
             toolchain: &toolchain,
             prelude: &prelude,
+            preludes: &cache,
             source: &source,
             program: &program,
             nonce: &nonce,
             command,
             sources: sources.clone(),
+            tell: {
+                let background = background.clone();
+                Box::new(move |text| background.say(stderr(text)))
+            },
         })
         .map_err(SessionError::io("start the process that runs cells"))?;
         let interrupter = Interrupter::new(folder.path().to_owned());

@@ -10,13 +10,15 @@
 //! - [`error`], [`event`], [`outcome`], `start`: what front ends see, plain data
 //! - `driver`: the [`Session`] itself; [`interrupt`]: stopping a cell from another thread; `cell_log`: the cells that ran
 //! - `commands`: the lines of a cell that are not Rust; `syntax`: what can be said of a cell without compiling it
-//! - `engine`: from Rust to a library that runs in the child, and rust-analyzer; `aids`: completion and inspection
+//! - `engine`: from Rust to a library that runs in the child, and the way to rust-analyzer; `aids`: completion and inspection
+//! - `analyst_program`: the program with rust-analyzer in it: where it is, and how it is built
 //! - `child`: this binary as the process that runs cells, see [`role`]; `pipes`: from its bytes to events, and answers back
 //! - `reports`: what is said of cells that failed
 //! - `prelude`: the prelude as one shared library, and the Rust that builds it
 //! - `folder`: a session's own folder, and whose it is; `place`: where it lies; `offspring`: processes that cells start
 
 mod aids;
+mod analyst_program;
 mod cell_log;
 mod child;
 mod commands;
@@ -40,11 +42,17 @@ mod tokens;
 use std::path::PathBuf;
 
 pub use aids::Aids;
+pub(crate) use analyst_program::ready as analyst_ready;
+pub use analyst_program::{
+    AnalystStatus, Progress as AnalystProgress, analyst_status, build_analyst_aside,
+    embed_analyst_source,
+};
 pub use commands::{Asked, asked, commands};
 pub use driver::Session;
 pub use engine::kept::status::{KeptCells, kept_cells};
 pub use error::SessionError;
 pub use event::{Comm, CommKind, Display, Event, InputRequest, StreamName};
+pub use glassbox_analyst_wire::{Completion, Completions, Inspection};
 pub use interrupt::{Interrupted, Interrupter};
 pub use outcome::{CellError, CellErrorKind, CellOutcome, StateKept};
 pub use pipes::background::BackgroundSink;
@@ -108,53 +116,6 @@ impl Default for SessionConfig {
     }
 }
 
-/// What can stand at the cursor.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Completions {
-    /// First byte to be replaced.
-    pub start: usize,
-    /// One past the last byte to be replaced.
-    pub end: usize,
-    /// The proposals, best first.
-    pub items: Vec<Completion>,
-}
-
-/// One proposal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Completion {
-    /// What to insert.
-    pub text: String,
-    /// What to show: the name with its type or signature, in one line.
-    pub label: String,
-    /// Jupyter's word for what it is: `function`, `class`, `module`, `instance`, `keyword`, `magic`, `statement`…
-    pub kind: &'static str,
-    /// The type of a value, the declaration of a function; `None` for what has neither.
-    pub detail: Option<String>,
-    /// What the documentation begins with, in one line.
-    pub documentation: Option<String>,
-    /// Its documentation advises against it.
-    pub deprecated: bool,
-}
-
-impl Completion {
-    /// What stands behind the name in the label: `(&self, number: u8) -> u8` of a function, `Vec<String>` of a value.
-    pub fn signature(&self) -> &str {
-        let rest = self.label.strip_prefix(&self.text).unwrap_or_default();
-        rest.strip_prefix(':').unwrap_or(rest).trim()
-    }
-}
-
-/// What is known of the name at the cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspection {
-    /// Declaration and documentation as text.
-    pub plain: String,
-    /// The same as Markdown.
-    pub markdown: String,
-    /// The same as HTML.
-    pub html: String,
-}
-
 /// A variable that later cells can use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -176,5 +137,9 @@ pub fn role(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<i
     if std::env::var_os(engine::dependencies::wrapper::VARIABLE).is_some() {
         return engine::dependencies::wrapper::role(arguments);
     }
-    (arguments.next()? == child::ROLE).then(child::main)
+    let role = arguments.next()?;
+    if role == analyst_program::ROLE {
+        return Some(analyst_program::role());
+    }
+    (role == child::ROLE).then(child::main)
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::AnalystProgress;
+
 /// What happens while a session starts, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartEvent {
@@ -22,6 +24,8 @@ pub enum StartEvent {
         /// The crate just finished.
         krate: String,
     },
+    /// The analyst is being built, for who needs it to go on; see [`super::analyst_status`].
+    BuildingAnalyst(AnalystProgress),
     /// The process that runs cells is being started.
     StartingChild,
     /// The first cell brings the prelude in.
@@ -39,6 +43,7 @@ impl StartEvent {
                 | StartEvent::ToolchainPassedOver(_)
                 | StartEvent::WaitingForOtherBuild
                 | StartEvent::BuildingPrelude { .. }
+                | StartEvent::BuildingAnalyst(_)
         )
     }
 }
@@ -65,6 +70,9 @@ impl fmt::Display for StartEvent {
                     "" => Ok(()),
                     krate => write!(f, ", the last {krate}"),
                 }
+            }
+            StartEvent::BuildingAnalyst(step) => {
+                write!(f, "building the analyst, rust-analyzer and evcxr: {step}")
             }
             StartEvent::StartingChild => f.write_str("starting the session"),
             StartEvent::LoadingPrelude => f.write_str("loading the prelude"),

@@ -3,6 +3,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+#[path = "../session_support/analyst.rs"]
+mod analyst;
 pub mod raw;
 
 use std::path::{Path, PathBuf};
@@ -122,6 +124,7 @@ impl Kernel {
         files: libc::rlim_t,
         environment: &[(&str, &str)],
     ) -> Result<Kernel> {
+        analyst::beside();
         let folder = tempfile::tempdir()?;
         let (ports, listeners) = peek_ports_with_listeners("127.0.0.1".parse()?, 5).await?;
         let &[shell_port, iopub_port, stdin_port, control_port, hb_port] = ports.as_slice() else {

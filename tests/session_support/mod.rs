@@ -3,6 +3,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod analyst;
 pub mod exported;
 pub mod place;
 
@@ -55,6 +56,12 @@ impl TestSession {
         TestSession::with(SessionConfig::default())
     }
 
+    /// One that completion and inspection are asked of: rust-analyzer is there.
+    pub fn that_is_asked() -> TestSession {
+        analyst::beside();
+        TestSession::start()
+    }
+
     pub fn with(config: SessionConfig) -> TestSession {
         match TestSession::try_with(config) {
             Ok((session, _)) => session,
@@ -65,7 +72,9 @@ impl TestSession {
     /// The session and what happened while it started, or why it did not.
     pub fn try_with(config: SessionConfig) -> Result<(TestSession, String), String> {
         let config = SessionConfig {
-            program: Some(PathBuf::from(env!("CARGO_BIN_EXE_glassbox"))),
+            program: config
+                .program
+                .or_else(|| Some(PathBuf::from(env!("CARGO_BIN_EXE_glassbox")))),
             ..config
         };
         let begin = Instant::now();

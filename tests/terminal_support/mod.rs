@@ -2,6 +2,9 @@
 //!
 //! keys → pseudo terminal → program → bytes → terminal emulator → rows of text
 
+#[path = "../session_support/analyst.rs"]
+mod analyst;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -91,6 +94,7 @@ impl Terminal {
     }
 
     fn of(mut command: Command, columns: u16) -> Terminal {
+        analyst::beside();
         let rows = 40;
         let size = libc::winsize {
             ws_row: rows,

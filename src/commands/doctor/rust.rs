@@ -6,7 +6,10 @@ use std::process::Stdio;
 use super::{Check, State, output, size_of_tree};
 use crate::figures::size;
 use crate::programs;
-use crate::session::{PreludeState, called_rust, kept_cells, prelude_status, sessions_place};
+use crate::session::{
+    AnalystStatus, PreludeState, analyst_status, called_rust, kept_cells, prelude_status,
+    sessions_place,
+};
 
 const INSTALL: &str = "install Rust from https://rustup.rs and open a new terminal";
 
@@ -26,6 +29,7 @@ pub fn checks(features: &[String]) -> Vec<Check> {
         checks.push(linker(rustc));
         checks.push(prelude(features));
         checks.push(cells());
+        checks.push(analyst());
     }
     checks
 }
@@ -190,5 +194,33 @@ fn prelude(features: &[String]) -> Check {
             format!("not built yet ({place}; the folder holds {all})"),
             "nothing: the next session builds it, which takes minutes, once",
         ),
+    }
+}
+
+/// The program with rust-analyzer, which completion and inspection need.
+fn analyst() -> Check {
+    let name = "completion";
+    let later = "nothing: the first session that is typed into builds it in the background, which takes minutes, once";
+    match analyst_status() {
+        Ok(AnalystStatus::Found(program)) => Check::ok(name, program.display().to_string()),
+        Ok(AnalystStatus::Building) => Check::other(
+            name,
+            State::Absent,
+            "its program is being built now",
+            "nothing: it takes some minutes, once",
+        ),
+        Ok(AnalystStatus::NotBuilt(folder)) => Check::other(
+            name,
+            State::Absent,
+            format!("its program is not built yet ({})", folder.display()),
+            later,
+        ),
+        Ok(AnalystStatus::Failed(reason)) => Check::other(
+            name,
+            State::Warning,
+            format!("its program could not be built: {reason}"),
+            "see the message; cells run, and the next session that is typed into tries again",
+        ),
+        Err(error) => Check::other(name, State::Warning, error.to_string(), "see the message"),
     }
 }

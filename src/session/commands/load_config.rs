@@ -1,5 +1,7 @@
 //! `:load_config`: runs the cells of evcxr's own start-up configuration.
 
+use std::path::PathBuf;
+
 use super::Call;
 use crate::session::outcome::CellOutcome;
 
@@ -16,9 +18,15 @@ pub(super) fn run(call: Call<'_>) -> CellOutcome {
     call.outcome(Ok(()), phases)
 }
 
+/// Where evcxr looks for it.
+fn folder() -> Option<PathBuf> {
+    let named = std::env::var_os("EVCXR_CONFIG_DIR").map(PathBuf::from);
+    named.or_else(|| Some(dirs::config_dir()?.join("evcxr")))
+}
+
 /// The files that are there, and what they hold.
 fn configuration() -> Vec<(&'static str, String)> {
-    let Some(folder) = evcxr::config_dir() else {
+    let Some(folder) = folder() else {
         return Vec::new();
     };
     ["init.evcxr", "prelude.rs"]

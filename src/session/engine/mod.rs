@@ -6,7 +6,7 @@
 //!            ▼        └── what they mean ◀┘                                   ▼
 //!          items                                     types ◀── what is stored, by type_name
 //! ```
-//! What the types of new variables are the program itself says after it ran (see [`types`]). rust-analyzer is left to completion and inspection (see [`analyst`]).
+//! What the types of new variables are the program itself says after it ran (see [`types`]). rust-analyzer, a program of its own, is left to completion and inspection (see [`analyst`]).
 //!
 //! # Layout
 //! - [`crates`]: adding crates of `:dep`
@@ -20,7 +20,7 @@
 //! - [`error_types`]: which types of the cells are errors
 //! - [`types`], [`spelling`], [`symbols`]: how the types of variables are written, and [`proof`] that it is so; [`notes`]: what is said of variables that are not kept
 //! - [`clock`]: where the time goes; [`dependencies`]: crates of `:dep`
-//! - [`analyst`]: rust-analyzer, for completion and inspection
+//! - [`analyst`]: the way to rust-analyzer, for completion and inspection
 
 mod analyst;
 mod aside;
@@ -59,7 +59,7 @@ use std::time::Duration;
 use glassbox_wire::names::INTERRUPT_FILE;
 use glassbox_wire::{Comm, Control};
 
-use analyst::{Analysis, Analyst, Known};
+use analyst::{Analysis, Analyst, Known, Tell};
 use calls::{Calls, Found};
 use clock::Clock;
 use compiler::{Compiler, TypeListing};
@@ -74,6 +74,7 @@ use types::{Names, Type};
 
 use self::dependencies::{Added, Workshop};
 use self::namespaces::Spaces;
+use crate::session::analyst_program::AnalystProgram;
 use crate::session::event::Display;
 use crate::session::pipes::background::Sources;
 use crate::session::prelude::cache::CachedPrelude;
@@ -187,6 +188,8 @@ pub(crate) struct Setting<'a> {
     pub session: &'a Path,
     pub toolchain: &'a Toolchain,
     pub prelude: &'a CachedPrelude,
+    /// The folder of preludes.
+    pub preludes: &'a Path,
     pub source: &'a PreludeSource,
     /// The binary that plays the other roles.
     pub program: &'a Path,
@@ -194,17 +197,21 @@ pub(crate) struct Setting<'a> {
     /// The process that runs cells.
     pub command: std::process::Command,
     pub sources: Sources,
+    /// Takes what is to be said between cells.
+    pub tell: Tell,
 }
 
 impl RustcEngine {
     pub(crate) fn start(setting: Setting<'_>) -> std::io::Result<RustcEngine> {
         let compiler = Compiler::new(setting.toolchain, setting.prelude, setting.session)?;
-        let analyst = Analyst::new(Analysis {
+        let analysis = Analysis {
             folder: setting.session.join(ANALYST),
             shown: setting.prelude.analysis.clone(),
             lock: setting.session.join(crates::LOCK),
             toolchain: setting.toolchain.clone(),
-        });
+            program: AnalystProgram::new(setting.program, setting.preludes),
+        };
+        let analyst = Analyst::new(analysis, setting.tell);
         Ok(RustcEngine {
             process: Process::start(setting.command)?,
             compiler,

@@ -79,6 +79,13 @@ impl Background {
         self.lock().pass(cell, event);
     }
 
+    /// Says something of the session's own, as if the last cell did.
+    pub(crate) fn say(&self, event: Event) {
+        let mut state = self.lock();
+        let last = state.last;
+        state.pass(last, event);
+    }
+
     fn last(&self) -> u64 {
         self.lock().last
     }

@@ -281,7 +281,9 @@ fn build(
     let target = cache.join(BUILD);
     fs::create_dir_all(&target).map_err(SessionError::cache("create", &target))?;
     forget_last_build(&target)?;
-    let total = count_packages(source, toolchain, features);
+    let wanted = feature_arguments(features);
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let total = count_packages(toolchain, &source.manifest(), &wanted);
     progress(StartEvent::BuildingPrelude {
         done: 0,
         total,
@@ -296,7 +298,7 @@ fn build(
             "--manifest-path",
         ])
         .arg(source.manifest())
-        .args(feature_arguments(features))
+        .args(wanted)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTFLAGS", RUSTFLAGS)
@@ -383,10 +385,10 @@ fn feature_arguments(features: &[String]) -> Vec<String> {
 }
 
 /// How many crates a build from nothing compiles; only for the progress.
-fn count_packages(
-    source: &PreludeSource,
+pub(crate) fn count_packages(
     toolchain: &Toolchain,
-    features: &[String],
+    manifest: &Path,
+    wanted: &[&str],
 ) -> Option<usize> {
     let output = programs::cargo(&toolchain.cargo)
         .args([
@@ -396,8 +398,8 @@ fn count_packages(
             "--format={p}",
             "--manifest-path",
         ])
-        .arg(source.manifest())
-        .args(feature_arguments(features))
+        .arg(manifest)
+        .args(wanted)
         .output()
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout);

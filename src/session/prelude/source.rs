@@ -175,12 +175,23 @@ fn list(dir: &Path, top: bool, files: &mut Vec<PathBuf>) -> std::io::Result<()> 
 
 /// Writes the embedded copy to a folder named by its content, once.
 fn unpack(files: EmbeddedSource, cache: &Path) -> Result<PreludeSource, SessionError> {
+    let dir = written(files, &cache.join("source"))?;
+    PreludeSource::at(&dir.join("prelude")).ok_or_else(|| SessionError::PreludeSource {
+        reason: format!(
+            "the copy that was unpacked to {} is not whole; remove that folder",
+            dir.display()
+        ),
+    })
+}
+
+/// Writes files to a folder below `parent` that is named by their content, once, and returns that folder.
+pub(crate) fn written(files: EmbeddedSource, parent: &Path) -> Result<PathBuf, SessionError> {
     let mut digest = Sha256::new();
     for (name, content) in files {
         add(&mut digest, name.as_bytes());
         add(&mut digest, content);
     }
-    let dir = cache.join("source").join(hex(&digest.finalize()[..12]));
+    let dir = parent.join(hex(&digest.finalize()[..12]));
     // What stands there is what was carried, or it is written anew.
     let whole = files
         .iter()
@@ -189,10 +200,9 @@ fn unpack(files: EmbeddedSource, cache: &Path) -> Result<PreludeSource, SessionE
         fs::remove_dir_all(&dir).map_err(SessionError::cache("replace", &dir))?;
     }
     if !dir.exists() {
-        let parent = cache.join("source");
-        fs::create_dir_all(&parent).map_err(SessionError::cache("create", &parent))?;
+        fs::create_dir_all(parent).map_err(SessionError::cache("create", parent))?;
         let staged =
-            tempfile::tempdir_in(&parent).map_err(SessionError::cache("write to", &parent))?;
+            tempfile::tempdir_in(parent).map_err(SessionError::cache("write to", parent))?;
         for (name, content) in files {
             let file = staged.path().join(name);
             if let Some(folder) = file.parent() {
@@ -207,12 +217,7 @@ fn unpack(files: EmbeddedSource, cache: &Path) -> Result<PreludeSource, SessionE
             return Err(SessionError::cache("write", &dir)(error));
         }
     }
-    PreludeSource::at(&dir.join("prelude")).ok_or_else(|| SessionError::PreludeSource {
-        reason: format!(
-            "the copy that was unpacked to {} is not whole; remove that folder",
-            dir.display()
-        ),
-    })
+    Ok(dir)
 }
 
 /// Bytes as text.

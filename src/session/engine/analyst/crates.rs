@@ -8,118 +8,116 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use glassbox_analyst_wire::{Crates, Krate, Origin, STANDARD};
 use serde_json::Value;
+
+use super::Analysis;
 
 use crate::programs;
 use crate::session::engine::dependencies::PACKAGE;
 use crate::session::prelude::analysis;
 use crate::session::prelude::toolchain::Toolchain;
 
-/// Where a crate comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    Standard,
-    Prelude,
-    Library,
+/// The standard library, the shown prelude, and `dependencies` with what they need.
+///
+/// # Errors
+/// What cargo or rustc said.
+pub(super) fn find(
+    analysis: &Analysis,
+    dependencies: &BTreeMap<String, String>,
+) -> Result<Crates, String> {
+    let Analysis {
+        folder,
+        shown,
+        lock,
+        toolchain,
+        ..
+    } = analysis;
+    let text = |error: std::io::Error| error.to_string();
+    fs::create_dir_all(folder.join("src")).map_err(text)?;
+    fs::write(folder.join("src/lib.rs"), "").map_err(text)?;
+    fs::write(folder.join("Cargo.toml"), manifest(shown, dependencies)).map_err(text)?;
+    // Without a lock file cargo chooses versions anew: as good for what depends on nothing else.
+    if dependencies.is_empty() || fs::copy(lock, folder.join("Cargo.lock")).is_err() {
+        let _ = fs::remove_file(folder.join("Cargo.lock"));
+    }
+    let output = programs::cargo(&toolchain.cargo)
+        .args(["metadata", "--format-version=1", "--offline"])
+        .args(["--filter-platform", toolchain.host(), "--manifest-path"])
+        .arg(folder.join("Cargo.toml"))
+        .env("RUSTC", &toolchain.rustc)
+        .output()
+        .map_err(text)?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let target = rustc(
+        toolchain,
+        &["-Zunstable-options", "--print=target-spec-json"],
+    )?;
+    let mut crates = Crates {
+        all: standard(&analysis::library(shown)),
+        named: Vec::new(),
+        settings: rustc(toolchain, &["--print=cfg", "-O"])?,
+        layout: layout(&target),
+        release: toolchain.release().to_owned(),
+    };
+    add(&mut crates, &metadata);
+    Ok(crates)
 }
 
-/// One crate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Krate {
-    /// The name of its package.
-    pub name: String,
-    pub version: Option<String>,
-    /// The file that it begins with.
-    pub root: PathBuf,
-    pub edition: String,
-    pub features: Vec<String>,
-    pub origin: Origin,
-    pub makes_macros: bool,
-    /// What it needs: the name in its code, and the place among all crates.
-    pub needs: Vec<(String, usize)>,
+/// Adds the packages that the root of cargo's metadata needs, each after those that it needs itself.
+fn add(crates: &mut Crates, metadata: &Value) {
+    let packages = by_id(&metadata["packages"]);
+    let nodes = by_id(&metadata["resolve"]["nodes"]);
+    let mut places = BTreeMap::new();
+    let root = metadata["resolve"]["root"].as_str().unwrap_or_default();
+    for (name, id) in needs(nodes.get(root)) {
+        if let Some(place) = place(crates, id, &packages, &nodes, &mut places) {
+            crates.named.push((name.to_owned(), place));
+        }
+    }
 }
 
-/// All crates, and those that cells can name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Crates {
-    pub all: Vec<Krate>,
-    pub named: Vec<(String, usize)>,
+fn place<'a>(
+    crates: &mut Crates,
+    id: &'a str,
+    packages: &BTreeMap<&'a str, &'a Value>,
+    nodes: &BTreeMap<&'a str, &'a Value>,
+    places: &mut BTreeMap<&'a str, usize>,
+) -> Option<usize> {
+    if let Some(place) = places.get(id) {
+        return Some(*place);
+    }
+    let node = nodes.get(id)?;
+    let mut krate = krate(packages.get(id)?, node)?;
+    for (name, needed) in needs(Some(node)) {
+        if let Some(place) = place(crates, needed, packages, nodes, places) {
+            krate.needs.push((name.to_owned(), place));
+        }
+    }
+    crates.all.push(krate);
+    places.insert(id, crates.all.len() - 1);
+    Some(crates.all.len() - 1)
 }
 
-/// The standard library's crates, in the order in which they need each other.
-pub(super) const STANDARD: [&str; 4] = ["core", "alloc", "std", "proc_macro"];
+/// What rustc says.
+fn rustc(toolchain: &Toolchain, arguments: &[&str]) -> Result<String, String> {
+    let output = programs::rust(&toolchain.rustc)
+        .args(arguments)
+        // The layout of a target, and settings that only the standard library asks for, are for nightly compilers.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
 
-impl Crates {
-    /// The standard library below `library`, the shown prelude, and `dependencies` with what they need.
-    ///
-    /// The package lies in `folder`; `lock` is the lock file with which the dependencies were built.
-    pub(super) fn find(
-        folder: &Path,
-        shown: &Path,
-        toolchain: &Toolchain,
-        dependencies: &BTreeMap<String, String>,
-        lock: &Path,
-    ) -> Result<Crates, String> {
-        let text = |error: std::io::Error| error.to_string();
-        fs::create_dir_all(folder.join("src")).map_err(text)?;
-        fs::write(folder.join("src/lib.rs"), "").map_err(text)?;
-        fs::write(folder.join("Cargo.toml"), manifest(shown, dependencies)).map_err(text)?;
-        // Without a lock file cargo chooses versions anew: as good for what depends on nothing else.
-        if dependencies.is_empty() || fs::copy(lock, folder.join("Cargo.lock")).is_err() {
-            let _ = fs::remove_file(folder.join("Cargo.lock"));
-        }
-        let output = programs::cargo(&toolchain.cargo)
-            .args(["metadata", "--format-version=1", "--offline"])
-            .args(["--filter-platform", toolchain.host(), "--manifest-path"])
-            .arg(folder.join("Cargo.toml"))
-            .env("RUSTC", &toolchain.rustc)
-            .output()
-            .map_err(text)?;
-        let metadata: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        let mut crates = Crates {
-            all: standard(&analysis::library(shown)),
-            named: Vec::new(),
-        };
-        crates.add(&metadata);
-        Ok(crates)
-    }
-
-    /// Adds the packages that the root of cargo's metadata needs, each after those that it needs itself.
-    fn add(&mut self, metadata: &Value) {
-        let packages = by_id(&metadata["packages"]);
-        let nodes = by_id(&metadata["resolve"]["nodes"]);
-        let mut places = BTreeMap::new();
-        let root = metadata["resolve"]["root"].as_str().unwrap_or_default();
-        for (name, id) in needs(nodes.get(root)) {
-            if let Some(place) = self.place(id, &packages, &nodes, &mut places) {
-                self.named.push((name.to_owned(), place));
-            }
-        }
-    }
-
-    fn place<'a>(
-        &mut self,
-        id: &'a str,
-        packages: &BTreeMap<&'a str, &'a Value>,
-        nodes: &BTreeMap<&'a str, &'a Value>,
-        places: &mut BTreeMap<&'a str, usize>,
-    ) -> Option<usize> {
-        if let Some(place) = places.get(id) {
-            return Some(*place);
-        }
-        let node = nodes.get(id)?;
-        let mut krate = krate(packages.get(id)?, node)?;
-        for (name, needed) in needs(Some(node)) {
-            if let Some(place) = self.place(needed, packages, nodes, places) {
-                krate.needs.push((name.to_owned(), place));
-            }
-        }
-        self.all.push(krate);
-        places.insert(id, self.all.len() - 1);
-        Some(self.all.len() - 1)
-    }
+fn layout(spec: &str) -> Option<String> {
+    let spec: Value = serde_json::from_str(spec).ok()?;
+    Some(spec["data-layout"].as_str()?.to_owned())
 }
 
 fn manifest(shown: &Path, dependencies: &BTreeMap<String, String>) -> String {
@@ -229,7 +227,7 @@ mod tests {
                 {"id": "cc", "features": [], "deps": []}]},
         });
         let mut crates = Crates::default();
-        crates.add(&metadata);
+        add(&mut crates, &metadata);
         let names: Vec<&str> = crates.all.iter().map(|krate| krate.name.as_str()).collect();
         assert_eq!(names, ["rand-core", "derive", "rand", "glassbox-prelude"]);
         assert_eq!(

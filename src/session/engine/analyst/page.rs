@@ -7,11 +7,11 @@
 //! }
 //! ```
 
+use glassbox_analyst_wire::{FUNCTION, Page};
+
 use crate::session::nesting::depth;
 use crate::session::syntax;
 
-/// The function around a cell. Not for users to see.
-pub(super) const FUNCTION: &str = "__glassbox_cell";
 /// Code that nests deeper is not looked at: each operator of a long chain takes rust-analyzer time, and each level stack.
 const DEEPEST: usize = 400;
 
@@ -24,21 +24,9 @@ pub(crate) struct Known {
     pub parameters: String,
 }
 
-/// A file to be shown, and where the cell and the cursor are in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    pub text: String,
-    /// Where the cell begins.
-    pub start: usize,
-    /// The cell's code.
-    pub code: String,
-    /// The cursor, an offset into the cell's code.
-    pub cursor: usize,
-}
-
-impl Page {
-    /// `None` if nothing can be said of `code` at this place.
-    pub(super) fn new(known: &Known, code: &str, cursor: usize) -> Option<Page> {
+impl Known {
+    /// The file around `code`; `None` if nothing can be said of it at this place.
+    pub(super) fn page(&self, code: &str, cursor: usize) -> Option<Page> {
         let cursor = code.floor_char_boundary(cursor);
         // Lines of commands are no Rust. They are blanked out so that every place stays where it is.
         let commands = code.len() - syntax::skip_commands(code).len();
@@ -55,7 +43,7 @@ impl Page {
         let code: String = blank.chain(code[commands..].chars()).collect();
         let mut text = format!(
             "{}\nasync fn {FUNCTION}({}) -> ::core::result::Result<(), ::glassbox_prelude::cell::Failed> {{\n",
-            known.items, known.parameters
+            self.items, self.parameters
         );
         let start = text.len();
         text.push_str(&code);
@@ -83,24 +71,24 @@ mod tests {
             parameters: "x: u8, ".to_owned(),
         };
         let code = "!ls é\n:dep a\nlet é = x;";
-        let page = Page::new(&known, code, code.len()).unwrap();
+        let page = known.page(code, code.len()).unwrap();
         assert_eq!(page.code.len(), code.len());
         assert_eq!(page.code.trim(), "let é = x;");
         assert_eq!(&page.text[page.start..page.start + code.len()], page.code);
-        assert_eq!(Page::new(&known, code, 3), None);
+        assert_eq!(known.page(code, 3), None);
         for code in [":vars", "// a comm", "!ls"] {
-            assert_eq!(Page::new(&known, code, code.len()), None, "{code}");
+            assert_eq!(known.page(code, code.len()), None, "{code}");
         }
         // An empty line above the code is a place for code, a comment there is none.
         let code = ":dep a\n\n// b\nlet c = x;";
-        assert!(Page::new(&known, code, 7).is_some() && Page::new(&known, code, 10).is_none());
+        assert!(known.page(code, 7).is_some() && known.page(code, 10).is_none());
         // Inside a character: the place before it.
-        assert_eq!(Page::new(&known, "é", 1).unwrap().cursor, 0);
+        assert_eq!(known.page("é", 1).unwrap().cursor, 0);
     }
 
     #[test]
     fn what_nests_too_deep_is_not_looked_at() {
-        let page = |code: &str| Page::new(&Known::default(), code, code.len());
+        let page = |code: &str| Known::default().page(code, code.len());
         assert!(page(&"(".repeat(1000)).is_none());
         assert!(page(&"-".repeat(1000)).is_none());
         assert!(page(&"(a);".repeat(1000)).is_some());
@@ -111,7 +99,7 @@ mod tests {
         #[test]
         fn any_code_makes_a_page(code in "(:dep a\n|!l\n|\\PC|[{}();\n]){0,30}", at in any::<prop::sample::Index>()) {
             let at = at.index(code.len() + 1);
-            if let Some(page) = Page::new(&Known::default(), &code, at) {
+            if let Some(page) = Known::default().page(&code, at) {
                 prop_assert!(page.code.is_char_boundary(page.cursor) && page.code.len() == code.len());
             }
         }

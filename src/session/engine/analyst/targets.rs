@@ -1,23 +1,27 @@
-//! What an inspection at a cursor is about: the name there, else the function in whose arguments the cursor stands.
+//! What a cursor is on: a comment, a name, or else the arguments of a function.
 
-use std::ops::Range;
-
+use glassbox_analyst_wire::Subject;
 use ra_ap_parser::{SyntaxKind, T};
 use ra_ap_syntax::Edition;
 
 use crate::session::tokens::Tokens;
 
-/// Where what an inspection is about stands in the code, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Subject {
-    /// The name that the cursor touches.
-    pub name: Option<Range<usize>>,
-    /// The name of the function in whose arguments the cursor stands.
-    pub callee: Option<Range<usize>>,
+/// Whether what is typed at the cursor goes into a comment.
+pub(super) fn in_comment(code: &str, cursor: usize) -> bool {
+    let tokens = Tokens::new(code);
+    (0..tokens.len()).any(|index| {
+        let range = tokens.range(index);
+        // A comment to the end of the line goes on at its own end.
+        let end = match tokens.text(index).starts_with("//") {
+            true => range.end,
+            false => range.end.saturating_sub(1),
+        };
+        tokens.kind(index) == SyntaxKind::COMMENT && range.start < cursor && cursor <= end
+    })
 }
 
 /// What the cursor, an offset in bytes, is on.
-pub(crate) fn subject(code: &str, cursor: usize) -> Subject {
+pub(super) fn subject(code: &str, cursor: usize) -> Subject {
     let tokens = Tokens::new(code);
     let callee = call_around(&tokens, cursor);
     Subject {
@@ -92,7 +96,7 @@ fn name_before(tokens: &Tokens, parenthesis: usize) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::subject;
+    use super::{in_comment, subject};
 
     /// The name at the cursor and the function around it, for code with `|` where the cursor is.
     fn asked(marked: &str) -> [String; 2] {
@@ -100,6 +104,13 @@ mod tests {
         let code = marked.replacen('|', "", 1);
         let found = subject(&code, cursor);
         [found.name, found.callee].map(|range| code[range.unwrap_or_default()].to_owned())
+    }
+
+    #[test]
+    fn comments_are_told_from_code() {
+        assert!(in_comment("// a comm", 9) && in_comment("x /* a */", 5));
+        assert!(!in_comment("x /* a */", 9) && !in_comment("// a\nb", 6));
+        assert!(!in_comment("\"// a\"", 5) && !in_comment("//", 0));
     }
 
     #[test]

@@ -5,19 +5,16 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
+use glassbox_analyst_wire::{Completion, Completions, FUNCTION};
 use ra_ap_hir::PrefixKind;
 use ra_ap_ide::{
     CompletionConfig, CompletionFieldsToResolve, CompletionItem, CompletionItemKind, FilePosition,
     RaFixtureConfig, SymbolKind,
 };
 use ra_ap_ide_db::imports::insert_use::{ImportGranularity, InsertUseConfig};
-use ra_ap_parser::SyntaxKind;
 
 use super::markdown;
-use super::page::FUNCTION;
 use super::world::View;
-use crate::session::tokens::Tokens;
-use crate::session::{Completion, Completions};
 
 /// Names that only generated code uses, and a word that is none of Rust's.
 const HIDDEN: [&str; 3] = [FUNCTION, "evcxr_display", "letm"];
@@ -30,9 +27,6 @@ pub(super) fn complete(view: &View) -> Completions {
         end: cursor,
         items: Vec::new(),
     };
-    if in_comment(&view.page.code, cursor) {
-        return nothing;
-    }
     let position = FilePosition {
         file_id: view.file,
         offset: view.place(cursor),
@@ -78,20 +72,6 @@ pub(super) fn complete(view: &View) -> Completions {
         .filter(|item| seen.insert((item.text.clone(), item.kind)))
         .collect();
     Completions { start, end, items }
-}
-
-/// Whether what is typed at the cursor goes into a comment.
-fn in_comment(code: &str, cursor: usize) -> bool {
-    let tokens = Tokens::new(code);
-    (0..tokens.len()).any(|index| {
-        let range = tokens.range(index);
-        // A comment to the end of the line goes on at its own end.
-        let end = match tokens.text(index).starts_with("//") {
-            true => range.end,
-            false => range.end.saturating_sub(1),
-        };
-        tokens.kind(index) == SyntaxKind::COMMENT && range.start < cursor && cursor <= end
-    })
 }
 
 fn config() -> CompletionConfig<'static> {
@@ -233,13 +213,6 @@ fn jupyter_kind(kind: CompletionItemKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn comments_are_told_from_code() {
-        assert!(in_comment("// a comm", 9) && in_comment("x /* a */", 5));
-        assert!(!in_comment("x /* a */", 9) && !in_comment("// a\nb", 6));
-        assert!(!in_comment("\"// a\"", 5) && !in_comment("//", 0));
-    }
 
     #[test]
     fn labels_say_type_or_signature() {

@@ -9,8 +9,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
 
+use glassbox_analyst_wire::{Crates, Krate, Origin, Page, STANDARD};
 use ra_ap_hir::{CfgOptions, ChangeWithProcMacros, Symbol};
 use ra_ap_ide::{Analysis, AnalysisHost, CrateGraphBuilder, Edition, FileId, SourceRoot};
 use ra_ap_ide_db::RootDatabase;
@@ -20,11 +20,6 @@ use ra_ap_ide_db::base_db::{
     DependencyBuilder, Env, FileSet, LangCrateOrigin, Version, VfsPath,
 };
 use triomphe::Arc;
-
-use super::crates::{Crates, Krate, Origin, STANDARD};
-use super::page::Page;
-use crate::programs;
-use crate::session::prelude::toolchain::Toolchain;
 
 /// Folders of a package with Rust files that are no part of its library.
 const ASIDE: [&str; 6] = ["target", "tests", "examples", "benches", "wire", ".git"];
@@ -45,15 +40,7 @@ pub(super) struct View {
 }
 
 impl World {
-    pub(super) fn load(crates: &Crates, toolchain: &Toolchain) -> Result<World, String> {
-        let text = |error: std::io::Error| error.to_string();
-        let settings = rustc(toolchain, &["--print=cfg", "-O"]).map_err(text)?;
-        let target = rustc(
-            toolchain,
-            &["-Zunstable-options", "--print=target-spec-json"],
-        )
-        .map_err(text)?;
-
+    pub(super) fn load(crates: &Crates) -> Result<World, String> {
         let mut files = Files::default();
         let mut roots = Vec::new();
         for krate in &crates.all {
@@ -66,12 +53,16 @@ impl World {
         files.close(SourceRoot::new_local);
 
         let graph = Graph {
-            settings: said(settings)?,
+            settings: &crates.settings,
             workspace: Arc::new(CrateWorkspaceData {
-                target: said(target)
-                    .and_then(|spec| layout(&spec).ok_or(spec))
-                    .map_err(|_| "rustc does not say".into()),
-                toolchain: Version::parse(toolchain.release()).ok(),
+                target: match &crates.layout {
+                    Some(layout) => Ok(TargetData {
+                        data_layout: layout.as_str().into(),
+                        arch: Arch::Other,
+                    }),
+                    None => Err("rustc does not say".into()),
+                },
+                toolchain: Version::parse(&crates.release).ok(),
             }),
         };
         let mut change = files.change;
@@ -99,37 +90,6 @@ impl World {
     pub(super) fn tidy(&mut self) {
         self.host.trigger_garbage_collection();
     }
-
-    /// Stops whatever is being found out, as soon as rust-analyzer notices.
-    pub(super) fn give_up(mut self) {
-        self.host.trigger_cancellation();
-    }
-}
-
-fn rustc(toolchain: &Toolchain, arguments: &[&str]) -> std::io::Result<Child> {
-    programs::rust(&toolchain.rustc)
-        .args(arguments)
-        // The layout of a target, and settings that only the standard library asks for, are for nightly compilers.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-}
-
-fn said(process: Child) -> Result<String, String> {
-    let output = process
-        .wait_with_output()
-        .map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn layout(spec: &str) -> Option<TargetData> {
-    let spec: serde_json::Value = serde_json::from_str(spec).ok()?;
-    Some(TargetData {
-        data_layout: spec["data-layout"].as_str()?.into(),
-        arch: Arch::Other,
-    })
 }
 
 /// The files of all crates.
@@ -192,13 +152,12 @@ impl Files {
 }
 
 /// What all crates are told.
-struct Graph {
-    /// Lines as `rustc --print cfg` writes them.
-    settings: String,
+struct Graph<'a> {
+    settings: &'a str,
     workspace: Arc<CrateWorkspaceData>,
 }
 
-impl Graph {
+impl Graph<'_> {
     fn build(
         &self,
         crates: &Crates,

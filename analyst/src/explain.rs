@@ -5,25 +5,22 @@
 //!             └─ signature help ─▶ which argument it is
 //! ```
 
+use glassbox_analyst_wire::{Inspection, Subject};
 use ra_ap_ide::{
     FilePosition, FileRange, HoverAction, HoverConfig, HoverDocFormat, HoverResult,
     RaFixtureConfig, SubstTyLen,
 };
 use ra_ap_syntax::{TextRange, TextSize};
 
-use super::targets::subject;
 use super::type_page::{self, TypePage};
 use super::world::View;
 use super::{catalogue, markdown};
-use crate::session::Inspection;
 
 /// What separates parts of an explanation.
 const RULE: &str = "\n\n---\n\n";
 
 /// What is known of what the cursor is on.
-pub(super) fn inspect(view: &View) -> Option<Inspection> {
-    let cursor = view.page.cursor;
-    let subject = subject(&view.page.code, cursor);
+pub(super) fn inspect(view: &View, subject: Subject) -> Option<Inspection> {
     let name = subject.name.clone().and_then(|name| {
         let found = described(view, inside(&name));
         match view.page.code.get(name) {
