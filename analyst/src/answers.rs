@@ -26,7 +26,11 @@ fn answer() -> Result<()> {
     let mut world = Err("rust-analyzer was shown nothing".to_owned());
     while let Some(order) = line::receive(&mut orders)? {
         match order {
-            Order::Read(crates) => world = World::load(&crates),
+            Order::Read(crates) => {
+                // One database at a time: the old one goes first.
+                drop(std::mem::replace(&mut world, Err(String::new())));
+                world = World::load(&crates);
+            }
             Order::Tidy => {
                 if let Ok(world) = &mut world {
                     world.tidy();
