@@ -95,10 +95,11 @@ fn analyst_of(folder: &Path) -> i32 {
     own[0].try_into().unwrap()
 }
 
-/// Whether a child of this process has ended, which nobody has asked it about yet.
+/// Whether a child of this process, with all its threads, has ended, which nobody has asked it about yet.
 fn has_ended(process: i32) -> bool {
     let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    state.contains(") Z ")
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    state.contains(") Z ") && threads.is_ok_and(|threads| threads.count() == 1)
 }
 
 /// How many of a cell's events say that the program is being built.
