@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 pub fn measure(root: &Path) -> Result<Measured, Box<dyn std::error::Error>> {
     let annotations = root.join("annotations/captions_train2017.json");
     if !annotations.is_file() {
-        write(root, &annotations)?;
+        write(root, PICTURES, CAPTIONS)?;
     }
     let bytes = std::fs::metadata(&annotations)?.len();
     let before = resident("VmRSS")?;
@@ -70,7 +70,7 @@ pub fn measure(root: &Path) -> Result<Measured, Box<dyn std::error::Error>> {
 }
 
 /// Megabytes of this process by the kernel's word.
-fn resident(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
+pub fn resident(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
@@ -80,16 +80,21 @@ fn resident(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
     Ok(kilobytes / 1000.0)
 }
 
-fn write(root: &Path, annotations: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let pictures = root.join("train2017");
-    std::fs::create_dir_all(&pictures)?;
+/// Captions of so many pictures, and the pictures, as empty files, where COCO's train2017 has them in its folder.
+pub fn write(
+    root: &Path,
+    pictures: usize,
+    captions: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let folder = root.join("train2017");
+    std::fs::create_dir_all(&folder)?;
     std::fs::create_dir_all(root.join("annotations"))?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut text = String::from("{\"info\": {}, \"licenses\": [], \"images\": [");
     let id = |number: usize| number * 4 + 9;
-    for number in 0..PICTURES {
+    for number in 0..pictures {
         let name = format!("{:012}.jpg", id(number));
-        std::fs::write(pictures.join(&name), [])?;
+        std::fs::write(folder.join(&name), [])?;
         let comma = if number > 0 { ", " } else { "" };
         write!(
             text,
@@ -101,10 +106,10 @@ fn write(root: &Path, annotations: &Path) -> Result<(), Box<dyn std::error::Erro
         )?;
     }
     text.push_str("], \"annotations\": [");
-    for number in 0..CAPTIONS {
+    for number in 0..captions {
         let comma = if number > 0 { ", " } else { "" };
         // Five each, and one more for some, in no order.
-        let picture = id((number * 7) % PICTURES);
+        let picture = id((number * 7) % pictures);
         let words: Vec<&str> = (0..rng.random_range(8..14))
             .filter_map(|_| WORDS.choose(&mut rng).copied())
             .collect();
@@ -116,6 +121,6 @@ fn write(root: &Path, annotations: &Path) -> Result<(), Box<dyn std::error::Erro
         )?;
     }
     text.push_str("]}");
-    std::fs::write(annotations, text)?;
+    std::fs::write(root.join("annotations/captions_train2017.json"), text)?;
     Ok(())
 }
