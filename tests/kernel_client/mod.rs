@@ -3,6 +3,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+// Tests that hold sessions too have it from there as well.
+#[allow(clippy::duplicate_mod)]
 #[path = "../session_support/analyst.rs"]
 mod analyst;
 pub mod raw;

@@ -2,6 +2,8 @@
 //!
 //! keys → pseudo terminal → program → bytes → terminal emulator → rows of text
 
+// Tests that hold sessions too have it from there as well.
+#[allow(clippy::duplicate_mod)]
 #[path = "../session_support/analyst.rs"]
 mod analyst;
 
