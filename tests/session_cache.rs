@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use session_support::analyst;
 use session_support::place::Place;
 
 fn built(report: &str) -> bool {
@@ -55,6 +56,37 @@ fn a_checkout_with_older_files_gets_a_library_of_its_own() {
     assert_eq!(session.result_of("count()"), "100");
 }
 
+/// A library that was built from a checkout that is gone by now, or says something else, knew no name of the prelude any more.
+#[test]
+fn the_checkout_that_a_library_was_built_from_may_go() {
+    analyst::beside();
+    let place = Place::new();
+    let code = "glassbox_prelude::session::con";
+    let proposed = |session: &mut session_support::TestSession| {
+        let found = session.session.complete(code, code.len()).unwrap();
+        found.items.iter().any(|item| item.text == "control")
+    };
+    let (mut session, _) = place.start().unwrap();
+    assert!(proposed(&mut session));
+    drop(session);
+    // The same words at another place: the library is the same. At the first place others stand now.
+    let moved = Place::new();
+    fs::write(place.source().join("src/lib.rs"), "").unwrap();
+    let config = glassbox::session::SessionConfig {
+        prelude_source: Some(moved.source()),
+        cache_dir: Some(place.cache()),
+        ..Default::default()
+    };
+    for gone in [false, true] {
+        if gone {
+            fs::remove_dir_all(place.source()).unwrap();
+        }
+        let (mut session, report) = session_support::TestSession::try_with(config.clone()).unwrap();
+        assert!(!built(&report), "{report}");
+        assert!(proposed(&mut session), "gone: {gone}");
+    }
+}
+
 /// The libraries of other checkouts pushed out the one that a running session used.
 #[test]
 fn a_library_in_use_outlives_later_builds() {
@@ -92,6 +124,7 @@ fn a_corrupt_library_is_built_again() {
         damage_one_bit_of_the_library,
         damage_one_bit_of_what_the_compiler_reads,
         damage_what_the_analyser_reads,
+        damage_the_source_that_the_analyser_reads,
         damage_manifest,
         remove,
     ] {
@@ -138,6 +171,10 @@ fn damage_one_bit_of_what_the_compiler_reads(library: &Path) {
 
 fn damage_what_the_analyser_reads(library: &Path) {
     damage_one_bit(&library.with_file_name("analysis/glassbox-prelude/Cargo.toml"));
+}
+
+fn damage_the_source_that_the_analyser_reads(library: &Path) {
+    damage_one_bit(&library.with_file_name("analysis/glassbox-prelude/source/lib.rs"));
 }
 
 fn damage_manifest(library: &Path) {

@@ -76,7 +76,7 @@ let split = Tiling::from_json(r##"{"image_processor_type": "Idefics3ImageProcess
     "max_image_size": {"longest_edge": 32}}"##, "preprocessor_config.json".as_ref())?;
 let anyres = Tiling::from_json(r##"{"image_processor_type": "LlavaNextImageProcessor", "size": 336, "crop_size": 336}"##,
     "preprocessor_config.json".as_ref())?;
-let runs_folder = std::env::temp_dir().join(format!("showing-{}", std::process::id()));
+let runs_folder = std::path::PathBuf::from(FOLDER);
 let saved_run = {
     let set = vec![Example::new(&image, "four")];
     let settings = TrainerSettings { steps: 1, batch_size: 1, quiet: true, run: Some(runs_folder.join("one")), ..TrainerSettings::tour() };
@@ -401,7 +401,7 @@ const VALUES: &[(&str, &str)] = &[
     ),
     (
         "GgufExport",
-        "vlm.llm.save_gguf(std::env::temp_dir().join(\"shown.gguf\"), &vlm.llm_processor, GgufType::F16)?",
+        "vlm.llm.save_gguf(runs_folder.join(\"shown.gguf\"), &vlm.llm_processor, GgufType::F16)?",
     ),
     (
         "GgufFile",
@@ -523,7 +523,7 @@ const VALUES: &[(&str, &str)] = &[
     ("Verdict", "gp::data::shapes::Verdict::True"),
     (
         "Instances",
-        "{ let file = std::env::temp_dir().join(\"instances_shown.json\"); std::fs::write(&file, r##\"{\"images\": [{\"id\": 1, \"width\": 9, \"height\": 9}], \"categories\": [{\"id\": 1, \"name\": \"dog\"}], \"annotations\": [{\"image_id\": 1, \"category_id\": 1, \"bbox\": [1, 1, 2, 2]}]}\"##)?; Instances::open(&file)? }",
+        "{ let file = runs_folder.join(\"instances_shown.json\"); std::fs::write(&file, r##\"{\"images\": [{\"id\": 1, \"width\": 9, \"height\": 9}], \"categories\": [{\"id\": 1, \"name\": \"dog\"}], \"annotations\": [{\"image_id\": 1, \"category_id\": 1, \"bbox\": [1, 1, 2, 2]}]}\"##)?; Instances::open(&file)? }",
     ),
     (
         "Lesson",
@@ -781,15 +781,21 @@ fn html(display: &Display) -> String {
         .to_owned()
 }
 
-fn setup(session: &mut TestSession) {
-    let run = session.run(SETUP);
+/// The folder that the session writes into. It is gone with the value: a name made of a process's number would meet what
+/// another run left, once the numbers begin anew.
+#[must_use = "the folder is gone with it"]
+fn setup(session: &mut TestSession) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let code = format!("const FOLDER: &str = {:?};\n{SETUP}", folder.path());
+    let run = session.run(&code);
     assert!(run.outcome.status.is_ok(), "{:?}", run.outcome.status);
+    folder
 }
 
 #[test]
 fn every_type_shows_a_screen_at_most_and_no_wall_of_debug() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     let folder = tempfile::tempdir().expect("a folder");
     let talk = folder.path().join("talk.json");
     let turns = r#"[{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}]"#;
@@ -830,7 +836,7 @@ fn every_type_shows_a_screen_at_most_and_no_wall_of_debug() {
 #[test]
 fn debug_text_of_models_is_short_too() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     let names = [
         "vlm",
         "vlm.llm",
@@ -924,7 +930,7 @@ fn a_result_shows_its_value_and_asks_for_the_question_mark() {
 #[test]
 fn tensors_and_pictures_show_themselves_inside_of_other_values() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     for code in [
         "&tensor",
         "Some(tensor.clone())",
@@ -1004,7 +1010,7 @@ fn plain_values_look_as_before_and_long_ones_are_cut() {
 #[test]
 fn what_streams_is_shown_once() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     let run = session.run("let made = vlm.generate(&image)?.max_new_tokens(8).stream()?;");
     assert!(run.outcome.status.is_ok());
     let later = text(&result(&mut session, "made"));
@@ -1033,7 +1039,7 @@ fn what_streams_is_shown_once() {
 #[test]
 fn clones_do_not_train_each_other() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     let code = r#"
         let sum = |vlm: &Vlm| -> Result<f32> {
             let mut sum = 0.0;
@@ -1059,7 +1065,7 @@ fn clones_do_not_train_each_other() {
 #[test]
 fn a_setting_that_would_do_nothing_does_not_compile() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     for code in [
         "let mut m = vlm.clone(); m.settings.adapters = AdapterTraining::Frozen;",
         "let mut m = vlm.clone(); m.llm.config.norm_eps = 1.0;",
@@ -1086,7 +1092,7 @@ fn compiled(run: &session_support::Run) -> bool {
 #[test]
 fn a_variable_that_is_named_alone_is_shown_without_the_compiler() {
     let mut session = TestSession::start();
-    setup(&mut session);
+    let _folder = setup(&mut session);
     let run = session.run(
         "let words = vec![\"a\", \"b\"]; let number = 7; let half = 0.5f32; let nothing = (); let r#type = 'c'; let mut many = vec![0.25f64; 3];",
     );

@@ -1,8 +1,9 @@
 //! A package that shows rust-analyzer as much of the prelude as variables and completion need, and no more.
 //!
 //! rust-analyzer reads every crate below a dependency before it names the first type. Most of the two hundred crates
-//! below the prelude never appear in a cell. So beside the library stand manifests of our own for the few that do: each
-//! points to the crate's real source and depends only on the others.
+//! below the prelude never appear in a cell. So beside the library stand packages of our own for the few that do: each
+//! holds a copy of the crate's source as it was built and depends only on the others. A copy, because the library is found by what
+//! its source says, not by where it was: that checkout may be gone by now, or hold something else.
 
 use std::fmt::Write;
 use std::fs;
@@ -27,7 +28,10 @@ const LIBRARY: &str = "library";
 /// Tells rust-analyzer where the standard library's source is.
 pub(crate) const LIBRARY_VARIABLE: &str = "RUST_SRC_PATH";
 
-/// Writes the manifests below `dir`, whose names it returns; the prelude's is in the folder of its name.
+/// In each package: the copy of the crate's source. Not `src`, where cargo would look for programs by itself.
+const SOURCE: &str = "source";
+
+/// Writes the packages below `dir` and returns the names of their files; the prelude's is in the folder of its name.
 pub(crate) fn write(
     dir: &Path,
     source: &PreludeSource,
@@ -50,15 +54,43 @@ pub(crate) fn write(
     let metadata: Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| broken(String::from_utf8_lossy(&output.stderr).into_owned()))?;
     let mut names = Vec::new();
-    for (name, manifest) in manifests(&metadata) {
-        names.push(format!("{name}/Cargo.toml"));
+    for (name, root, manifest) in manifests(&metadata) {
         let package = dir.join(name);
-        fs::create_dir_all(&package).map_err(SessionError::cache("create", &package))?;
+        let from = Path::new(root).parent().unwrap_or(Path::new(root));
+        copy(
+            from,
+            &package.join(SOURCE),
+            &format!("{name}/{SOURCE}"),
+            &mut names,
+        )
+        .map_err(SessionError::cache("write", &package))?;
+        names.push(format!("{name}/Cargo.toml"));
         let file = package.join("Cargo.toml");
         fs::write(&file, manifest).map_err(SessionError::cache("write", &file))?;
     }
     link_library(dir, toolchain)?;
     Ok(names)
+}
+
+/// Copies the files of a folder to a new one; `called` is the new one's name, which those of its files begin with.
+fn copy(from: &Path, to: &Path, called: &str, names: &mut Vec<String>) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+            // No module has such a name.
+            continue;
+        };
+        let called = format!("{called}/{name}");
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to.join(&name), &called, names)?;
+        } else {
+            // The content alone: a registry may keep its files so that nobody writes to them.
+            fs::write(to.join(&name), fs::read(entry.path())?)?;
+            names.push(called);
+        }
+    }
+    Ok(())
 }
 
 /// Makes the folder with the standard library's main crates.
@@ -86,8 +118,8 @@ pub(crate) fn prelude(dir: &Path) -> PathBuf {
     dir.join(PRELUDE)
 }
 
-/// Name and `Cargo.toml` of each shown package in cargo's metadata.
-fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, String)> {
+/// Name, root file and our `Cargo.toml` of each shown package in cargo's metadata.
+fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, &'a str, String)> {
     let packages = metadata["packages"]
         .as_array()
         .map(Vec::as_slice)
@@ -116,6 +148,8 @@ fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, String)> {
                 .flatten()
                 .any(|kind| matches!(kind.as_str(), Some("lib" | "dylib" | "rlib")))
         })?;
+        let root = library["src_path"].as_str()?;
+        let file = Path::new(root).file_name()?.to_str()?;
         let node = nodes.iter().find(|node| node["id"] == package["id"])?;
         let mut text = String::new();
         // Strings of JSON are strings of TOML. Writing to a string cannot fail.
@@ -128,7 +162,8 @@ fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, String)> {
         let _ = writeln!(
             text,
             "[lib]\nname = {}\npath = {}\n",
-            library["name"], library["src_path"]
+            library["name"],
+            Value::from(format!("{SOURCE}/{file}"))
         );
         let _ = writeln!(text, "[features]");
         let enabled: Vec<&str> = node["features"]
@@ -152,7 +187,7 @@ fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, String)> {
                 );
             }
         }
-        Some((name, text))
+        Some((name, root, text))
     };
     shown.iter().copied().filter_map(manifest).collect()
 }
@@ -179,15 +214,22 @@ mod tests {
         });
         let written = manifests(&metadata);
         assert_eq!(
-            written.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-            ["glassbox-prelude", "candle-core"]
+            written
+                .iter()
+                .map(|(name, root, _)| (*name, *root))
+                .collect::<Vec<_>>(),
+            [
+                ("glassbox-prelude", "/s/prelude/src/lib.rs"),
+                ("candle-core", "/r/candle-core/src/lib.rs")
+            ]
         );
-        assert!(written[0].1.contains(
+        assert!(written[0].2.contains("path = \"source/lib.rs\""));
+        assert!(written[0].2.contains(
             "\"candle_core\" = { path = \"../candle-core\", package = \"candle-core\" }"
         ));
-        assert!(!written[0].1.contains("rayon") && !written[1].1.contains("rayon"));
+        assert!(!written[0].2.contains("rayon") && !written[1].2.contains("rayon"));
         assert!(
-            written[1].1.contains("\"cuda\" = []") && written[1].1.contains("default = [\"cuda\"]")
+            written[1].2.contains("\"cuda\" = []") && written[1].2.contains("default = [\"cuda\"]")
         );
     }
 }
