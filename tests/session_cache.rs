@@ -71,6 +71,8 @@ fn the_checkout_that_a_library_was_built_from_may_go() {
     drop(session);
     // The same words at another place: the library is the same. At the first place others stand now.
     let moved = Place::new();
+    let lock = |place: &Place| place.source().join("Cargo.lock");
+    fs::copy(lock(&place), lock(&moved)).unwrap();
     fs::write(place.source().join("src/lib.rs"), "").unwrap();
     let config = glassbox::session::SessionConfig {
         prelude_source: Some(moved.source()),
