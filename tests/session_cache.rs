@@ -176,7 +176,7 @@ fn damage_what_the_analyser_reads(library: &Path) {
 }
 
 fn damage_the_source_that_the_analyser_reads(library: &Path) {
-    damage_one_bit(&library.with_file_name("analysis/glassbox-prelude/source/lib.rs"));
+    damage_one_bit(&library.with_file_name("analysis/glassbox-prelude/source.rs"));
 }
 
 fn damage_manifest(library: &Path) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::one_file;
 use super::source::PreludeSource;
 use super::toolchain::Toolchain;
 use crate::programs;
@@ -28,8 +29,8 @@ const LIBRARY: &str = "library";
 /// Tells rust-analyzer where the standard library's source is.
 pub(crate) const LIBRARY_VARIABLE: &str = "RUST_SRC_PATH";
 
-/// In each package: the copy of the crate's source. Not `src`, where cargo would look for programs by itself.
-const SOURCE: &str = "source";
+/// In each package: the crate's source.
+const SOURCE: &str = "source.rs";
 
 /// Writes the packages below `dir` and returns the names of their files; the prelude's is in the folder of its name.
 pub(crate) fn write(
@@ -56,41 +57,16 @@ pub(crate) fn write(
     let mut names = Vec::new();
     for (name, root, manifest) in manifests(&metadata) {
         let package = dir.join(name);
-        let from = Path::new(root).parent().unwrap_or(Path::new(root));
-        copy(
-            from,
-            &package.join(SOURCE),
-            &format!("{name}/{SOURCE}"),
-            &mut names,
-        )
-        .map_err(SessionError::cache("write", &package))?;
-        names.push(format!("{name}/Cargo.toml"));
-        let file = package.join("Cargo.toml");
-        fs::write(&file, manifest).map_err(SessionError::cache("write", &file))?;
+        fs::create_dir_all(&package).map_err(SessionError::cache("create", &package))?;
+        let source = one_file::text(Path::new(root)).map_err(SessionError::cache("read", root))?;
+        for (file, text) in [("Cargo.toml", manifest), (SOURCE, source)] {
+            let path = package.join(file);
+            fs::write(&path, text).map_err(SessionError::cache("write", &path))?;
+            names.push(format!("{name}/{file}"));
+        }
     }
     link_library(dir, toolchain)?;
     Ok(names)
-}
-
-/// Copies the files of a folder to a new one; `called` is the new one's name, which those of its files begin with.
-fn copy(from: &Path, to: &Path, called: &str, names: &mut Vec<String>) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-            // No module has such a name.
-            continue;
-        };
-        let called = format!("{called}/{name}");
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to.join(&name), &called, names)?;
-        } else {
-            // The content alone: a registry may keep its files so that nobody writes to them.
-            fs::write(to.join(&name), fs::read(entry.path())?)?;
-            names.push(called);
-        }
-    }
-    Ok(())
 }
 
 /// Makes the folder with the standard library's main crates.
@@ -149,7 +125,6 @@ fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, &'a str, String)> {
                 .any(|kind| matches!(kind.as_str(), Some("lib" | "dylib" | "rlib")))
         })?;
         let root = library["src_path"].as_str()?;
-        let file = Path::new(root).file_name()?.to_str()?;
         let node = nodes.iter().find(|node| node["id"] == package["id"])?;
         let mut text = String::new();
         // Strings of JSON are strings of TOML. Writing to a string cannot fail.
@@ -163,7 +138,7 @@ fn manifests<'a>(metadata: &'a Value) -> Vec<(&'a str, &'a str, String)> {
             text,
             "[lib]\nname = {}\npath = {}\n",
             library["name"],
-            Value::from(format!("{SOURCE}/{file}"))
+            Value::from(SOURCE)
         );
         let _ = writeln!(text, "[features]");
         let enabled: Vec<&str> = node["features"]
@@ -223,7 +198,7 @@ mod tests {
                 ("candle-core", "/r/candle-core/src/lib.rs")
             ]
         );
-        assert!(written[0].2.contains("path = \"source/lib.rs\""));
+        assert!(written[0].2.contains("path = \"source.rs\""));
         assert!(written[0].2.contains(
             "\"candle_core\" = { path = \"../candle-core\", package = \"candle-core\" }"
         ));

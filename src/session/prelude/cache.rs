@@ -41,7 +41,7 @@ const METADATA: &str = "libglassbox_prelude.rlib";
 /// File that grows with what sessions learn; not in the manifest.
 const LEARNT: &str = "learnt.json";
 /// Raised when the layout of a cached library changes.
-const LAYOUT: &str = "7";
+const LAYOUT: &str = "8";
 /// Cargo's target folder.
 const BUILD: &str = "build";
 /// Beside the folder of libraries: cells that were compiled.

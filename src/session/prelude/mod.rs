@@ -13,6 +13,7 @@
 pub(crate) mod analysis;
 pub(crate) mod cache;
 pub(crate) mod metadata;
+pub(crate) mod one_file;
 pub(crate) mod prelude_crates;
 pub(crate) mod seal;
 pub(crate) mod source;
