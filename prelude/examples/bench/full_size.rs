@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Tensor};
 use glassbox_prelude::language::{Decoder, DecoderConfig, LlmInput, LogitsAt};
 use half::bf16;
 use rand::{Rng, SeedableRng};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::config::{FullSize, dtype};
-use crate::measure::{Figures, median, rounded};
+use crate::measure::{Figures, device, median, rounded};
 
 const INDEX: &str = "model.safetensors.index.json";
 /// Random values that all weights are cut from: cheap to make, still of full rank.
@@ -23,7 +23,9 @@ const POOL: usize = 1 << 24;
 /// Loads the weights and generates from random token ids.
 pub fn run(full: &FullSize) -> Result<Figures, Failure> {
     let begun = Instant::now();
-    let llm = Decoder::load(&full.dir, dtype(&full.dtype)?, &Device::Cpu)?;
+    let device = device()?;
+    let llm = Decoder::load(&full.dir, dtype(&full.dtype)?, &device)?;
+    device.synchronize()?;
     let load = begun.elapsed().as_secs_f64();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let vocabulary = llm.config.vocab_size.min(32_000) as u32;
@@ -31,7 +33,7 @@ pub fn run(full: &FullSize) -> Result<Figures, Failure> {
         .map(|_| rng.random_range(3..vocabulary))
         .collect();
     let cache = llm.new_cache(1, full.prefill + full.decode)?;
-    let mut ids = Tensor::from_vec(ids, (1, full.prefill), &Device::Cpu)?; // [1, T]
+    let mut ids = Tensor::from_vec(ids, (1, full.prefill), &device)?; // [1, T]
     let mut seconds = Vec::new();
     for _ in 0..=full.decode {
         let begun = Instant::now();
@@ -40,6 +42,7 @@ pub fn run(full: &FullSize) -> Result<Figures, Failure> {
             .logits()?
             .argmax_keepdim(D::Minus1)?
             .to_dtype(DType::U32)?; // [1, 1]
+        device.synchronize()?;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     let (prefill, decode) = (seconds[0], median(&seconds[1..]));

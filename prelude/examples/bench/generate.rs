@@ -1,18 +1,18 @@
 //! Captions of random models, greedy: through `Vlm::generate`, by a loop over the key-value cache, and the blog's way.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use glassbox_prelude::language::{LlmInput, LogitsAt};
 use glassbox_prelude::vlm::{Query, Vlm};
 use serde_json::json;
 
 use crate::Failure;
 use crate::config::{Config, dtype};
-use crate::measure::{Figures, add_rates, timed};
+use crate::measure::{Figures, add_rates, device, timed};
 
 pub fn run(config: &Config, way: &str) -> Result<Figures, Failure> {
     let vlm = crate::model::random_vlm(config, false)?;
     let side = config.vit_config()?.image_size;
-    let pixels = Tensor::randn(0f32, 1f32, (1, 3, side, side), &Device::Cpu)?
+    let pixels = Tensor::randn(0f32, 1f32, (1, 3, side, side), &device()?)?
         .to_dtype(dtype(&config.dtype)?)?; // [1, 3, H, W]
     let blog = way == "blog_full_reforward";
     let tokens = config

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release -p glassbox-prelude --example bench -- [--config FILE] [--sections vit,train,generate,phi3full]
 //! ```
+//! `GLASSBOX_DEVICE=cuda` measures on a GPU, where the library is built with the feature `cuda`.
 //! One JSON object on stdout, one line a case on stderr. Each case runs in a process of its own, so that its peak
 //! memory is its own. `phi3full` writes 7.2 GB of random weights into the folder that the settings name and removes them
 //! afterwards unless `keep` is set or they were there before.

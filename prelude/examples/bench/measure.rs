@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use candle_core::Device;
+use glassbox_prelude::prelude::DeviceChoice;
 use serde_json::{Map, Value, json};
 
 use crate::Failure;
@@ -9,19 +11,28 @@ use crate::Failure;
 /// One case's figures, in the order in which they are printed.
 pub type Figures = Map<String, Value>;
 
+/// Where everything is measured: what `GLASSBOX_DEVICE` names, for both peers.
+pub fn device() -> Result<Device, Failure> {
+    Ok(Device::chosen()?)
+}
+
 /// Runs `work` `warmup` times unmeasured and `reps` times measured; it is told the number of the run.
 pub fn timed(
     reps: usize,
     warmup: usize,
     mut work: impl FnMut(usize) -> Result<(), Failure>,
 ) -> Result<Figures, Failure> {
+    // A GPU works on behind the program's back.
+    let device = device()?;
     for run in 0..warmup {
         work(run)?;
     }
+    device.synchronize()?;
     let (mut wall, mut cpu) = (Vec::with_capacity(reps), Vec::with_capacity(reps));
     for run in 0..reps {
         let (begun, cpu_before) = (Instant::now(), cpu_seconds());
         work(run)?;
+        device.synchronize()?;
         wall.push(begun.elapsed().as_secs_f64());
         cpu.push(cpu_seconds() - cpu_before);
     }

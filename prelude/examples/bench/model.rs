@@ -1,6 +1,6 @@
 //! The models that are measured, with random weights.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use glassbox_prelude::language::{Decoder, LlmProcessor};
 use glassbox_prelude::nn::{Checkpoint, LoraConfig, Weight};
 use glassbox_prelude::vision::{ImageProcessor, ImageProcessorConfig, Rescaling, Vit};
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::config::{Adapter, Config, dtype};
+use crate::measure::device;
 
 /// What LoRA is put on in the language model when the settings do not say.
 const LLM_TARGETS: [&str; 4] = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"];
@@ -19,7 +20,7 @@ const VIT_TARGETS: [&str; 3] = ["query", "key", "value"];
 
 /// The image encoder alone.
 pub fn random_vit(config: &Config) -> Result<Vit, Failure> {
-    let weights = Checkpoint::random(config.seed, dtype(&config.dtype)?, &Device::Cpu);
+    let weights = Checkpoint::random(config.seed, dtype(&config.dtype)?, &device()?);
     Ok(Vit::from_checkpoint(&config.vit_config()?, &weights)?)
 }
 
@@ -28,7 +29,7 @@ pub fn random_vlm(config: &Config, with_lora: bool) -> Result<Vlm, Failure> {
     if config.projector != "mlp" {
         return Err(format!("projector {:?}: only \"mlp\" is measured", config.projector).into());
     }
-    let weights = Checkpoint::random(config.seed + 1, dtype(&config.dtype)?, &Device::Cpu);
+    let weights = Checkpoint::random(config.seed + 1, dtype(&config.dtype)?, &device()?);
     let llm_config = config.llm_config()?;
     let image_encoder = random_vit(config)?.with_feature(config.vision_feature.parse()?)?;
     let parts = VlmParts {
@@ -61,7 +62,7 @@ pub fn random_vlm(config: &Config, with_lora: bool) -> Result<Vlm, Failure> {
 }
 
 fn prompt_vector(name: &str, tokens: usize, width: usize) -> Result<Weight, Failure> {
-    let values = Tensor::randn(0f32, 0.02f32, (1, tokens, width), &Device::Cpu)?; // [1, T, D]
+    let values = Tensor::randn(0f32, 0.02f32, (1, tokens, width), &device()?)?; // [1, T, D]
     Ok(Weight::trainable(name, &values)?)
 }
 

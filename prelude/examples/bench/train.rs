@@ -1,6 +1,6 @@
 //! A training step: loss, gradients of everything that trains, AdamW.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use glassbox_prelude::train::{AdamW, AdamWConfig, Gradients};
 use glassbox_prelude::vlm::{CaptionBatch, Query};
 use rand::{Rng, SeedableRng};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::Failure;
 use crate::config::{Config, dtype};
-use crate::measure::{Figures, add_rates, rounded, timed};
+use crate::measure::{Figures, add_rates, device, rounded, timed};
 
 pub fn run(config: &Config, batch: usize, loss: &str) -> Result<Figures, Failure> {
     let vlm = crate::model::random_vlm(config, true)?;
@@ -59,7 +59,7 @@ pub fn run(config: &Config, batch: usize, loss: &str) -> Result<Figures, Failure
 /// Random pictures and captions of random tokens.
 fn random_batch(config: &Config, batch: usize) -> Result<CaptionBatch, Failure> {
     let side = config.vit_config()?.image_size;
-    let pixels = Tensor::randn(0f32, 1f32, (batch, 3, side, side), &Device::Cpu)?; // [B, 3, H, W]
+    let pixels = Tensor::randn(0f32, 1f32, (batch, 3, side, side), &device()?)?; // [B, 3, H, W]
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let vocabulary = config.llm_config()?.vocab_size.min(32_000) as u32;
     let caption_ids = (0..batch)

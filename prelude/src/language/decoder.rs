@@ -554,9 +554,13 @@ impl Decoder {
             Rotary::new(&frequencies, &positions, scaling)
         });
         let rotary = rotary.collect::<Result<Vec<_>>>()?;
+        // The mask is read on the CPU, by every layer.
+        let mask = input.attention_mask.as_ref();
+        let mask = mask.map(|mask| mask.to_device(&Device::Cpu));
+        let mask = mask.transpose()?; // [B, T]
         let pass = Pass {
             rotary: &rotary,
-            mask: input.attention_mask.as_ref(),
+            mask: mask.as_ref(),
             visibility: visibility.filter(|sights| !sights.is_causal()),
             state,
             attentions: input.attentions,

@@ -2,16 +2,18 @@
 //! once more.
 //!
 //! ```text
-//! forward     x ─ run, all inside is forgotten ─► y
+//! forward     x ─ run, all inside is forgotten ─► y, on any device
 //! backward    x ─ run again ─► y ─ backward with dy ─► dx, and gradients of the weights inside, collected on the side
 //! ```
 //! The weights are no arguments of the operation, so their gradients reach nobody who does not ask for them: see [`collecting`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
+use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor, TensorId, Var,
+    CpuStorage, CudaStorage, CustomOp1, DType, Layout, Shape, Storage, Tensor, TensorId, Var,
 };
 
 use rand_chacha::ChaCha8Rng;
@@ -70,6 +72,8 @@ struct Recomputed<N> {
     modes: Vec<Mode>,
     /// Of the forward pass too: whose rows they are.
     samples: Option<Samples>,
+    /// What the forward pass came to, until the operation has handed it on.
+    computed: Mutex<Option<Tensor>>,
 }
 
 /// Whether dropout is on, and from where it draws next.
@@ -94,12 +98,14 @@ pub(crate) fn recomputed<N: Network + Send + Sync + 'static>(
         false => Var::from_tensor(x)?.as_tensor().clone(),
     };
     let modes = modes(&network);
-    let run: Run<N> = Box::new(run);
+    let samples = dropout::now();
+    let y = run(&network, &x.detach())?.detach().contiguous()?;
     Ok(x.apply_op1(Recomputed {
         network,
-        run,
+        run: Box::new(run),
         modes,
-        samples: dropout::now(),
+        samples,
+        computed: Mutex::new(Some(y)),
     })?)
 }
 
@@ -160,34 +166,25 @@ fn passed_on(error: Error) -> candle_core::Error {
     }
 }
 
+impl<N> Recomputed<N> {
+    /// What the forward pass came to, contiguous. It is handed on once: kept here it would stay as long as the graph.
+    fn computed(&self) -> candle_core::Result<Tensor> {
+        let mut computed = self.computed.lock().unwrap_or_else(PoisonError::into_inner);
+        match computed.take() {
+            Some(y) => Ok(y),
+            None => candle_core::bail!("a stretch's forward pass is handed on once"),
+        }
+    }
+}
+
 impl<N: Network + Send + Sync> CustomOp1 for Recomputed<N> {
     fn name(&self) -> &'static str {
         "recomputed"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            candle_core::bail!("a stretch that is recomputed reads contiguous values")
-        };
-        let shape = layout.shape();
-        let x = match x {
-            CpuStorage::F32(values) => {
-                Tensor::from_slice(&values[start..end], shape, &Device::Cpu)?
-            }
-            CpuStorage::BF16(values) => {
-                Tensor::from_slice(&values[start..end], shape, &Device::Cpu)?
-            }
-            CpuStorage::F16(values) => {
-                Tensor::from_slice(&values[start..end], shape, &Device::Cpu)?
-            }
-            _ => candle_core::bail!("a stretch that is recomputed reads f32, bf16 or f16"),
-        };
-        let y = (self.run)(&self.network, &x)
-            .map_err(passed_on)?
-            .contiguous()?;
-        let shape = y.shape().clone();
-        let values = y.flatten_all()?;
-        let (storage, layout) = values.storage_and_layout();
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let y = self.computed()?;
+        let (storage, layout) = y.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
             (Storage::Cpu(storage), Some((start, end))) => Ok((
                 match storage {
@@ -196,9 +193,22 @@ impl<N: Network + Send + Sync> CustomOp1 for Recomputed<N> {
                     CpuStorage::F16(values) => CpuStorage::F16(values[start..end].to_vec()),
                     _ => candle_core::bail!("a stretch that is recomputed gives f32, bf16 or f16"),
                 },
-                shape,
+                y.shape().clone(),
             )),
-            _ => candle_core::bail!("a stretch is recomputed on the CPU only"),
+            _ => candle_core::bail!("a stretch that is recomputed stays on its input's device"),
+        }
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        let y = match self.computed()? {
+            // The whole memory is copied, from its beginning.
+            y if y.layout().start_offset() == 0 => y,
+            y => y.force_contiguous()?,
+        };
+        let (storage, layout) = y.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, y.shape().clone())),
+            _ => candle_core::bail!("a stretch that is recomputed stays on its input's device"),
         }
     }
 
@@ -255,6 +265,7 @@ fn collect(id: TensorId, gradient: Tensor) -> candle_core::Result<()> {
 mod tests {
     use super::*;
     use crate::nn::{Checkpoint, Linear, LoraConfig};
+    use candle_core::Device;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicBool, Ordering};
 

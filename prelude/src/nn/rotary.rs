@@ -6,7 +6,7 @@ use crate::display::Facts;
 use crate::display::facts::shown_by_facts;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Cosines and sines for the positions of one forward pass. Cheap to clone.
 ///
@@ -31,6 +31,8 @@ struct Table {
     batch: usize,
     tokens: usize,
     half: usize,
+    /// [`Rotary::tables`] where the first layer asked for them: the other layers copy nothing.
+    on_device: OnceLock<(Tensor, Tensor)>,
 }
 
 shown_by_facts!(Rotary);
@@ -76,6 +78,7 @@ impl Rotary {
             batch: positions.len(),
             tokens,
             half: inverse_frequencies.len(),
+            on_device: OnceLock::new(),
         })))
     }
 
@@ -94,6 +97,20 @@ impl Rotary {
         let cos = Tensor::from_slice(&t.cos, shape, &Device::Cpu)?; // [B or 1, T, R/2]
         let sin = Tensor::from_slice(&t.sin, shape, &Device::Cpu)?; // [B or 1, T, R/2]
         Ok((cos, sin))
+    }
+
+    /// [`Rotary::tables`] on a device, copied there once.
+    pub(crate) fn tables_on(&self, device: &Device) -> Result<(Tensor, Tensor)> {
+        if let Some((cos, sin)) = self.0.on_device.get()
+            && cos.device().same_device(device)
+        {
+            return Ok((cos.clone(), sin.clone()));
+        }
+        let (cos, sin) = self.tables()?;
+        let tables = (cos.to_device(device)?, sin.to_device(device)?);
+        // Where another device was first, this one copies each time.
+        _ = self.0.on_device.set(tables.clone());
+        Ok(tables)
     }
 
     /// Turns every head of `x`: `[B, T, H·d] → [B, T, H·d]`, differentiable.

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::Collective;
+use candle_core::{Device, Tensor};
+
+use super::{Collective, GpuSums};
 use crate::{Error, Result, fnv, notes};
 
 /// What a rank's word begins with, in its lowest bits; that of the operation follows.
@@ -240,6 +242,18 @@ impl Group {
     pub(crate) fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
         self.meet(Ok(()), "sum of f32", values.len())?;
         self.ranks.sum_f32(values)
+    }
+
+    /// The ranks' GPUs, where all of them reach each other: every rank asks, each for its own GPU.
+    pub(crate) fn on_gpus(&self, device: &Device) -> Result<Option<Arc<dyn GpuSums>>> {
+        self.meet(Ok(()), "GPUs", 0)?;
+        self.ranks.on_gpus(device)
+    }
+
+    /// The sum of each value over all ranks, on their GPUs.
+    pub(crate) fn sum_on(&self, gpus: &dyn GpuSums, values: &Tensor) -> Result<Tensor> {
+        self.meet(Ok(()), "sum on GPUs", values.elem_count())?;
+        gpus.sum(values)
     }
 
     /// As [`Group::sum_f32`].

@@ -163,9 +163,9 @@ fn beside_launchers() -> Vec<PathBuf> {
 
 /// An open library: never closed, for it has threads and handlers of its own.
 #[derive(Clone, Copy)]
-struct Opened(*mut c_void);
+pub(super) struct Opened(*mut c_void);
 
-fn open(name: &Path) -> std::result::Result<Opened, String> {
+pub(super) fn open(name: &Path) -> std::result::Result<Opened, String> {
     use std::os::unix::ffi::OsStrExt;
     let text = CString::new(name.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
     // Global, as Open MPI's own plug-ins look for its symbols.
@@ -190,7 +190,7 @@ fn last_error() -> String {
 
 impl Opened {
     /// The address of a symbol.
-    fn symbol(self, name: &CStr) -> Option<*mut c_void> {
+    pub(super) fn symbol(self, name: &CStr) -> Option<*mut c_void> {
         // SAFETY: the library is open and stays so, the name is a C string.
         let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         (!found.is_null()).then_some(found)

@@ -8,6 +8,7 @@
 //! - [`Collective`]: the few operations that all ranks call together; [`alone`]: of one process
 //! - `mpi`: those of an MPI library, which is loaded when the program runs; `library`: finding it, and what its handles are
 //! - [`threads`]: those of threads of one process, for tests
+//! - `nccl`: sums of tensors that lie on the ranks' GPUs, which need not go by the host
 //! - `group`: ranks that end together: an error or an interrupt of one is told to all
 //! - `buckets`: gradients added up over all ranks
 //! - [`plan`]: what more ranks would bring, from the time of a step and the bytes of its gradients
@@ -19,6 +20,8 @@ pub(crate) mod group;
 mod library;
 #[cfg(unix)]
 mod mpi;
+#[cfg(unix)]
+mod nccl;
 pub mod plan;
 #[cfg_attr(not(unix), allow(dead_code))] // what only an MPI library asks
 mod promised;
@@ -26,6 +29,8 @@ mod threads;
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -73,6 +78,15 @@ pub trait Collective: Send + Sync {
     /// # Errors
     /// As [`Collective::sum_f32`].
     fn broadcast(&self, bytes: &mut [u8], from: usize) -> Result<()>;
+    /// Sums of tensors that lie on the ranks' GPUs, if those can reach each other; `None` where the values have to go by the host. Every rank
+    /// asks, each for its own GPU.
+    ///
+    /// # Errors
+    /// As [`Collective::sum_f32`].
+    fn on_gpus(&self, device: &Device) -> Result<Option<Arc<dyn GpuSums>>> {
+        let _ = device;
+        Ok(None)
+    }
     /// Ends all ranks at once, as the last means: of processes with exit code 1.
     fn abort(&self);
     /// Leaves: no operation can be called after it. Waits until all ranks do.
@@ -80,6 +94,37 @@ pub trait Collective: Send + Sync {
     /// # Errors
     /// As [`Collective::sum_f32`].
     fn leave(&self) -> Result<()>;
+}
+
+/// Sums over all ranks of what lies on their GPUs: NCCL's, where it is there. Every rank calls, in the same order, with as many values.
+///
+/// ```
+/// use glassbox_prelude::prelude::*;
+/// use glassbox_prelude::parallel::{Collective, world};
+///
+/// # fn main() -> Result<()> {
+/// let device = Device::chosen()?;
+/// let own = Tensor::ones(4, DType::F32, &device)?;
+/// let ranks = world()?;
+/// let sum = match ranks.on_gpus(&device)? {
+///     Some(gpus) => gpus.sum(&own)?, // never leaves the GPUs
+///     None => {
+///         let mut values = own.to_vec1::<f32>()?;
+///         ranks.sum_f32(&mut values)?;
+///         Tensor::from_vec(values, 4, &device)?
+///     }
+/// };
+/// assert_eq!(sum.to_vec1::<f32>()?, [ranks.ranks() as f32; 4]);
+/// # Ok(()) }
+/// ```
+pub trait GpuSums: Send + Sync {
+    /// The sum of each value over all ranks, a tensor of the same shape: f32, on this rank's GPU.
+    ///
+    /// # Errors
+    /// `Parallel` when the library reports an error; `Candle`.
+    fn sum(&self, values: &Tensor) -> Result<Tensor>;
+    /// The library that carries the values, with its version.
+    fn library(&self) -> String;
 }
 
 /// One process.

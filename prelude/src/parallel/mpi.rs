@@ -5,14 +5,15 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::library::{self, Handle, Library};
 use super::promised::Promise;
-use super::{Collective, group};
+use super::{Collective, GpuSums, group, nccl};
 use crate::session::{Surroundings, surroundings};
 use crate::{Error, Result};
+use candle_core::Device;
 
 /// Values of one call: MPI counts in `int`, and its buffers should stay small.
 const MOST: usize = 1 << 26;
@@ -29,6 +30,8 @@ struct Mpi {
     rank: usize,
     ranks: usize,
     thread: usize,
+    /// Once asked for: the ranks' GPUs, if they reach each other.
+    gpus: Mutex<Option<Option<Arc<dyn GpuSums>>>>,
 }
 
 /// For the end of a program that did not leave.
@@ -86,6 +89,7 @@ pub(super) fn join(promise: &Promise) -> Result<Arc<dyn Collective>> {
         rank: rank as usize,
         ranks: ranks as usize,
         thread,
+        gpus: Mutex::default(),
     }))
 }
 
@@ -267,6 +271,16 @@ impl Mpi {
 }
 
 impl Collective for Mpi {
+    fn on_gpus(&self, device: &Device) -> Result<Option<Arc<dyn GpuSums>>> {
+        let mut gpus = self.gpus.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*gpus {
+            return Ok(known.clone());
+        }
+        let found = nccl::join(self, device, nccl::load())?;
+        *gpus = Some(found.clone());
+        Ok(found)
+    }
+
     fn rank(&self) -> usize {
         self.rank
     }

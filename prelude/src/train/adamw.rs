@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 
 use super::gradients::Gradients;
+use super::moved_together::{self, Waiting};
 use crate::nn::Parameter;
 use crate::nn::ops::{self, AdamWStep, kernels};
 use crate::{Error, Result};
@@ -124,29 +125,10 @@ pub(super) fn saved_part<'a>(
 
 /// What AdamW remembers of one parameter.
 #[derive(Debug, Clone)]
-struct Moments {
-    step: u64,
-    mean: Tensor,   // shape of the parameter, f32
-    square: Tensor, // shape of the parameter, f32
-}
-
-impl AdamWStep {
-    /// As [`ops::adamw`] in candle's own operations, for other dtypes and devices.
-    fn composed(&self, var: &Var, gradient: &Tensor, old: Moments) -> Result<Moments> {
-        let (beta1, beta2) = (self.beta1, self.beta2);
-        let mean = ((old.mean * beta1)? + (gradient * (1.0 - beta1))?)?;
-        let square = ((old.square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
-        let scale = ((square.sqrt()? / self.root)? + self.eps)?;
-        let change = ((&mean / &scale)? * self.rate)?;
-        let values = var.as_tensor().detach().to_dtype(DType::F32)?;
-        let values = ((values * self.keep)? - change)?;
-        var.set(&values.to_dtype(var.dtype())?)?;
-        Ok(Moments {
-            step: old.step,
-            mean,
-            square,
-        })
-    }
+pub(super) struct Moments {
+    pub step: u64,
+    pub mean: Tensor,   // shape of the parameter, f32
+    pub square: Tensor, // shape of the parameter, f32
 }
 
 /// The optimizer and its state. Not `Clone`: a step changes the moments in place.
@@ -228,6 +210,7 @@ impl AdamW {
         let AdamWConfig {
             beta1, beta2, eps, ..
         } = self.config;
+        let mut waiting = Vec::new();
         for parameter in parameters {
             let Rates { rate, weight_decay } = rates(parameter);
             let (Some(var), Some(gradient)) = (&parameter.var, gradients.get(&parameter.name))
@@ -256,15 +239,21 @@ impl AdamW {
                 keep: 1.0 - rate * weight_decay,
                 root: (1.0 - beta2.powf(moments.step as f64)).sqrt(),
             };
-            let moments = if kernels::is_fast(var) {
+            if kernels::is_fast(var) {
                 let both = (&moments.mean, &moments.square);
                 ops::adamw(var.as_tensor(), &gradient, both, &update)?;
-                moments
-            } else {
-                update.composed(var, &gradient, moments)?
-            };
-            self.moments.insert(parameter.name.clone(), moments);
+                self.moments.insert(parameter.name.clone(), moments);
+                continue;
+            }
+            waiting.push(Waiting {
+                name: parameter.name.clone(),
+                var: var.clone(),
+                gradient,
+                moments,
+                update,
+            });
         }
+        self.moments.extend(moved_together::move_all(waiting)?);
         Ok(())
     }
 

@@ -35,6 +35,7 @@ mod inputs;
 mod kept;
 mod loader;
 pub mod log;
+mod moved_together;
 pub mod optimizer;
 mod order;
 pub mod part;

@@ -2,12 +2,18 @@
 
 use candle_core::{DType, Device, Tensor};
 use glassbox_prelude::candle_core;
+use glassbox_prelude::prelude::DeviceChoice;
 use glassbox_prelude::serde_json::{self, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What a group ends with: an error means that it could not run, which counts as a failure.
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Where the models compute: `GLASSBOX_DEVICE`, by default the CPU.
+pub fn device() -> glassbox_prelude::Result<Device> {
+    Device::chosen()
+}
 
 /// The fixture folder.
 pub struct Fixtures(PathBuf);
@@ -31,7 +37,7 @@ impl Fixtures {
 
     pub fn tensors(&self, name: &str) -> Result<Tensors, Box<dyn std::error::Error>> {
         let path = self.path(name);
-        let map = candle_core::safetensors::load(&path, &Device::Cpu)
+        let map = candle_core::safetensors::load(&path, &device()?)
             .map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Tensors {
             name: name.to_string(),

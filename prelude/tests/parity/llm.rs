@@ -1,7 +1,7 @@
 //! Phi-3: hidden states, logits, padding, KV cache, bf16 shards, sliding window, LongRoPE.
 
-use crate::compare::{Fixtures, Group, Outcome, numbers};
-use candle_core::{DType, Device, IndexOp, Tensor};
+use crate::compare::{Fixtures, Group, Outcome, device, numbers};
+use candle_core::{DType, IndexOp, Tensor};
 use glassbox_prelude::candle_core;
 use glassbox_prelude::language::{Decoder, LlmInput, LogitsAt};
 use glassbox_prelude::nn::cross_entropy;
@@ -12,7 +12,7 @@ const LOGITS: f64 = 1e-4;
 const LOSS: f64 = 2e-5;
 
 fn load(fixtures: &Fixtures, dir: &str) -> Result<Decoder, Box<dyn std::error::Error>> {
-    Ok(Decoder::load(fixtures.path(dir), DType::F32, &Device::Cpu)?)
+    Ok(Decoder::load(fixtures.path(dir), DType::F32, &device()?)?)
 }
 
 pub fn plain(fixtures: &Fixtures, group: &mut Group) -> Outcome {
@@ -196,7 +196,7 @@ pub fn bf16_shards(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         want.get("bf16_weights_f32_compute.logits_row0")?,
         LOGITS,
     );
-    let low = Decoder::load(fixtures.path("llm_bf16_sharded"), DType::BF16, &Device::Cpu)?;
+    let low = Decoder::load(fixtures.path("llm_bf16_sharded"), DType::BF16, &device()?)?;
     let out = low.forward(&LlmInput::ids(&row))?;
     // No reference for bf16 arithmetic: eight bits of mantissa over a few layers stay within a few percent.
     let exact = want.get("bf16_weights_f32_compute.logits_row0")?;

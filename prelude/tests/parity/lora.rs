@@ -1,6 +1,6 @@
 //! LoRA: outputs, merges, gradients of both losses, AdamW steps, and adapters through the disk.
 
-use crate::compare::{Fixtures, Group, Outcome, Tensors, difference, number, numbers};
+use crate::compare::{Fixtures, Group, Outcome, Tensors, device, difference, number, numbers};
 use crate::vlm::{batch, build};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
@@ -452,7 +452,7 @@ pub fn round_trips(fixtures: &Fixtures, group: &mut Group) -> Outcome {
     std::fs::remove_dir_all(&dir)?;
 
     for adapter in llm_adapters(fixtures).into_iter().skip(1) {
-        let mut llm = Decoder::load(fixtures.path("llm"), DType::F32, &candle_core::Device::Cpu)?;
+        let mut llm = Decoder::load(fixtures.path("llm"), DType::F32, &device()?)?;
         let config = load_adapter(&mut llm, fixtures.path(adapter))?;
         group.holds(&format!("{adapter} is rank-stabilised"), config.use_rslora);
         let want = fixtures.tensors(&format!("{adapter}/expected.safetensors"));

@@ -1,7 +1,7 @@
 //! ViT against transformers: every stage, from both checkpoint layouts, and what comes back after saving.
 
-use crate::compare::{Fixtures, Group, Outcome};
-use glassbox_prelude::candle_core::{self, DType, Device, Tensor};
+use crate::compare::{Fixtures, Group, Outcome, device};
+use glassbox_prelude::candle_core::{self, DType, Tensor};
 use glassbox_prelude::vision::{Modality, VisionFeature, Vit, VitOutput};
 
 const TOLERANCE: f64 = 1e-4;
@@ -30,7 +30,7 @@ pub fn stages_224(fixtures: &Fixtures, group: &mut Group) -> Outcome {
         .iter()
         .map(|level| table[*level as usize])
         .collect();
-    let pixels = Tensor::from_vec(values, image.dims(), &Device::Cpu)?.unsqueeze(0)?; // [1, 3, H, W]
+    let pixels = Tensor::from_vec(values, image.dims(), &device()?)?.unsqueeze(0)?; // [1, 3, H, W]
     both_layouts(fixtures, group, "vit224", &pixels)
 }
 
@@ -41,7 +41,7 @@ fn both_layouts(fixtures: &Fixtures, group: &mut Group, folder: &str, pixels: &T
         folders.push(classifying);
     }
     for name in folders {
-        let vit = Vit::load(fixtures.path(&name), DType::F32, &Device::Cpu)?;
+        let vit = Vit::load(fixtures.path(&name), DType::F32, &device()?)?;
         compare(
             fixtures,
             group,
@@ -68,7 +68,7 @@ fn both_layouts(fixtures: &Fixtures, group: &mut Group, folder: &str, pixels: &T
 
         let saved = tempfile::tempdir()?;
         vit.save(saved.path())?;
-        let back = Vit::load(saved.path(), DType::F32, &Device::Cpu)?.forward(pixels)?;
+        let back = Vit::load(saved.path(), DType::F32, &device()?)?.forward(pixels)?;
         group.close(
             &format!("{name} saved and loaded"),
             &back.last_hidden_state,
@@ -130,7 +130,7 @@ fn compare(
 }
 
 fn tensor_names(file: &std::path::Path) -> Result<Vec<String>, Box<dyn std::error::Error>> {
-    let mut names: Vec<String> = candle_core::safetensors::load(file, &Device::Cpu)?
+    let mut names: Vec<String> = candle_core::safetensors::load(file, &device()?)?
         .into_keys()
         .collect();
     names.sort();

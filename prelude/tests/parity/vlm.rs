@@ -1,7 +1,7 @@
 //! The composition: sequences, logits, losses and greedy generation of the blog's model.
 
-use crate::compare::{Fixtures, Group, Outcome, Tensors, difference, number, numbers};
-use candle_core::{DType, Device, Tensor};
+use crate::compare::{Fixtures, Group, Outcome, Tensors, device, difference, number, numbers};
+use candle_core::{DType, Tensor};
 use glassbox_prelude::candle_core;
 use glassbox_prelude::language::{Decoder, LlmInput, LlmProcessor, LogitsAt};
 use glassbox_prelude::serde_json::Value;
@@ -24,11 +24,11 @@ pub fn build(fixtures: &Fixtures) -> Result<Vlm, Error> {
         .ok_or("no vision_feature")?
         .parse()?;
     let parts = VlmParts {
-        image_encoder: Vit::load(fixtures.path("vit"), DType::F32, &Device::Cpu)?.into(),
+        image_encoder: Vit::load(fixtures.path("vit"), DType::F32, &device()?)?.into(),
         image_processor: ImageProcessor::from_file(
             fixtures.path("images/preprocessor_config.json"),
         )?,
-        llm: Decoder::load(fixtures.path("llm"), DType::F32, &Device::Cpu)?,
+        llm: Decoder::load(fixtures.path("llm"), DType::F32, &device()?)?,
         llm_processor: LlmProcessor::from_dir(fixtures.path("tokenizer"))?,
     };
     let settings = VlmSettings {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use glassbox_prelude::candle_core::{Device, Tensor};
+use glassbox_prelude::candle_core::Tensor;
 use glassbox_prelude::nn::{Network, PartMut};
 use glassbox_prelude::train::{
     CheckpointSettings, Example, FailedSave, Trainer, TrainerSettings, run_checkpoints,
@@ -11,11 +11,11 @@ use glassbox_prelude::train::{
 use glassbox_prelude::vlm::Vlm;
 use glassbox_prelude::{Error, Result};
 
-use super::{alone, folder, settings, squares, values};
+use super::{alone, device, folder, settings, squares, values};
 
 /// A run of six steps with a checkpoint after every second.
 fn run(kept: &Path) -> Result<(Vlm, Trainer, Vec<Example>)> {
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(5)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(5)?);
     let mut trainer = Trainer::new(with_checkpoints(kept))?;
     trainer.fit(&vlm, &set, &set)?;
     Ok((vlm, trainer, set))
@@ -127,7 +127,7 @@ fn the_first_layout_is_still_read() -> Result<()> {
         "records": records, "unreadable": [],
     });
     std::fs::write(old.join("trainer.json"), json.to_string()).expect("it can be written");
-    let other = Vlm::tiny(&Device::Cpu)?;
+    let other = Vlm::tiny(&device()?)?;
     let mut restored = Trainer::new(settings(6))?;
     restored.load(&old, &other)?;
     assert_eq!((restored.step(), Trainer::saved_settings(&old)?), (4, None));
@@ -173,7 +173,7 @@ fn other_settings_are_listed_and_those_that_steps_do_not_feel_are_taken() -> Res
         validate_every: 1,
         ..with_checkpoints(folder.path())
     };
-    let second = Vlm::tiny(&Device::Cpu)?;
+    let second = Vlm::tiny(&device()?)?;
     let mut restored = Trainer::new(longer)?;
     restored.load(step(folder.path(), 6), &second)?;
     assert_eq!(restored.records(), trainer.records(), "to the bit");
@@ -190,14 +190,10 @@ fn another_model_another_set_and_a_folder_of_something_else_are_refused() -> Res
     let folder = folder()?;
     let (vlm, trainer, set) = run(folder.path())?;
     let saved = step(folder.path(), 6);
-    let mut other = Vlm::tiny(&Device::Cpu)?;
+    let mut other = Vlm::tiny(&device()?)?;
     other.llm.visit_mut(&mut |part| match part {
         PartMut::Weight(weight) if weight.name().contains("norm") => {
-            let zeros = Tensor::zeros(
-                weight.tensor().dims(),
-                weight.tensor().dtype(),
-                &Device::Cpu,
-            )?;
+            let zeros = Tensor::zeros(weight.tensor().dims(), weight.tensor().dtype(), &device()?)?;
             weight.set(&zeros)
         }
         _ => Ok(()),
@@ -206,7 +202,7 @@ fn another_model_another_set_and_a_folder_of_something_else_are_refused() -> Res
     let error = fresh.load(&saved, &other).unwrap_err().to_string();
     assert!(error.contains("another language model"), "{error}");
 
-    let mut fewer = Vlm::tiny(&Device::Cpu)?;
+    let mut fewer = Vlm::tiny(&device()?)?;
     fewer.set_trainable("projector", false)?;
     let error = fresh.load(&saved, &fewer).unwrap_err().to_string();
     assert!(
@@ -214,7 +210,7 @@ fn another_model_another_set_and_a_folder_of_something_else_are_refused() -> Res
         "{error}"
     );
 
-    let third = Vlm::tiny(&Device::Cpu)?;
+    let third = Vlm::tiny(&device()?)?;
     fresh.load(&saved, &third)?;
     fresh.extend(1);
     let error = fresh
@@ -244,7 +240,7 @@ fn the_run_on_a_full_disk() -> Result<()> {
     };
     for (on_failure, name) in [(FailedSave::Warn, "warn"), (FailedSave::Stop, "stop")] {
         let kept = kept.join(name);
-        let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(5)?);
+        let (vlm, set) = (Vlm::tiny(&device()?)?, squares(5)?);
         let mut with = with_checkpoints(&kept);
         if let Some(checkpoints) = &mut with.checkpoints {
             checkpoints.on_failure = on_failure;
@@ -280,7 +276,7 @@ fn the_run_on_a_full_disk() -> Result<()> {
             "the old one stays, nothing half written does"
         );
         let mut restored = Trainer::new(with_checkpoints(&kept))?;
-        assert_eq!(restored.resume(&kept, &Vlm::tiny(&Device::Cpu)?)?, 2);
+        assert_eq!(restored.resume(&kept, &Vlm::tiny(&device()?)?)?, 2);
     }
     std::fs::write(kept.join("passed"), "").expect("there is room again");
     Ok(())
@@ -335,7 +331,7 @@ fn a_new_run_does_not_mix_its_checkpoints_with_those_of_another() -> Result<()> 
     let folder = folder()?;
     let (_, _, set) = run(folder.path())?;
     let there = run_checkpoints(folder.path())?.len();
-    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let vlm = Vlm::tiny(&device()?)?;
     let mut fresh = Trainer::new(with_checkpoints(folder.path()))?;
     let error = fresh.fit(&vlm, &set, &set).unwrap_err().to_string();
     assert!(

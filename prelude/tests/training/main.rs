@@ -23,6 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use glassbox_prelude::candle_core::{DType, Device};
 use glassbox_prelude::data::{CocoCaptions, Shapes, ShapesConfig, Split};
 use glassbox_prelude::nn::LoraConfig;
+use glassbox_prelude::prelude::DeviceChoice;
 use glassbox_prelude::train::{Example, Schedule, TrainerSettings};
 use glassbox_prelude::vision::Image;
 use glassbox_prelude::vlm::{Vlm, VlmSettings};
@@ -32,6 +33,11 @@ use glassbox_prelude::{Error, Result};
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where models train: `GLASSBOX_DEVICE`, by default the CPU.
+fn device() -> Result<Device> {
+    Device::chosen()
 }
 
 fn folder() -> Result<tempfile::TempDir> {
@@ -76,7 +82,7 @@ fn squares(count: usize) -> Result<Vec<Example>> {
 
 /// The tiny model with dropout in the language model's LoRA: a random stream that a run that goes on must find again.
 fn dropping() -> Result<Vlm> {
-    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let vlm = Vlm::tiny(&device()?)?;
     let settings = VlmSettings {
         llm_lora: Some(LoraConfig {
             lora_dropout: 0.1,

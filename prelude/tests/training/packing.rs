@@ -1,13 +1,13 @@
 //! Several samples in one row: the same steps as one in each.
 
-use glassbox_prelude::candle_core::{Device, Tensor};
+use glassbox_prelude::candle_core::Tensor;
 use glassbox_prelude::nn::{AttentionRule, Network};
 use glassbox_prelude::train::{NotFinite, Trainer, TrainerSettings};
 use glassbox_prelude::vision::Image;
 use glassbox_prelude::vlm::{Prompt, Vlm, VlmSettings};
 use glassbox_prelude::{Error, Result};
 
-use super::{alone, settings, squares, values};
+use super::{alone, device, settings, squares, values};
 
 fn packed(packing: bool) -> TrainerSettings {
     TrainerSettings {
@@ -21,7 +21,7 @@ fn packed(packing: bool) -> TrainerSettings {
 
 /// By a rule of the model's own.
 fn ruled(attention: AttentionRule) -> Result<Vlm> {
-    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let vlm = Vlm::tiny(&device()?)?;
     let settings = VlmSettings {
         attention,
         ..vlm.settings.clone()
@@ -67,7 +67,7 @@ fn packed_steps_are_those_of_samples_in_rows_of_their_own() -> Result<()> {
 #[test]
 fn the_plan_of_a_packed_run_counts_rows() -> Result<()> {
     let _alone = alone();
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(16)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(16)?);
     let mut trainer = Trainer::new(TrainerSettings {
         accumulate: 1,
         batch_size: 8,
@@ -88,7 +88,7 @@ fn the_plan_of_a_packed_run_counts_rows() -> Result<()> {
 #[test]
 fn a_nan_in_a_packed_row_is_blamed_on_its_own_sample() -> Result<()> {
     let _alone = alone();
-    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let vlm = Vlm::tiny(&device()?)?;
     let prompts = (0..8).map(|at| {
         let image = Image::filled(64, 64, [at * 30, 30, 9])?;
         let pixels = vlm.image_processor.preprocess(&image)?;
@@ -124,7 +124,7 @@ fn a_nan_in_a_packed_row_is_blamed_on_its_own_sample() -> Result<()> {
 #[test]
 fn features_of_a_frozen_encoder_are_packed_as_pictures_are() -> Result<()> {
     let _alone = alone();
-    let mut vlm = Vlm::tiny(&Device::Cpu)?;
+    let mut vlm = Vlm::tiny(&device()?)?;
     vlm.image_encoder.set_trainable(false)?;
     let hidden = |at: u8| -> Result<Tensor> {
         let image = Image::filled(64, 64, [at * 30, 30, 9])?;

@@ -1,6 +1,6 @@
 //! Gradient checkpointing of encoders: the same losses and gradients to the bit, in less memory.
 
-use glassbox_prelude::candle_core::{DType, Device, Tensor};
+use glassbox_prelude::candle_core::{DType, Tensor};
 use glassbox_prelude::display::{MimeBundle, Render};
 use glassbox_prelude::nn::{Checkpoint, Linear, LoraConfig, Network};
 use glassbox_prelude::train::{Trainer, TrainerSettings};
@@ -8,14 +8,14 @@ use glassbox_prelude::vision::{Encoder, Modality, Positions, Tower, TowerConfig,
 use glassbox_prelude::vlm::Vlm;
 use glassbox_prelude::{Error, Result};
 
-use super::{alone, settings, squares, values};
+use super::{alone, device, settings, squares, values};
 
 /// Encoders of some layers, whose activations are most of what a step takes.
 fn encoders() -> Result<Vec<Encoder>> {
-    let vit = Vit::new_random(&ViTConfig::new(96, 8, 48, 192, 6, 4), 1, &Device::Cpu)?;
+    let vit = Vit::new_random(&ViTConfig::new(96, 8, 48, 192, 6, 4), 1, &device()?)?;
     let tower = |json: &str| -> Result<Tower> {
         let config = TowerConfig::from_json(json, std::path::Path::new("config.json"))?;
-        Tower::from_checkpoint(&config, &Checkpoint::random(2, DType::F32, &Device::Cpu))
+        Tower::from_checkpoint(&config, &Checkpoint::random(2, DType::F32, &device()?))
     };
     let siglip = tower(
         r#"{"model_type": "siglip_vision_model", "hidden_size": 48, "intermediate_size": 192, "num_hidden_layers": 6,
@@ -36,7 +36,7 @@ fn encoders_that_are_computed_again_take_the_same_steps_to_the_bit_in_less_memor
         let kind = encoder.kind();
         for lora in [false, true] {
             let run = |gradient_checkpointing| -> Result<_> {
-                let mut vlm = Vlm::tiny(&Device::Cpu)?.for_encoder(encoder.clone(), 0)?;
+                let mut vlm = Vlm::tiny(&device()?)?.for_encoder(encoder.clone(), 0)?;
                 match lora {
                     true => {
                         // Dropout has to draw the same when it is computed again.
@@ -118,16 +118,16 @@ impl Modality for OwnEncoder {
 #[test]
 fn an_encoder_that_is_not_computed_again_is_named_before_the_first_step() -> Result<()> {
     let _alone = alone();
-    let weights = Checkpoint::random(1, DType::F32, &Device::Cpu);
+    let weights = Checkpoint::random(1, DType::F32, &device()?);
     let own = OwnEncoder(Linear::load(&weights, "own", (6, 8), true)?);
-    let input = Tensor::rand(-1f32, 1.0, (1, 4, 6), &Device::Cpu)?;
+    let input = Tensor::rand(-1f32, 1.0, (1, 4, 6), &device()?)?;
     let set = vec![(input, vec!["a red star".to_owned()])];
     for (trains, gradient_checkpointing, named) in [
         (true, true, true),
         (true, false, false),
         (false, true, false),
     ] {
-        let mut vlm = Vlm::tiny(&Device::Cpu)?.for_encoder(own.clone(), 0)?;
+        let mut vlm = Vlm::tiny(&device()?)?.for_encoder(own.clone(), 0)?;
         vlm.image_encoder.set_trainable(trains)?;
         let mut trainer = Trainer::new(TrainerSettings {
             gradient_checkpointing,

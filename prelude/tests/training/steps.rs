@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use glassbox_prelude::Result;
-use glassbox_prelude::candle_core::{DType, Device};
+use glassbox_prelude::candle_core::DType;
 use glassbox_prelude::nn::{LoraConfig, Network};
 use glassbox_prelude::train::{
     LossAverage, LossKind, OptimizerKind, PartSettings, Schedule, TrainStage, TrainedPart, Trainer,
@@ -11,14 +11,14 @@ use glassbox_prelude::train::{
 };
 use glassbox_prelude::vlm::{Vlm, VlmParts, VlmSettings};
 
-use super::{alone, dropping, settings, squares, values};
+use super::{alone, device, dropping, settings, squares, values};
 
 /// Names and values of what trains.
 type Values = Vec<(String, Vec<f32>)>;
 
 /// The values after a few steps, and the losses.
 fn trained(settings: &TrainerSettings) -> Result<(Values, Vec<f64>)> {
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(12)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(12)?);
     let mut trainer = Trainer::new(settings.clone())?;
     trainer.fit(&vlm, &set, &set)?;
     let losses = trainer.records().iter().map(|record| record.loss);
@@ -63,7 +63,7 @@ fn one_batch_of_eight_equals_two_of_four_and_four_of_two() -> Result<()> {
 #[test]
 fn every_token_counts_alike_or_every_caption() -> Result<()> {
     let _alone = alone();
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(2)?); // captions of two lengths
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(2)?); // captions of two lengths
     let (mut sums, mut counts) = (Vec::new(), Vec::new());
     for example in &set {
         let loss = vlm.full_sequence_loss_of(&example.prompt(&vlm, Some(0))?)?;
@@ -76,7 +76,7 @@ fn every_token_counts_alike_or_every_caption() -> Result<()> {
             divide_by,
             ..settings(1)
         })?;
-        trainer.fit(&Vlm::tiny(&Device::Cpu)?, &set, &set)?;
+        trainer.fit(&Vlm::tiny(&device()?)?, &set, &set)?;
         Ok(trainer.records()[0].loss)
     };
     let tokens = (sums[0] + sums[1]) / (counts[0] + counts[1]);
@@ -92,7 +92,7 @@ fn every_token_counts_alike_or_every_caption() -> Result<()> {
 
 /// How far each part moved in one step, on average.
 fn moved(settings: &TrainerSettings) -> Result<BTreeMap<TrainedPart, f32>> {
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(4)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(4)?);
     let before = values(&vlm)?;
     Trainer::new(settings.clone())?.fit(&vlm, &set, &set)?;
     let mut moved: BTreeMap<TrainedPart, (f32, usize)> = BTreeMap::new();
@@ -212,7 +212,7 @@ fn schedule_free_trains_and_a_falling_rate_beside_it_is_refused() -> Result<()> 
         batch_size: 4,
         ..settings(30)
     };
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(4)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(4)?);
     let report = Trainer::new(free.clone())?.fit(&vlm, &set, &set)?;
     let (before, after) = report.validation.expect("it was measured");
     assert!(after < 0.7 * before, "{after} after {before}");
@@ -259,7 +259,7 @@ fn stages_train_one_part_after_the_other_each_with_its_own_schedule() -> Result<
         ],
         ..settings(8)
     };
-    let (vlm, set) = (Vlm::tiny(&Device::Cpu)?, squares(4)?);
+    let (vlm, set) = (Vlm::tiny(&device()?)?, squares(4)?);
     let of = |vlm: &Vlm, parts: &[TrainedPart]| -> Result<Vec<Vec<f32>>> {
         let parameters = vlm.trainable_parameters().into_iter();
         parameters
@@ -322,7 +322,7 @@ fn beside_a_bf16_base_adapters_are_f32_and_move_by_small_steps() -> Result<()> {
     let _alone = alone();
     let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
     let load = |dtype| -> Result<Vlm> {
-        let parts = VlmParts::load(tiny.join("vit"), tiny.join("llm"), dtype, &Device::Cpu)?;
+        let parts = VlmParts::load(tiny.join("vit"), tiny.join("llm"), dtype, &device()?)?;
         Vlm::new(parts, VlmSettings::tiny(), 0)
     };
     let vlm = load(DType::BF16)?;
@@ -433,7 +433,7 @@ fn gradient_checkpointing_gives_the_same_steps_with_less_memory() -> Result<()> 
 #[test]
 fn dora_begins_as_the_base_trains_its_lengths_and_merges() -> Result<()> {
     let _alone = alone();
-    let base = Vlm::tiny(&Device::Cpu)?;
+    let base = Vlm::tiny(&device()?)?;
     let dora = VlmSettings {
         llm_lora: Some(LoraConfig {
             use_dora: true,
@@ -479,7 +479,7 @@ fn dora_begins_as_the_base_trains_its_lengths_and_merges() -> Result<()> {
     // And from a folder again.
     let folder = super::folder()?;
     vlm.save(folder.path())?;
-    let mut again = Vlm::tiny(&Device::Cpu)?;
+    let mut again = Vlm::tiny(&device()?)?;
     again.load_fine_tune(folder.path())?;
     assert!((loss(&again)? - apart).abs() < 1e-5 * apart);
     Ok(())

@@ -17,3 +17,20 @@ pub fn said(variable: &dyn Fn(&str) -> Option<String>) -> Option<(usize, String)
         (!text.is_empty()).then(|| (at, text.to_owned()))
     })
 }
+
+/// Names of variables that say which process this is among those of its machine, from 0, in the same order: it takes that GPU.
+pub const LOCAL: [&str; 4] = [
+    "OMPI_COMM_WORLD_LOCAL_RANK", // Open MPI's mpirun
+    "MPI_LOCALRANKID",            // MPICH's and Intel's
+    "SLURM_LOCALID",              // srun
+    "LOCAL_RANK",                 // torchrun and Kubernetes' training operators
+];
+
+/// The first of [`LOCAL`] that says something: its name, and what it says.
+pub fn local(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    LOCAL.into_iter().find_map(|name| {
+        let text = variable(name)?;
+        let text = text.trim();
+        (!text.is_empty()).then(|| (name, text.to_owned()))
+    })
+}

@@ -90,7 +90,8 @@ fn gpu(wanted: bool) -> Check {
                         State::Warning
                     },
                     format!("{gpus}; no nvcc on PATH"),
-                    "to use it, put the CUDA toolkit's nvcc on PATH and start with --features cuda",
+                    "to use it, put the CUDA toolkit's nvcc on PATH (where none is installed, scripts/cuda.sh fetches it: \
+                     eval \"$(scripts/cuda.sh env)\") and start with --features cuda",
                 ),
             }
         }

@@ -187,7 +187,17 @@ pub(crate) fn key(
     toolchain: &Toolchain,
     features: &[String],
 ) -> Result<String, SessionError> {
-    source.key(&[LAYOUT, RUSTFLAGS, &toolchain.version, &features.join(",")])
+    let (listed, gpu) = (features.join(","), compiled_for(features));
+    let mut parts: Vec<&str> = vec![LAYOUT, RUSTFLAGS, &toolchain.version, &listed];
+    parts.extend(gpu.as_deref());
+    source.key(&parts)
+}
+
+/// The GPU that candle's kernels are compiled for, where they are and a variable says so: those for another one do not run on it.
+fn compiled_for(features: &[String]) -> Option<String> {
+    let cuda = features.iter().any(|feature| feature == "cuda");
+    cuda.then(|| std::env::var("CUDA_COMPUTE_CAP").ok())
+        .flatten()
 }
 
 /// The library in `dir` if every file is the one that was sealed.

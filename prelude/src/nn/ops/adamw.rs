@@ -5,6 +5,7 @@ use crate::Result;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor};
 
 /// The numbers of one step for one parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AdamWStep {
     pub beta1: f64,
     pub beta2: f64,

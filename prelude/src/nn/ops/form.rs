@@ -46,6 +46,13 @@ pub(crate) fn is_fast(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !COMPOSED_ONLY.get()
 }
 
+/// Whether a composed operation may be one of candle's own kernels, which have no gradient and compute in f32 what is narrow: nothing is
+/// differentiated, and it is no narrow tensor on the CPU, which keeps the reference's roundings.
+pub(super) fn in_one_kernel(tensors: &[&Tensor]) -> bool {
+    let fits = |tensor: &&Tensor| tensor.dtype() == DType::F32 || !tensor.device().is_cpu();
+    tensors.iter().all(fits) && !tensors.iter().any(|tensor| tensor.track_op())
+}
+
 /// Whether a tensor is of a narrow dtype on the CPU, where the fused operations are worth a conversion to f32 and back: the
 /// numbers are better and the time is a fraction of candle's.
 pub(crate) fn is_narrow(tensor: &Tensor) -> bool {

@@ -1,6 +1,6 @@
 //! LayerNorm's forms: `(x − mean) / √(variance + eps) · weight + bias` for each row.
 
-use super::form::Form;
+use super::form::{Form, in_one_kernel};
 use super::kernels::{self, for_row_blocks, lane_sum, simd_fn, sum_over_row_blocks};
 use super::norm_rows::{check_width, input_gradient};
 use crate::Result;
@@ -30,6 +30,16 @@ pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -
 /// In candle's own operations.
 pub(crate) fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
+    if in_one_kernel(&[x, weight, bias]) {
+        let weight = weight.to_dtype(dtype)?.contiguous()?;
+        let bias = bias.to_dtype(dtype)?.contiguous()?;
+        return Ok(candle_nn::ops::layer_norm(
+            &x.contiguous()?,
+            &weight,
+            &bias,
+            eps as f32,
+        )?);
+    }
     let x32 = x.to_dtype(DType::F32)?; // [.., D]
     let centred = x32.broadcast_sub(&x32.mean_keepdim(D::Minus1)?)?; // [.., D]
     let inverse = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?

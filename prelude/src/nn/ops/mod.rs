@@ -2,8 +2,8 @@
 //! candle's operations.
 //!
 //! On the CPU in f32 each operation is one multi-threaded kernel; frozen weights get no gradient computed. Elsewhere, and
-//! under [`with_composed_ops`], the composed form gives the same numbers. [`form`] says which it is; the layers of
-//! [`nn`](super) know nothing of it.
+//! under [`with_composed_ops`], the composed form gives the same numbers (`composed_tests` compares them, and finds an operation that a GPU
+//! could not run). [`form`] says which it is; the layers of [`nn`](super) know nothing of it.
 
 mod activation;
 mod adamw;
@@ -11,6 +11,8 @@ mod affine;
 mod arithmetic;
 pub(crate) mod attention;
 pub(crate) mod blocks;
+#[cfg(test)]
+mod composed_tests;
 mod cross_entropy;
 pub(crate) mod form;
 mod frozen_linear;

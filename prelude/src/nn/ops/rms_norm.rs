@@ -1,6 +1,6 @@
 //! RMSNorm's forms: `x / √(mean(x²) + eps) · weight` for each row.
 
-use super::form::Form;
+use super::form::{Form, in_one_kernel};
 use super::kernels::{self, for_row_blocks, lane_sum, simd_fn, sum_over_row_blocks};
 use super::norm_rows::{check_width, input_gradient};
 use crate::Result;
@@ -29,6 +29,14 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
 /// In candle's own operations.
 pub(crate) fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
+    if in_one_kernel(&[x, weight]) {
+        let weight = weight.to_dtype(dtype)?.contiguous()?;
+        return Ok(candle_nn::ops::rms_norm(
+            &x.contiguous()?,
+            &weight,
+            eps as f32,
+        )?);
+    }
     let x32 = x.to_dtype(DType::F32)?; // [.., D]
     let inverse = (x32.sqr()?.mean_keepdim(D::Minus1)? + eps)?
         .sqrt()?

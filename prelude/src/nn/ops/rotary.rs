@@ -22,13 +22,24 @@ pub(crate) fn rotate(x: &Tensor, rotary: &Rotary, head_dim: usize) -> Result<Ten
 
 fn composed(x: &Tensor, rotary: &Rotary, head_dim: usize) -> Result<Tensor> {
     let (batch, tokens, width) = x.dims3()?;
-    let (cos, sin) = rotary.tables()?; // [B or 1, T, R/2]
+    let (cos, sin) = rotary.tables_on(x.device())?; // [B or 1, T, R/2]
     let half = cos.dim(2)?;
-    let cos = cos.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
-    let sin = sin.to_device(x.device())?.unsqueeze(2)?; // [B or 1, T, 1, R/2]
     let heads = x
         .reshape((batch, tokens, width / head_dim, head_dim))?
         .to_dtype(DType::F32)?; // [B, T, H, d]
+    // One kernel, which turns whole heads and has no gradient.
+    if 2 * half == head_dim && !x.track_op() {
+        let (cos, sin) = match cos.dim(0)? {
+            1 => (cos.squeeze(0)?, sin.squeeze(0)?), // [T, R/2]
+            _ => (cos, sin),
+        };
+        let turned = candle_nn::rotary_emb::rope_thd(&heads.contiguous()?, &cos, &sin)?; // [B, T, H, d]
+        return Ok(turned
+            .reshape((batch, tokens, width))?
+            .to_dtype(x.dtype())?);
+    }
+    let cos = cos.unsqueeze(2)?; // [B or 1, T, 1, R/2]
+    let sin = sin.unsqueeze(2)?; // [B or 1, T, 1, R/2]
     let a = heads.narrow(3, 0, half)?; // [B, T, H, R/2]
     let b = heads.narrow(3, half, half)?; // [B, T, H, R/2]
     let turned_a = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;

@@ -11,8 +11,16 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor};
 pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
     match kernels::is_fast(x) {
         true => Ok(x.contiguous()?.apply_op1(Softmax)?),
-        false => Ok(candle_nn::ops::softmax(x, D::Minus1)?),
+        false => composed(x),
     }
+}
+
+/// In candle's own operations: one kernel, which has no gradient, where none is wanted.
+pub(super) fn composed(x: &Tensor) -> Result<Tensor> {
+    Ok(match x.track_op() {
+        true => candle_nn::ops::softmax(x, D::Minus1)?,
+        false => candle_nn::ops::softmax_last_dim(&x.contiguous()?)?,
+    })
 }
 
 simd_fn! {

@@ -76,6 +76,18 @@ impl Geometry {
         }
     }
 
+    /// Whether no key is hidden from any query, as far as can be said without looking at each.
+    pub(super) fn sees_all(&self) -> bool {
+        let form = &self.form;
+        let before = form.causal && self.queries > 1;
+        self.key_mask.is_none()
+            && !before
+            && form.visibility.is_none()
+            && form
+                .sliding_window
+                .is_none_or(|window| !form.causal || window >= self.keys)
+    }
+
     /// 1 where a query does not see a key, `[B · Tq · Tk]`.
     pub(super) fn hidden(&self) -> Vec<u8> {
         let mut hidden = vec![1u8; self.batch * self.queries * self.keys];

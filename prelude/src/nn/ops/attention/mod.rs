@@ -8,13 +8,14 @@
 mod blocks;
 mod fused;
 mod geometry;
+mod hidden;
 mod views;
 
 use super::form::{is_narrow, widened};
-use super::kernels;
+use super::{kernels, softmax};
 use crate::Result;
 use crate::nn::{Attention, Rotary};
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use fused::{Packed, Separate};
 use geometry::Geometry;
 
@@ -89,15 +90,15 @@ pub(crate) fn probabilities(
     let k = repeat_heads(form, k)?; // [B, H, Tk, d]
     let scores = (q.matmul(&k.t()?)?.to_dtype(DType::F32)? * f64::from(scale(form)))?; // [B, H, Tq, Tk]
     let geometry = Geometry::new(form, batch, queries, keys, key_mask)?;
-    let hidden = Tensor::from_vec(
-        geometry.hidden(),
-        (batch, 1, queries, keys),
-        &candle_core::Device::Cpu,
-    )?;
-    let hidden = hidden.to_device(q.device())?.broadcast_as(scores.shape())?; // [B, H, Tq, Tk]
-    let low = Tensor::full(-1e30f32, scores.shape(), scores.device())?;
-    let p = candle_nn::ops::softmax(&hidden.where_cond(&low, &scores)?, D::Minus1)?;
-    Ok(hidden.where_cond(&p.zeros_like()?, &p)?)
+    let Some(hidden) = hidden::on_device(&geometry, q.device())? else {
+        return softmax::composed(&scores);
+    };
+    let p = softmax::composed(&scores.broadcast_add(&hidden.low)?)?; // [B, H, Tq, Tk]
+    // A query that sees nothing has equal weights by now.
+    Ok(match &hidden.seeing {
+        None => p,
+        Some(seeing) => p.broadcast_mul(seeing)?,
+    })
 }
 
 /// k or v as `[B, H, Tk, d]`, each key head repeated for its group of query heads.
