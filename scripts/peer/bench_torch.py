@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""PyTorch CPU peer benchmark. Prints ONE json to stdout.
+"""PyTorch peer benchmark, on the CPU or on what GLASSBOX_DEVICE names. Prints ONE json to stdout.
   python bench_torch.py [--config cfg.json] [--sections vit,train,generate,phi3full]   (REF_TF=4|5)
 Each section/case runs in its own process (ru_maxrss is then that case's peak).  Config keys and defaults: DEFAULT below."""
 import argparse, json, os, resource, statistics, subprocess, sys, time
@@ -29,12 +29,25 @@ def rss_mb():
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
+def device():
+    """What GLASSBOX_DEVICE names, as for the other side: cpu, cuda or cuda:1."""
+    return os.environ.get("GLASSBOX_DEVICE") or "cpu"
+
+
+def finish():
+    """A GPU works on behind the program's back."""
+    if device() != "cpu":
+        import torch
+        torch.cuda.synchronize()
+
+
 def timed(fn, reps, warmup):
     for i in range(warmup):
         fn(i)
+    finish()
     ts, cs = [], []
     for i in range(reps):
-        t, c = time.perf_counter(), time.process_time(); fn(i); ts.append(time.perf_counter() - t); cs.append(time.process_time() - c)
+        t, c = time.perf_counter(), time.process_time(); fn(i); finish(); ts.append(time.perf_counter() - t); cs.append(time.process_time() - c)
     # cpu_median_s: process CPU seconds (all threads): the number to trust when other jobs share the cores (use threads=1)
     return {"median_s": round(statistics.median(ts), 4), "min_s": round(min(ts), 4), "max_s": round(max(ts), 4),
             "cpu_median_s": round(statistics.median(cs), 4), "cpu_min_s": round(min(cs), 4), "reps": reps}
@@ -45,6 +58,8 @@ def case(cfg, section, arg):
     import vlm_reference as R
     import torch
     torch.set_num_threads(cfg["threads"])
+    if device() != "cpu":
+        torch.set_default_device(device())
     dt = getattr(torch, cfg["dtype"])
     base = rss_mb()
     if section == "vit":
@@ -95,16 +110,17 @@ def case(cfg, section, arg):
         c, d = cfg["phi3full"], cfg["phi3full"]["dir"]
         pdt = getattr(torch, c["dtype"])
         t = time.perf_counter()
-        m = Phi3ForCausalLM.from_pretrained(d, dtype=pdt, low_cpu_mem_usage=True).eval()
+        m = Phi3ForCausalLM.from_pretrained(d, dtype=pdt, low_cpu_mem_usage=True).eval().to(device())
+        finish()
         load = time.perf_counter() - t
         ids = torch.randint(3, 32000, (1, c["prefill"]))
         with torch.inference_mode():
-            t = time.perf_counter(); o = m(input_ids=ids, use_cache=True, logits_to_keep=1); pre = time.perf_counter() - t
+            t = time.perf_counter(); o = m(input_ids=ids, use_cache=True, logits_to_keep=1); finish(); pre = time.perf_counter() - t
             ts, past, nxt = [], o.past_key_values, o.logits[:, -1].argmax(-1, keepdim=True)
             for _ in range(c["decode"]):
                 t = time.perf_counter(); o = m(input_ids=nxt, past_key_values=past, use_cache=True, logits_to_keep=1)
-                nxt = o.logits[:, -1].argmax(-1, keepdim=True); ts.append(time.perf_counter() - t)
-        r = {"load_s": round(load, 2), "load_plus_first_prefill_s": round(load + pre, 2), "prefill_first_s": round(pre, 2), "prefill_tokens": c["prefill"], "prefill_tok_per_s": round(c["prefill"] / pre, 2),
+                nxt = o.logits[:, -1].argmax(-1, keepdim=True); finish(); ts.append(time.perf_counter() - t)
+        r = {"load_s": round(load, 2), "load_plus_first_prefill_s": round(load + pre, 2), "prefill_first_s": round(pre, 4), "prefill_tokens": c["prefill"], "prefill_tok_per_s": round(c["prefill"] / pre, 2),
              "decode_median_s": round(statistics.median(ts), 4), "decode_tok_per_s": round(1 / statistics.median(ts), 3), "decode_n": len(ts)}
     r["peak_rss_mb"], r["rss_after_import_mb"] = rss_mb(), base
     import transformers

@@ -50,7 +50,7 @@ pub fn run(full: &FullSize) -> Result<Figures, Failure> {
     for (name, value) in [
         ("load_s", rounded(load, 2)),
         ("load_plus_first_prefill_s", rounded(load + prefill, 2)),
-        ("prefill_first_s", rounded(prefill, 2)),
+        ("prefill_first_s", rounded(prefill, 4)),
         ("prefill_tokens", json!(full.prefill)),
         (
             "prefill_tok_per_s",
