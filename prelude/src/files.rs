@@ -31,6 +31,32 @@ pub(crate) fn text(path: impl AsRef<Path>) -> io::Result<String> {
     String::from_utf8(bytes(path)?).map_err(invalid)
 }
 
+/// What a file of JSON holds that says by its field `format` which layout it has. The layout is looked at first: a newer one may have other fields.
+///
+/// # Errors
+/// `Config` for a layout above `format`, with `what` (such as "the sweep was written") a newer version has done; `Json` for what is no JSON or
+/// lacks a field.
+pub(crate) fn of_format<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    format: u32,
+    what: &str,
+) -> Result<T> {
+    let json = |source| Error::Json {
+        path: path.to_path_buf(),
+        source,
+    };
+    let value: serde_json::Value = serde_json::from_str(text).map_err(json)?;
+    let written = value.get("format").and_then(serde_json::Value::as_u64);
+    match written.filter(|written| *written > u64::from(format)) {
+        Some(written) => Err(Error::Config(format!(
+            "{}: {what} by a newer version (its layout is {written}, this version reads up to {format}): update glassbox",
+            path.display()
+        ))),
+        None => serde_json::from_value(value).map_err(json),
+    }
+}
+
 /// Opens a regular file, without waiting for who writes to a pipe in its place, and looks at what was opened.
 pub(crate) fn open(path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();

@@ -3,6 +3,10 @@
 //! While a session runs cells, SIGINT asks the running cell to stop and a second one ends it; otherwise SIGINT ends the
 //! program. SIGTERM and SIGHUP end the running cell, so that what was made so far is still saved.
 //!
+//! A command that saves when it is asked to stop ([`Interrupts::gently`]) may be told by several at once: `scancel` sends SIGTERM to a script and
+//! to all that the script started, and the script passes its own on; a launcher of ranks does the same with ctrl-c. That is one wish, and a second
+//! signal must not end the saving. A batch system ends by SIGKILL what does not stop, and a person has a ctrl-c later.
+//!
 //! Where a person types cells, ctrl-c comes from a keyboard: one that is held down repeats it, and it may come just after
 //! the cell has ended. Neither may cost the variables, let alone end the program.
 
@@ -28,11 +32,15 @@ struct State {
 }
 
 impl State {
-    /// Whether a SIGINT that came now is none.
-    fn ignores(&mut self, now: Instant) -> bool {
+    /// Whether a signal that came now says nothing new.
+    fn ignores(&mut self, signal: i32, now: Instant) -> bool {
         let last = self.last.replace(now);
         let repeated = last.is_some_and(|last| now.duration_since(last) < patience::REPEAT);
-        self.typed && (self.watch.is_none() || repeated)
+        let saves = self.gentle && self.watch.is_some();
+        match signal {
+            SIGINT => (self.typed && (self.watch.is_none() || repeated)) || (saves && repeated),
+            _ => saves && self.received > 0,
+        }
     }
 }
 
@@ -54,7 +62,7 @@ impl Interrupts {
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-                if signal == SIGINT && state.ignores(Instant::now()) {
+                if state.ignores(signal, Instant::now()) {
                     continue;
                 }
                 state.received += 1;
@@ -78,7 +86,7 @@ impl Interrupts {
     }
 
     /// From now on SIGTERM and SIGHUP, which batch systems send some time before they kill, ask as ctrl-c does: what runs saves what it has
-    /// made.
+    /// made, however often they come.
     pub fn gently(&self) {
         self.change(|state| state.gentle = true);
     }
@@ -127,15 +135,41 @@ mod tests {
             typed: true,
             ..State::default()
         };
-        assert!(typed.ignores(at(0)), "no cell runs");
+        assert!(typed.ignores(SIGINT, at(0)), "no cell runs");
         typed.watch = Some(Watch::default());
         typed.last = None;
         let taken: Vec<u64> = [0, 500, 530, 560, 2000]
             .into_iter()
-            .filter(|milliseconds| !typed.ignores(at(*milliseconds)))
+            .filter(|milliseconds| !typed.ignores(SIGINT, at(*milliseconds)))
             .collect();
         assert_eq!(taken, [0, 2000]);
         let mut run = State::default();
-        assert!(!run.ignores(at(0)) && !run.ignores(at(1)));
+        assert!(!run.ignores(SIGINT, at(0)) && !run.ignores(SIGINT, at(1)));
+    }
+
+    #[test]
+    fn what_saves_is_asked_once_however_many_pass_the_signal_on() {
+        let start = Instant::now();
+        let taken = |gentle: bool, sent: &[(i32, u64)]| -> Vec<u64> {
+            let mut state = State {
+                watch: Some(Watch::default()),
+                gentle,
+                ..State::default()
+            };
+            let mut taken = Vec::new();
+            for (signal, milliseconds) in sent {
+                if !state.ignores(*signal, start + Duration::from_millis(*milliseconds)) {
+                    state.received += 1;
+                    taken.push(*milliseconds);
+                }
+            }
+            taken
+        };
+        let scancel = [(SIGTERM, 0), (SIGTERM, 3), (SIGHUP, 40), (SIGTERM, 9000)];
+        assert_eq!(taken(true, &scancel), [0]);
+        assert_eq!(taken(false, &scancel), [0, 3, 40, 9000]);
+        // A launcher's ctrl-c, and long after it a second one, which is meant.
+        let launcher = [(SIGINT, 0), (SIGTERM, 5), (SIGINT, 20), (SIGINT, 3000)];
+        assert_eq!(taken(true, &launcher), [0, 3000]);
     }
 }

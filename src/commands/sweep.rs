@@ -26,6 +26,7 @@ Examples:
   glassbox sweep run.toml --over settings.llm_lora.r=2,8,32 --slurm sweep.sbatch --time 2:00:00 --array-limit 4
   sbatch sweep.sbatch
   glassbox sweep runs/first --slurm again.sbatch         a script for the runs that are not finished
+  glassbox sweep runs/first --slurm ranks.sbatch --ntasks 4 --cpus 8     each run shared by 4 ranks (MPI)
 
 What is varied is named by its path in the file: trainer.steps is `steps` below [trainer], seed stands at the top. Values are written as in
 TOML, words without quotes: --over 'settings.llm_lora=none,{ r = 8, lora_alpha = 16.0 }'. All nodes are to see the folder in which the
@@ -70,7 +71,20 @@ pub struct SweepArgs {
     #[arg(long, value_name = "NAME", requires = "slurm", help_heading = "Slurm")]
     partition: Option<String>,
 
-    /// Processors of a task [default: 1]
+    /// Ranks that share each run, under --launcher [default: 1]
+    #[arg(long, value_name = "N", requires = "slurm", help_heading = "Slurm")]
+    ntasks: Option<usize>,
+
+    /// What starts several ranks: "srun --mpi=pmix", "srun --mpi=pmi2" (MPICH) or "mpirun --bind-to none" [default: srun --mpi=pmix]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        requires = "ntasks",
+        help_heading = "Slurm"
+    )]
+    launcher: Option<String>,
+
+    /// Processors of a rank [default: 1]
     #[arg(long, value_name = "N", requires = "slurm", help_heading = "Slurm")]
     cpus: Option<usize>,
 
@@ -186,12 +200,17 @@ fn job(args: &SweepArgs) -> Result<String, Failure> {
     let more: Vec<String> = (args.sbatch.iter())
         .map(|option| format!("{option:?}.to_owned()"))
         .collect();
+    let launcher = match &args.launcher {
+        Some(launcher) => format!("{launcher:?}.to_owned()"),
+        None => "SlurmJob::default().launcher".to_owned(),
+    };
     Ok(format!(
-        "SlurmJob {{ program: {}.into(), at_once: {:?}, time: {}, partition: {}, cpus: {}, memory: {}, more: vec![{}] }}",
+        "SlurmJob {{ program: {}.into(), at_once: {:?}, time: {}, partition: {}, ntasks: {}, launcher: {launcher}, cpus: {}, memory: {}, more: vec![{}] }}",
         staged::literal(Path::new(&program))?,
         args.array_limit,
         text(&args.time),
         text(&args.partition),
+        args.ntasks.unwrap_or(1),
         args.cpus.unwrap_or(1),
         text(&args.memory),
         more.join(", ")

@@ -185,16 +185,12 @@ enum World {
 }
 
 /// The version that ranks compare before they do anything else together.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+const VERSION: &str = concat!("Glassbox ", env!("CARGO_PKG_VERSION"));
 
 /// Refuses ranks of which one is of another version: its sums, or the order of what it does, may be others.
 fn same_version(joined: Arc<dyn Collective>, own: &str) -> Result<()> {
     let group = group::Group::of(joined);
-    let same = group.same_text(
-        "version of Glassbox",
-        own,
-        "start the same program on all machines",
-    );
+    let same = group.same_text("program", own, "start the same program on all machines");
     // The group ends here, and the ranks go on or have all heard why not.
     group.finish();
     same
@@ -348,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_rank_of_another_version_ends_all_with_one_report_that_names_it() {
-        let outcomes = met(&["0.1.0", "0.1.0", "0.2.0-rc1"]);
+        let outcomes = met(&["Glassbox 0.1.0", "Glassbox 0.1.0", "Glassbox 0.2.0-rc1"]);
         let told: Vec<String> = outcomes
             .into_iter()
             .map(|outcome| match outcome {
@@ -360,7 +356,7 @@ mod tests {
         for word in [
             "rank 2 of 3",
             "0.2.0-rc1",
-            "rank 0 is 0.1.0",
+            "rank 0 is Glassbox 0.1.0",
             "same program",
         ] {
             assert!(told[0].contains(word), "{word} is not in {}", told[0]);

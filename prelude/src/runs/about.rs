@@ -165,19 +165,7 @@ impl AboutRun {
             path: path.clone(),
             source,
         })?;
-        let json = |source| Error::Json {
-            path: path.clone(),
-            source,
-        };
-        // The layout first: a newer one may have other fields.
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        match value.get("format").and_then(serde_json::Value::as_u64) {
-            Some(format) if format > u64::from(FORMAT) => Err(Error::Config(format!(
-                "{}: the run was written by a newer version (its layout is {format}, this version reads up to {FORMAT}): update glassbox",
-                path.display()
-            ))),
-            _ => serde_json::from_value(value).map_err(json),
-        }
+        files::of_format(&path, &text, FORMAT, "the run was written")
     }
 
     /// Writes it, whole or not at all.

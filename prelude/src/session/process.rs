@@ -75,7 +75,26 @@ extern "C" fn on_sigint(
     stop::asked(context);
 }
 
+/// The process that was prepared for cells, in which SIGTERM is an interrupt.
+static OWN: AtomicI32 = AtomicI32::new(0);
+
+/// SIGTERM asks the cell to stop: a batch system sends it to every process of a job at once, and the cell is to save. In a copy of the process that a
+/// cell has made by `fork`, it ends the copy, as it would without this.
+extern "C" fn on_sigterm(signal: libc::c_int) {
+    // SAFETY: these calls may be made in a signal handler, and touch no memory.
+    unsafe {
+        if libc::getpid() != OWN.load(Ordering::Relaxed) {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+            return;
+        }
+    }
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
 fn install_interrupt_handler() {
+    // SAFETY: no memory is involved.
+    OWN.store(unsafe { libc::getpid() }, Ordering::Relaxed);
     // SAFETY: the structure is plain data, zero is a valid value for every field, and the handler does only what is allowed in one.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -85,6 +104,10 @@ fn install_interrupt_handler() {
         action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO | libc::SA_ONSTACK;
         libc::sigemptyset(&mut action.sa_mask);
         libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        let handler: extern "C" fn(libc::c_int) = on_sigterm;
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigaction(libc::SIGTERM, &action, std::ptr::null_mut());
     }
 }
 

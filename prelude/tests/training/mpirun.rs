@@ -242,6 +242,19 @@ impl Mpi {
 
     /// Starts the ranks of a run of so many steps.
     fn start(&self, ranks: usize, steps: usize, place: &Path, fault: &str) -> Child {
+        let own = std::env::current_exe().expect("this test has a file");
+        self.start_programs(&[(ranks, own)], steps, place, fault)
+    }
+
+    /// The same of several programs, each with so many ranks.
+    fn start_programs(
+        &self,
+        programs: &[(usize, PathBuf)],
+        steps: usize,
+        place: &Path,
+        fault: &str,
+    ) -> Child {
+        let ranks = programs.iter().map(|(ranks, _)| ranks).sum::<usize>();
         for file in ["process", "said"]
             .iter()
             .flat_map(|name| (0..ranks).map(move |rank| place.join(format!("{name}-{rank}"))))
@@ -264,10 +277,15 @@ impl Mpi {
             None => command.env_remove("GLASSBOX_MPI"),
         };
         let log = std::fs::File::create(place.join("mpirun.txt")).expect("it can be written");
+        for (at, (ranks, program)) in programs.iter().enumerate() {
+            command.args((at > 0).then_some(":"));
+            command.args(["-n", &ranks.to_string()]).arg(program).args([
+                "--exact",
+                "mpirun::the_rank",
+                "--nocapture",
+            ]);
+        }
         command
-            .args(["-n", &ranks.to_string()])
-            .arg(std::env::current_exe().expect("this test has a file"))
-            .args(["--exact", "mpirun::the_rank", "--nocapture"])
             .env("PATH", path)
             .env(PLACE, place)
             .env(FEWER, steps.to_string())
@@ -589,6 +607,67 @@ fn a_fault_of_one_rank_ends_the_job_with_a_report_that_names_it() -> Result<()> 
             bits(&at)? == bits(&whole)?,
             "{name}, after an interrupt: other losses"
         );
+    }
+    Ok(())
+}
+
+/// This program as one of another version: a copy of its file in which what it says of itself is another word, of the same length.
+fn of_another_version(folder: &Path) -> Result<PathBuf> {
+    let own = std::env::current_exe().expect("this test has a file");
+    let mut bytes = written_to(&own, std::fs::read(&own))?;
+    let version = concat!("Glassbox ", env!("CARGO_PKG_VERSION")).as_bytes();
+    let other = b"Glassbox 9.";
+    let places: Vec<usize> = bytes
+        .windows(version.len())
+        .enumerate()
+        .filter(|(_, window)| *window == version)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty(), "the program does not say its version");
+    for at in places {
+        bytes[at..at + other.len()].copy_from_slice(other);
+    }
+    let program = folder.join("another-version");
+    written_to(&program, std::fs::write(&program, bytes))?;
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    written_to(&program, std::fs::set_permissions(&program, all))?;
+    Ok(program)
+}
+
+#[test]
+fn programs_of_two_versions_do_not_train_together_and_the_report_names_the_rank() -> Result<()> {
+    let _alone = alone();
+    let folder = folder()?;
+    let other = of_another_version(folder.path())?;
+    let own = std::env::current_exe().expect("this test has a file");
+    for mpi in installations()
+        .into_iter()
+        .filter(|mpi| mpi.library.is_none())
+    {
+        let place = place(folder.path(), &mpi.name.replace(' ', "-"))?;
+        let begun = Instant::now();
+        let programs = [(2, own.clone()), (1, other.clone())];
+        let mut job = mpi.start_programs(&programs, SHORT, &place, "");
+        assert!(!ended_well(&mut job, &mpi.name), "{}: it trains", mpi.name);
+        let said = text(&place.join("mpirun.txt"));
+        for word in [
+            "rank 2 of 3",
+            "its program is Glassbox 9.",
+            concat!("that of rank 0 is Glassbox ", env!("CARGO_PKG_VERSION")),
+            "start the same program on all machines",
+        ] {
+            assert!(said.contains(word), "{}: {word} is not in {said}", mpi.name);
+        }
+        assert!(!place.join("log.jsonl").exists(), "nothing was trained");
+        println!(
+            "{}: refused after {:.1} s",
+            mpi.name,
+            begun.elapsed().as_secs_f64()
+        );
+        // The other program alone is as good as this one.
+        let mut job = mpi.start_programs(&[(2, other.clone())], 2, &place, "");
+        let well = ended_well(&mut job, &mpi.name);
+        assert!(well, "{}: {}", mpi.name, text(&place.join("mpirun.txt")));
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ impl Launch {
         Launch::at(Place::Here { ranks })
     }
 
-    /// One job of Slurm, submitted by `sbatch`. A program that the job does not name is the one that runs the cell.
+    /// One job of Slurm, submitted by `sbatch`, by as many ranks as its `ntasks`. A program that the job does not name is the one that runs the cell.
     pub fn slurm(job: SlurmJob) -> Launch {
         Launch::at(Place::Slurm(job))
     }
@@ -139,7 +139,9 @@ impl Launch {
                 job.check()?;
                 if job.at_once.is_some() || !self.options.is_empty() {
                     return Err(Error::Config(
-                        "one job of Slurm trains by one process: leave at_once and options of mpirun out (docs/clusters.md has a script for several)".into(),
+                        "one job of Slurm trains one run: leave at_once out, and give several ranks and what starts them by the job (ntasks: 2, launcher: \
+                         \"mpirun --bind-to none\".into())"
+                            .into(),
                     ));
                 }
                 found(Path::new("sbatch"))?.ok_or_else(|| {

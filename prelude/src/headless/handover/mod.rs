@@ -338,7 +338,7 @@ impl HandedOver {
             By::Slurm { job } => {
                 let mut scancel = slurms("scancel")?;
                 if state == JobState::Running {
-                    // To the script alone, which tells its run, once: a second signal would end the saving.
+                    // To the script alone, which tells its run: a plain one is followed by SIGKILL some 30 s later, and ends `srun` and its ranks at once.
                     scancel.args(["--batch", "--signal=TERM"]);
                 }
                 scancel.arg(job);

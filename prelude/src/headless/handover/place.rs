@@ -82,20 +82,7 @@ impl JobFolder {
         let Some(text) = text_of(&path)? else {
             return Ok(None);
         };
-        let json = |source| Error::Json {
-            path: path.clone(),
-            source,
-        };
-        // The layout first: a newer one may have other fields.
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        let format = value.get("format").and_then(serde_json::Value::as_u64);
-        if format.is_some_and(|format| format > u64::from(FORMAT)) {
-            return Err(Error::Config(format!(
-                "{}: the run was handed over by a newer version: update glassbox",
-                path.display()
-            )));
-        }
-        let written: Written = serde_json::from_value(value).map_err(json)?;
+        let written: Written = files::of_format(&path, &text, FORMAT, "the run was handed over")?;
         Ok(Some(written.by))
     }
 

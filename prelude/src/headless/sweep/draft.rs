@@ -10,6 +10,7 @@ use super::{SweepFolder, folder_of};
 use crate::display::containers::plural;
 use crate::headless::document::{Document, fields_of};
 use crate::headless::{CHECKPOINTS, FILE, Resume, RunConfig};
+use crate::parallel::group::together;
 use crate::train::TrainerSettings;
 use crate::vlm::VlmSettings;
 use crate::{Error, Result, files};
@@ -107,12 +108,27 @@ impl SweepDraft {
     }
 
     /// Writes the sweep's folder: a folder with its `run.toml` for each run, and `sweep.json`. With [`Resume::Yes`] the folder is to
-    /// hold the same sweep already, which is gone on with.
+    /// hold the same sweep already, which is gone on with. Of several ranks the first one writes.
     ///
     /// # Errors
     /// `Input` for a folder that is there and not empty (or, with `Resume::Yes`, holds no sweep); `Config` listing what differs from
     /// the sweep that is there; `Io`.
     pub fn write(&self, resume: Resume) -> Result<SweepFolder> {
+        together(|group| match group.leads() {
+            true => self.write_here(resume),
+            false => Ok(self.written()),
+        })
+    }
+
+    /// The sweep as it is once it is written.
+    fn written(&self) -> SweepFolder {
+        SweepFolder {
+            folder: self.folder.clone(),
+            axes: self.axes.clone(),
+        }
+    }
+
+    fn write_here(&self, resume: Resume) -> Result<SweepFolder> {
         let folder = &self.folder;
         if resume == Resume::Yes {
             return self.same_as(SweepFolder::open(folder)?);
@@ -138,10 +154,7 @@ impl SweepDraft {
         let mut name = folder.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.part", std::process::id()));
         let part = folder.with_file_name(name);
-        let sweep = SweepFolder {
-            folder: folder.clone(),
-            axes: self.axes.clone(),
-        };
+        let sweep = self.written();
         let written = || -> Result<()> {
             for (number, config) in self.configs.iter().enumerate() {
                 let own = folder_of(&part, number);

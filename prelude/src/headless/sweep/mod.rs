@@ -28,6 +28,7 @@ pub use slurm::SlurmJob;
 
 use super::{FILE as RUN_FILE, Resume, RunConfig};
 use crate::display::{Cell, MimeBundle, Table, containers, display, number};
+use crate::parallel::group::together;
 use crate::runs::about::FILE as RUN;
 use crate::runs::{Run, RunState};
 use crate::session::{check_interrupt, panic_message};
@@ -96,20 +97,7 @@ impl SweepFolder {
             path: path.clone(),
             source,
         })?;
-        let json = |source| Error::Json {
-            path: path.clone(),
-            source,
-        };
-        // The layout first: a newer one may have other fields.
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        let format = value.get("format").and_then(serde_json::Value::as_u64);
-        if format.is_some_and(|format| format > u64::from(FORMAT)) {
-            return Err(Error::Config(format!(
-                "{}: the sweep was written by a newer version: update glassbox",
-                path.display()
-            )));
-        }
-        let written: Written = serde_json::from_value(value).map_err(json)?;
+        let written: Written = files::of_format(&path, &text, FORMAT, "the sweep was written")?;
         let sweep = SweepFolder {
             folder: folder.to_path_buf(),
             axes: written.over,
@@ -215,23 +203,36 @@ impl SweepFolder {
         Ok(found)
     }
 
-    /// Trains one run: from its start, or from its last checkpoint where it has begun; nothing where it is finished.
+    /// Trains one run: from its start, or from its last checkpoint where it has begun; nothing where it is finished. Under `mpirun` or `srun` all
+    /// ranks share its steps.
     ///
     /// # Errors
-    /// `Parallel` when there are several ranks; `Input` when there is no run of this number or another process trains it; `Interrupted` after an interrupt, with everything
+    /// `Input` when there is no run of this number or another process trains it; `Interrupted` after an interrupt, with everything
     /// saved; whatever [`RunConfig::train`] reports.
     pub fn train(&self, number: usize) -> Result<Run> {
-        let ranks = crate::parallel::world()?.ranks();
-        if ranks > 1 {
-            return Err(Error::Parallel(format!(
-                "a run of a sweep is trained by one process, and these are {ranks}: for one of them alone by several, give `mpirun … glassbox train {}`",
-                self.of(number).join(RUN_FILE).display()
-            )));
-        }
-        let config = self.config(number)?;
-        let folder = self.of(number);
+        let (turn, _held) = together(|group| {
+            let (turn, held) = match group.leads() {
+                true => group.agree(self.turn(number))?,
+                false => group.agree(self.check(number).map(|()| (Turn::Begins, None)))?,
+            };
+            let turn = Turn::of(&group.text_of_first(turn.words())?)?;
+            Ok((turn, held))
+        })?;
+        let resume = match turn {
+            Turn::Finished => return Run::open(self.of(number)),
+            Turn::GoesOn => Resume::Yes,
+            Turn::Begins => Resume::No,
+        };
+        let config = together(|_| self.config(number))?;
+        config.prepare(resume)?;
+        config.train(resume)?;
+        Run::open(self.of(number))
+    }
+
+    /// What is to be done for a run, and the lock by which no other process does it.
+    fn turn(&self, number: usize) -> Result<(Turn, Option<File>)> {
         let place = format!("run {number} of the sweep ({})", self.words(number)?);
-        let lock = folder.join(LOCK);
+        let lock = self.of(number).join(LOCK);
         let lock = File::create(&lock).map_err(|source| Error::Io { path: lock, source })?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -245,38 +246,37 @@ impl SweepFolder {
                 "{place}: whether another process trains it can't be seen here ({error})"
             )),
         }
-        let begun = self.run(number)?;
-        if let Some(run) = begun
-            .as_ref()
-            .filter(|run| run.about.state == RunState::Finished)
-        {
-            said(&format!("{place} is finished already"));
-            return Ok(run.clone());
-        }
-        let resume = match begun.is_some_and(|run| !run.records().is_empty()) {
-            true => Resume::Yes,
-            false => Resume::No,
+        let turn = match self.run(number)? {
+            Some(run) if run.about.state == RunState::Finished => Turn::Finished,
+            Some(run) if !run.records().is_empty() => Turn::GoesOn,
+            _ => Turn::Begins,
         };
-        said(&format!(
-            "{place} {}",
-            match resume {
-                Resume::Yes => "goes on",
-                Resume::No => "begins",
-            }
-        ));
-        config.prepare(resume)?;
-        config.train(resume)?;
-        Run::open(folder)
+        said(&format!("{place} {}", turn.words()));
+        Ok((turn, Some(lock)))
     }
 
     /// Trains all runs that are not finished, one after another. One that fails is said with the reason, and the next begins; the last
-    /// word has [`SweepFolder::all_finished`].
+    /// word has [`SweepFolder::all_finished`]. Under `mpirun` or `srun` all ranks share each.
     ///
     /// # Errors
     /// `Interrupted`, with everything saved; as [`SweepFolder::run`].
     pub fn train_all(&self) -> Result<()> {
-        for number in self.unfinished()? {
-            check_interrupt()?;
+        // Those that the first rank sees: another process may finish one meanwhile.
+        let (leads, unfinished) = together(|group| {
+            let own = group.agree(self.unfinished())?;
+            let own = own.iter().map(usize::to_string).collect::<Vec<_>>();
+            Ok((group.leads(), group.text_of_first(&own.join(" "))?))
+        })?;
+        let said = |text: &str| {
+            if leads {
+                said(text);
+            }
+        };
+        for number in unfinished.split_whitespace() {
+            let number = number.parse().map_err(|_| {
+                Error::Parallel(format!("{number:?} came in place of a run's number"))
+            })?;
+            together(|_| check_interrupt())?;
             match catch_unwind(AssertUnwindSafe(|| self.train(number))) {
                 Ok(Ok(_)) => {}
                 Ok(Err(Error::Interrupted)) => return Err(Error::Interrupted),
@@ -380,6 +380,33 @@ fn figures(run: &Run, best: Option<f64>) -> Vec<Cell> {
         },
         Cell::figure(number::time(run.seconds())),
     ]
+}
+
+/// What is to be done for a run.
+#[derive(Clone, Copy)]
+enum Turn {
+    Begins,
+    GoesOn,
+    Finished,
+}
+
+impl Turn {
+    fn words(self) -> &'static str {
+        match self {
+            Turn::Begins => "begins",
+            Turn::GoesOn => "goes on",
+            Turn::Finished => "is finished already",
+        }
+    }
+
+    /// What the first rank has told the others.
+    fn of(words: &str) -> Result<Turn> {
+        let all = [Turn::Begins, Turn::GoesOn, Turn::Finished];
+        let found = all.into_iter().find(|turn| turn.words() == words);
+        found.ok_or_else(|| {
+            Error::Parallel(format!("{words:?} came in place of what is to be done"))
+        })
+    }
 }
 
 /// The folder of a run is named by its number, as tasks of a job array are.

@@ -1,9 +1,10 @@
 //! The script of a job array: a sweep's folder → a file for `sbatch`, one run a task.
 //!
 //! ```text
-//! sbatch FILE ─► task K on some node: glassbox sweep FOLDER --task K ─► FOLDER/K
+//! sbatch FILE ─► task K on some node: [srun -n N] glassbox sweep FOLDER --task K ─► FOLDER/K
 //!                 └─ shortly before the time limit USR1 ─► TERM ─► saved ─► scontrol requeue ─► goes on
 //! ```
+//! Of several ranks the first one is told, which tells the others; its launcher would end them.
 //! A task that is put back into the queue, by Slurm or by itself, goes on from its last checkpoint.
 
 use std::fmt::Write as _;
@@ -20,6 +21,10 @@ const LOGS: &str = "logs";
 const WARNING: u64 = 120;
 /// Times that a task puts itself back into the queue.
 const REQUEUES: usize = 100;
+/// What starts the ranks of a run.
+const LAUNCHERS: [&str; 3] = ["srun", "mpirun", "mpiexec"];
+/// The first rank notes its process, by which the script tells it to stop, and each rank becomes the program.
+const NOTE: &str = r#"if [ "${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}" = 0 ]; then echo "$$" >"$0"; fi; exec "$@""#;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -46,7 +51,11 @@ pub struct SlurmJob {
     pub time: Option<String>,
     /// The partition.
     pub partition: Option<String>,
-    /// Processors of a task.
+    /// Ranks that share each run, started by `launcher`; 1 is a process without MPI.
+    pub ntasks: usize,
+    /// What starts several ranks: `srun --mpi=pmix` (or `pmi2` for MPICH), or `mpirun --bind-to none` where Slurm does not speak to the MPI library.
+    pub launcher: String,
+    /// Processors of a rank.
     pub cpus: usize,
     /// Memory of a task, such as `8G`.
     pub memory: Option<String>,
@@ -55,13 +64,15 @@ pub struct SlurmJob {
 }
 
 impl Default for SlurmJob {
-    /// One processor, and `glassbox` as it is found in PATH.
+    /// One rank on one processor, and `glassbox` as it is found in PATH.
     fn default() -> SlurmJob {
         SlurmJob {
             program: "glassbox".into(),
             at_once: None,
             time: None,
             partition: None,
+            ntasks: 1,
+            launcher: "srun --mpi=pmix".into(),
             cpus: 1,
             memory: None,
             more: Vec::new(),
@@ -70,7 +81,7 @@ impl Default for SlurmJob {
 }
 
 /// Options that the script sets itself, because it would not work with others.
-const OWN: [&str; 13] = [
+const OWN: [&str; 17] = [
     "--array",
     "-a",
     "--chdir",
@@ -84,6 +95,10 @@ const OWN: [&str; 13] = [
     "--no-requeue",
     "--signal",
     "--wrap",
+    "--ntasks",
+    "-n",
+    "--cpus-per-task",
+    "-c",
 ];
 
 impl SlurmJob {
@@ -93,9 +108,12 @@ impl SlurmJob {
     /// `Config` naming what Slurm would not understand, or what the script sets itself.
     pub fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Config(format!("the job array's {what}")));
-        if self.at_once == Some(0) || self.cpus == 0 {
-            return wrong("limit of tasks at once and processors are at least 1".into());
+        if self.at_once == Some(0) || self.cpus == 0 || self.ntasks == 0 {
+            return wrong(
+                "limit of tasks at once, ranks (ntasks) and processors are at least 1".into(),
+            );
         }
+        self.launcher()?;
         if let Some(time) = &self.time {
             seconds(time)?;
         }
@@ -131,6 +149,21 @@ impl SlurmJob {
             }
         }
         Ok(())
+    }
+
+    /// The launcher's program and its options.
+    fn launcher(&self) -> Result<(&str, &str)> {
+        let launcher = self.launcher.trim();
+        let (program, options) = launcher.split_once(' ').unwrap_or((launcher, ""));
+        let name = program.rsplit('/').next().unwrap_or_default();
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "/_-.+:@,= ".contains(letter);
+        match LAUNCHERS.contains(&name) && launcher.chars().all(plain) {
+            true => Ok((program, options)),
+            false => Err(Error::Config(format!(
+                "the job array's launcher {launcher:?} starts no ranks: give srun, mpirun or mpiexec with options in plain words, such as \
+                 \"srun --mpi=pmix\" or \"mpirun --bind-to none\""
+            ))),
+        }
     }
 
     /// The script for these runs of a sweep, as seen from the folder `from`.
@@ -169,8 +202,11 @@ impl SlurmJob {
             format!("--chdir={}", directive(words_of(task.from)?)?),
             format!("--output={log}"),
             "--open-mode=append".into(),
-            "--nodes=1".into(),
-            "--ntasks=1".into(),
+        ]);
+        // Several ranks may lie on several nodes.
+        options.extend((self.ntasks == 1).then(|| "--nodes=1".into()));
+        options.extend([
+            format!("--ntasks={}", self.ntasks),
             format!("--cpus-per-task={}", self.cpus),
             "--requeue".into(),
         ]);
@@ -198,16 +234,44 @@ impl SlurmJob {
             end,
             ..
         } = task;
+        let (run, stop) = match self.ntasks {
+            1 => (run.clone(), r#"kill -TERM "$run" 2>/dev/null"#.to_owned()),
+            ranks => {
+                let (program, more) = self.launcher()?;
+                let more = match more {
+                    "" => String::new(),
+                    more => format!(" {more}"),
+                };
+                (
+                    format!("{program}{more} -n {ranks} sh -c '{NOTE}' \"$first\" {run}"),
+                    // Before it has begun there is nothing to save.
+                    r#"first_rank=$(cat "$first"); kill -TERM "${first_rank:-$run}" 2>/dev/null"#
+                        .to_owned(),
+                )
+            }
+        };
+        let shared = match self.ntasks {
+            1 => "",
+            _ => {
+                r#"# srun does not take this from the job by itself.
+export SRUN_CPUS_PER_TASK="$RAYON_NUM_THREADS"
+# The process of the first rank, which tells the others to stop: what starts them would end them.
+first=$(mktemp)
+trap 'rm -f "$first"' EXIT
+"#
+            }
+        };
         Ok(format!(
             r#"#!/bin/bash
 # {about}
 {options}
-# As many threads as the task has processors.
+# As many threads as a rank has processors.
 export RAYON_NUM_THREADS="${{SLURM_CPUS_PER_TASK:-{cpus}}}"
-{begin}
+{shared}{begin}
+stop() {{ {stop}; }}
 limit=
-trap 'limit=reached; kill -TERM "$run" 2>/dev/null' USR1
-trap 'kill -TERM "$run" 2>/dev/null' TERM INT
+trap 'limit=reached; stop' USR1
+trap stop TERM INT
 {run} &
 run=$!
 # A signal ends a wait before the run has ended.
@@ -445,6 +509,16 @@ mod tests {
             "at least 1",
         );
         refused(SlurmJob { cpus: 0, ..job() }, "at least 1");
+        refused(SlurmJob { ntasks: 0, ..job() }, "at least 1");
+        for launcher in ["", "sh -c", "srun; rm", "srun --x=$(id)", "srun\n#"] {
+            refused(
+                SlurmJob {
+                    launcher: launcher.into(),
+                    ..job()
+                },
+                "launcher",
+            );
+        }
         for memory in ["", "G", "16GB", "8 G", "-1"] {
             refused(
                 SlurmJob {
@@ -485,6 +559,8 @@ mod tests {
             time: Some("1-0".into()),
             more: vec!["--gres=gpu:1".into(), "--account=physics".into()],
             at_once: Some(3),
+            ntasks: 4,
+            launcher: "/opt/mpi/bin/mpirun --bind-to none".into(),
             ..job()
         };
         assert!(fine.check().is_ok());

@@ -262,6 +262,8 @@ fn the_script_names_the_runs_that_are_left_and_is_never_written_over() -> Result
         at_once: Some(2),
         time: Some("10".into()),
         partition: Some("main".into()),
+        ntasks: 1,
+        launcher: SlurmJob::default().launcher,
         cpus: 4,
         memory: Some("2G".into()),
         more: vec!["--account=physics".into()],
@@ -275,6 +277,8 @@ fn the_script_names_the_runs_that_are_left_and_is_never_written_over() -> Result
         "#SBATCH --time=10",
         "#SBATCH --signal=B:USR1@60",
         "#SBATCH --partition=main",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks=1",
         "#SBATCH --cpus-per-task=4",
         "#SBATCH --mem=2G",
         "#SBATCH --requeue",
@@ -289,7 +293,24 @@ fn the_script_names_the_runs_that_are_left_and_is_never_written_over() -> Result
         script.contains("'/opt/my programs/glassbox' sweep "),
         "{script}"
     );
+    assert!(!script.contains("srun"), "{script}");
     assert!(sweep.folder().join("logs").is_dir());
+    // By several ranks, on as many nodes as Slurm finds good.
+    let shared = folder.path().join("shared.sbatch");
+    let ranks = SlurmJob {
+        ntasks: 3,
+        ..job.clone()
+    };
+    sweep.slurm(&ranks, &shared)?;
+    let shared = std::fs::read_to_string(&shared).expect("it was written");
+    assert!(shared.contains("#SBATCH --ntasks=3\n"), "{shared}");
+    assert!(!shared.contains("--nodes"), "{shared}");
+    let starts = shared.lines().find(|line| line.starts_with("srun "));
+    let starts = starts.expect("srun starts the ranks");
+    assert!(
+        starts.starts_with("srun --mpi=pmix -n 3 sh -c "),
+        "{starts}"
+    );
     let error = sweep.slurm(&job, &file).unwrap_err().to_string();
     assert!(error.contains("is there already"), "{error}");
     sweep.train_all()?;
