@@ -65,7 +65,7 @@ impl CustomOp1 for Frozen {
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         if let Some(base) = &self.base {
-            let y = base.product(kernels::values(storage, layout)?)?;
+            let y = base.product(kernels::values(storage, layout)?, None)?;
             let (output, _) = self.weight.dims2()?;
             return Ok(kernels::output(y, with_last(layout.dims(), output)));
         }
@@ -103,7 +103,7 @@ impl CustomOp1 for Frozen {
         check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
         if let Some(base) = &self.base {
-            let dx = kernels::with_values(&dy, |dy| base.input_gradient(dy))?;
+            let dx = kernels::with_values(&dy, |dy| base.input_gradient(dy, None))?;
             return Ok(Some(kernels::tensor(dx, x.shape().clone())?));
         }
         let (output, _) = self.weight.dims2()?;

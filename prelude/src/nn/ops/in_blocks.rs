@@ -70,7 +70,7 @@ impl CustomOp1 for InBlocks {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let y = self.base.product(kernels::values(storage, layout)?)?;
+        let y = self.base.product(kernels::values(storage, layout)?, None)?;
         let (output, _) = self.base.dims()?;
         Ok(kernels::output(y, with_last(layout.dims(), output)))
     }
@@ -78,7 +78,7 @@ impl CustomOp1 for InBlocks {
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         check_interrupt_in_pass()?;
         let dy = dy.contiguous()?;
-        let dx = kernels::with_values(&dy, |dy| self.base.input_gradient(dy))?;
+        let dx = kernels::with_values(&dy, |dy| self.base.input_gradient(dy, None))?;
         Ok(Some(kernels::tensor(dx, x.shape().clone())?))
     }
 }

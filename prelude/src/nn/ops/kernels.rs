@@ -4,7 +4,7 @@
 
 pub(crate) use super::arithmetic::{exp, lane_max, lane_sum, normal_cdf};
 pub(crate) use super::form::is_fast;
-pub(crate) use super::matrix::{Matrix, Shared, gemm, matmul_into};
+pub(crate) use super::matrix::{After, Matrix, Shared, Term, fresh, gemm, matmul_into};
 use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
 

@@ -28,19 +28,77 @@ impl Matrix {
     }
 }
 
-/// `dst[m, n] = (accumulate ? dst : 0) + scale · a[m, k] · b[k, n]`, `dst` with `dst_row` values from row to row.
+/// `scale · a[m, k] · b[k, n]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Term {
+    pub a: Matrix,
+    pub b: Matrix,
+    pub k: usize,
+    pub scale: f32,
+}
+
+impl Term {
+    /// `a · b` over `k`.
+    pub fn new(a: Matrix, b: Matrix, k: usize) -> Self {
+        Self {
+            a,
+            b,
+            k,
+            scale: 1.0,
+        }
+    }
+}
+
+/// What is done with a finished piece of a row: its row, its first column, its values.
+pub(crate) type After<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
+
+/// `dst[m, n] = (add ? dst : 0) + Σ terms`, `dst` with `dst_row` values from row to row; then `after` on every piece of a row.
 ///
 /// # Safety
-/// The three matrices must lie within memory that the caller owns for this call, `dst` exclusively.
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn gemm(
-    (m, n, k): (usize, usize, usize),
-    dst: *mut f32,
-    dst_row: usize,
-    a: Matrix,
-    b: Matrix,
-    scale: f32,
-    accumulate: bool,
+/// The matrices must lie within memory that the caller owns for this call, `dst` exclusively; it need not be initialised
+/// unless `add`.
+pub(crate) unsafe fn sum_of_products(
+    (m, n): (usize, usize),
+    (dst, dst_row): (*mut f32, usize),
+    terms: &[Term],
+    add: bool,
+    after: Option<After<'_>>,
+    parallel: bool,
+) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise.
+    if unsafe { super::product::product((m, n), (dst, dst_row), terms, add, after, parallel) } {
+        return;
+    }
+    let mut add = add;
+    for term in terms {
+        // SAFETY: the caller's promise.
+        unsafe { general((m, n), (dst, dst_row), term, add, parallel) };
+        add = true;
+    }
+    if add && after.is_none() {
+        return;
+    }
+    for row in 0..m {
+        // SAFETY: `dst` has `m` rows of `n` values; where no term wrote them they are written here first.
+        let values = unsafe {
+            if !add {
+                dst.add(row * dst_row).write_bytes(0, n);
+            }
+            std::slice::from_raw_parts_mut(dst.add(row * dst_row), n)
+        };
+        if let Some(after) = after {
+            after(row, 0, values);
+        }
+    }
+}
+
+/// One term through the crate `gemm`, on any processor.
+unsafe fn general(
+    (m, n): (usize, usize),
+    (dst, dst_row): (*mut f32, usize),
+    term: &Term,
+    add: bool,
     parallel: bool,
 ) {
     let parallelism = if parallel && rayon::current_num_threads() > 1 {
@@ -53,25 +111,45 @@ pub(crate) unsafe fn gemm(
         gemm::gemm(
             m,
             n,
-            k,
+            term.k,
             dst,
             1,
             dst_row as isize,
-            accumulate,
-            a.ptr,
-            a.column as isize,
-            a.row as isize,
-            b.ptr,
-            b.column as isize,
-            b.row as isize,
+            add,
+            term.a.ptr,
+            term.a.column as isize,
+            term.a.row as isize,
+            term.b.ptr,
+            term.b.column as isize,
+            term.b.row as isize,
             1.0,
-            scale,
+            term.scale,
             false,
             false,
             false,
             parallelism,
         );
     }
+}
+
+/// `dst[m, n] = (accumulate ? dst : 0) + scale · a[m, k] · b[k, n]`, `dst` with `dst_row` values from row to row.
+///
+/// # Safety
+/// As [`sum_of_products`].
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn gemm(
+    (m, n, k): (usize, usize, usize),
+    dst: *mut f32,
+    dst_row: usize,
+    a: Matrix,
+    b: Matrix,
+    scale: f32,
+    accumulate: bool,
+    parallel: bool,
+) {
+    let term = Term { a, b, k, scale };
+    // SAFETY: the caller's promise.
+    unsafe { sum_of_products((m, n), (dst, dst_row), &[term], accumulate, None, parallel) }
 }
 
 /// Dense product into a fresh or prefilled row-major `dst`, on all threads.
@@ -102,6 +180,24 @@ pub(crate) fn matmul_into(
             true,
         )
     }
+}
+
+/// `Σ terms`, then `after`, as a fresh row-major matrix, on all threads.
+///
+/// # Safety
+/// The matrices of `terms` have `m` rows, `n` columns and their `k` between.
+pub(crate) unsafe fn fresh(
+    (m, n): (usize, usize),
+    terms: &[Term],
+    after: Option<After<'_>>,
+) -> Vec<f32> {
+    let mut values = Vec::with_capacity(m * n);
+    // SAFETY: there is room for m·n values, and all of them are written.
+    unsafe {
+        sum_of_products((m, n), (values.as_mut_ptr(), n), terms, false, after, true);
+        values.set_len(m * n);
+    }
+    values
 }
 
 /// A raw pointer that may cross threads: each task writes its own part.

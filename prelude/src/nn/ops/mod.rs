@@ -24,6 +24,8 @@ pub(crate) mod linear;
 mod low_rank;
 mod matrix;
 mod norm_rows;
+#[cfg(target_arch = "x86_64")]
+mod product;
 pub(crate) mod rms_norm;
 mod rotary;
 mod softmax;

@@ -1,7 +1,7 @@
 //! A linear layer whose weight, bias or both train, fused.
 
 use super::affine::{Base, Held, product, with_last};
-use super::kernels::{self, Matrix, matmul_into, sum_over_row_blocks};
+use super::kernels::{self, Matrix, Term, fresh, sum_over_row_blocks};
 use crate::Result;
 use crate::session::check_interrupt_in_pass;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
@@ -18,12 +18,11 @@ pub(super) fn trainable(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
 fn weight_gradient(x: &Tensor, weight: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
     let (output, input) = weight.dims2()?;
     let rows = x.elem_count() / input.max(1);
-    let mut dw = vec![0f32; output * input];
-    kernels::with_values(x, |x| {
+    let dw = kernels::with_values(x, |x| {
         kernels::with_values(dy, |dy| {
             let (dy, x) = (Matrix::rows(dy, output).t(), Matrix::rows(x, input));
-            matmul_into(&mut dw, (output, input, rows), dy, x, 1.0, false);
-            Ok(())
+            // SAFETY: x has `rows` rows of `input` values, dy as many of `output`.
+            Ok(unsafe { fresh((output, input), &[Term::new(dy, x, rows)], None) })
         })
     })?;
     kernels::tensor(dw, (output, input))
@@ -50,7 +49,7 @@ fn bias_gradient(bias: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
 
 fn trainable_forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, input: usize) -> Vec<f32> {
     let (rows, output) = (x.len() / input.max(1), weight.len() / input.max(1));
-    product(x, weight, bias, (rows, input, output))
+    product(x, weight, bias, None, (rows, input, output))
 }
 
 fn trainable_input_gradient(
@@ -65,7 +64,7 @@ fn trainable_input_gradient(
         weight: Held::Plain(weight.clone()),
         bias: None,
     };
-    let dx = kernels::with_values(dy, |dy| base.input_gradient(dy))?;
+    let dx = kernels::with_values(dy, |dy| base.input_gradient(dy, None))?;
     Ok(Some(kernels::tensor(dx, x.shape().clone())?))
 }
 
