@@ -45,6 +45,46 @@ def rows(torch, glassbox):
                 yield f"| {case} | {what} | {theirs[key]:g} {unit} | {ours[key]:g} {unit} | {ratio:.2f} |"
 
 
+def limits(bench, options):
+    """The rates of this machine's best product and of its memory, by the Rust benchmark; None where it fails."""
+    figures = run([bench, *options, "--sections", "limits"])["results"]["limits:\"run\""]
+    return figures if "product_gflop_per_s" in figures else None
+
+
+def vit_gflop(vit, batch):
+    """Multiplications and additions of the ViT's matrix products for `batch` pictures, in 10^9."""
+    d, inner, side = vit["hidden_size"], vit["intermediate_size"], vit["image_size"] // vit["patch_size"]
+    patches = side * side
+    tokens = patches + 1
+    layer = tokens * (4 * d * d + 2 * d * inner) + 2 * tokens * tokens * d
+    return 2e-9 * batch * (vit["num_hidden_layers"] * layer + patches * d * 3 * vit["patch_size"] ** 2)
+
+
+def decoder_gb(llm):
+    """Bytes of the language model's matrices that each new token reads, in 10^9, f32."""
+    d, inner = llm["hidden_size"], llm["intermediate_size"]
+    key_values = 2 * llm["num_key_value_heads"] * d // llm["num_attention_heads"]
+    layer = d * (d + key_values) + d * d + 3 * d * inner
+    return 4e-9 * (llm["num_hidden_layers"] * layer + llm["vocab_size"] * d)
+
+
+def shares(config, torch, glassbox, limit):
+    """How near both sides come to the machine's limit: ViT to the rate of products, generation to that of memory."""
+    settings = {**bench_torch.DEFAULT, **config}
+    for case in torch["results"]:
+        section, argument = case.split(":", 1)
+        if section == "vit":
+            least = vit_gflop(settings["vit"], json.loads(argument)) / limit["product_gflop_per_s"]
+        elif section == "generate" and "blog" not in argument:
+            # The picture and the prompt before the first token come on top.
+            least = decoder_gb(settings["llm"]) * settings["new_tokens"] / limit["memory_gb_per_s"]
+        else:
+            continue
+        taken = [side["results"].get(case, {}).get("median_s") for side in (torch, glassbox)]
+        if all(taken):
+            yield f"| {case} | {least:.3f} s | {least / taken[0]:.2f} | {least / taken[1]:.2f} |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bench", required=True)
@@ -53,7 +93,7 @@ def main():
     parser.add_argument("--out")
     arguments = parser.parse_args()
     config = json.load(open(arguments.config)) if arguments.config else {}
-    table = []
+    table, near = [], []
     with tempfile.TemporaryDirectory() as folder:
         if "phi3full" in arguments.sections.split(","):
             full = {**bench_torch.DEFAULT["phi3full"], **config.get("phi3full", {}), "keep": True}
@@ -61,11 +101,14 @@ def main():
             config["phi3full"] = {**full, "dir": os.path.join(folder, "phi3full_random")}
         settings = os.path.join(folder, "config.json")
         json.dump(config, open(settings, "w"))
+        limit = limits(arguments.bench, ["--config", settings])
         for section in arguments.sections.split(","):
             options = ["--config", settings, "--sections", section]
             torch = run([sys.executable, str(PEER), *options])
             glassbox = run([arguments.bench, *options])
             table += rows(torch, glassbox)
+            if limit:
+                near += shares(config, torch, glassbox, limit)
             if arguments.out:
                 os.makedirs(arguments.out, exist_ok=True)
                 for name, result in (("torch", torch), ("glassbox", glassbox)):
@@ -74,6 +117,10 @@ def main():
     print(f"{torch['cpu']}, load at the end {load}; ratio under 1: Glassbox needs less\n")
     print("| case | what | PyTorch | Glassbox | ratio |\n|---|---|---|---|---|")
     print("\n".join(table))
+    if limit:
+        print(f"\nThis machine: {limit['product_gflop_per_s']:g} GFLOP/s in the best product, memory read at {limit['memory_gb_per_s']:g} GB/s\n")
+        print("| case | least time by that | PyTorch's share | Glassbox's share |\n|---|---|---|---|")
+        print("\n".join(near))
 
 
 if __name__ == "__main__":

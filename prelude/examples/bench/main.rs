@@ -2,7 +2,7 @@
 //! `scripts/peer/bench_torch.py`. `scripts/compare_with_torch.sh` runs both and prints the ratios.
 //!
 //! ```text
-//! cargo run --release -p glassbox-prelude --example bench -- [--config FILE] [--sections vit,train,generate,phi3full]
+//! cargo run --release -p glassbox-prelude --example bench -- [--config FILE] [--sections vit,train,generate,phi3full,limits]
 //! ```
 //! `GLASSBOX_DEVICE=cuda` measures on a GPU, where the library is built with the feature `cuda`.
 //! One JSON object on stdout, one line a case on stderr. Each case runs in a process of its own, so that its peak
@@ -13,6 +13,7 @@
 mod config;
 mod full_size;
 mod generate;
+mod limits;
 mod measure;
 mod model;
 mod train;
@@ -91,7 +92,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--case" => arguments.case = Some(value()?),
             _ => {
                 return Err(format!(
-                    "{word:?}: expected --config FILE or --sections vit,train,generate,phi3full"
+                    "{word:?}: expected --config FILE or --sections vit,train,generate,phi3full,limits"
                 )
                 .into());
             }
@@ -120,10 +121,10 @@ fn cases(config: &Config, sections: &str) -> Result<Vec<(String, Value)>, Failur
             "generate" => ["hf_generate_kv", "kv_manual", "blog_full_reforward"]
                 .map(|way| json!(way))
                 .to_vec(),
-            "phi3full" => vec![json!("run")],
+            "phi3full" | "limits" => vec![json!("run")],
             _ => {
                 return Err(format!(
-                    "section {section:?}: expected vit, train, generate or phi3full"
+                    "section {section:?}: expected vit, train, generate, phi3full or limits"
                 )
                 .into());
             }
@@ -150,6 +151,7 @@ fn measured(config: &Config, section: &str, argument: &Value) -> Result<Figures,
         }
         "generate" => generate::run(config, argument.as_str().unwrap_or_default())?,
         "phi3full" => full_size::run(&config.phi3full)?,
+        "limits" => limits::run()?,
         _ => return Err(format!("no section {section:?}").into()),
     };
     figures.insert("peak_rss_mb".to_owned(), measure::peak_rss_mb());

@@ -14,11 +14,35 @@ pub(super) fn with_last(dims: &[usize], last: usize) -> Vec<usize> {
     dims
 }
 
+/// Rows that a product with one vector reads side by side, and values of each at a time.
+const SIDE_BY_SIDE: usize = 4;
+const LANES: usize = 16;
+
 simd_fn! {
     /// `y[i] += W[first + i] · x` for the rows of `y`.
     fn matrix_vector(y: &mut [f32], weight: &[f32], x: &[f32]) {
         let k = x.len();
-        for (y, row) in y.iter_mut().zip(weight.chunks_exact(k)) {
+        let (fours, xs) = (weight.chunks_exact(SIDE_BY_SIDE * k), x.chunks_exact(LANES));
+        let left = fours.remainder();
+        let mut ys = y.chunks_exact_mut(SIDE_BY_SIDE);
+        for (y, four) in (&mut ys).zip(fours) {
+            // Several sums that don't wait for one another: the weight streams from memory, nothing else may be waited for.
+            let mut sums = [[0f32; LANES]; SIDE_BY_SIDE];
+            for (at, x) in xs.clone().enumerate() {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let values = &four[row * k + at * LANES..][..LANES];
+                    for (sum, (value, x)) in sums.iter_mut().zip(values.iter().zip(x)) {
+                        *sum += value * x;
+                    }
+                }
+            }
+            let rest = k - xs.remainder().len();
+            for ((y, sums), row) in y.iter_mut().zip(sums).zip(four.chunks_exact(k)) {
+                let end = row[rest..].iter().zip(xs.remainder()).map(|(value, x)| value * x);
+                *y += sums.iter().sum::<f32>() + end.sum::<f32>();
+            }
+        }
+        for (y, row) in ys.into_remainder().iter_mut().zip(left.chunks_exact(k)) {
             *y += lane_sum(k, |i| row[i] * x[i]);
         }
     }

@@ -1,4 +1,4 @@
-//! What the fused CPU operations share: access to f32 data, functions compiled for two CPUs, row-parallel loops.
+//! What the fused CPU operations share: access to f32 data, functions compiled for three kinds of CPU, row-parallel loops.
 //!
 //! Everything here works on plain `f32` slices in row-major order; shapes are the callers' business.
 
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Rows are split between threads only when a pass touches at least this many values; below, waking a thread costs more.
 const PARALLEL_VALUES: usize = 16 * 1024;
 
-/// Compiles a function twice, for the baseline CPU and for AVX2+FMA, and picks at run time.
+/// Compiles a function three times, for the baseline CPU, for AVX2+FMA and for AVX-512, and picks at run time.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -27,6 +27,15 @@ macro_rules! simd_fn {
                 fn wide($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+                fn wider($($arg: $ty),*) $(-> $ret)? {
+                    body($($arg),*)
+                }
+                if $crate::nn::ops::kernels::has_avx512() {
+                    // SAFETY: the CPU has just been found to have all of these.
+                    return unsafe { wider($($arg),*) };
+                }
                 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
                     // SAFETY: the CPU has just been found to have both features.
                     return unsafe { wide($($arg),*) };
@@ -37,6 +46,18 @@ macro_rules! simd_fn {
     };
 }
 pub(crate) use simd_fn;
+
+/// Whether the CPU has what [`simd_fn`] compiles its widest form for.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f")
+        && has!("avx512vl")
+        && has!("avx512dq")
+        && has!("avx512bw")
+        && has!("avx2")
+        && has!("fma")
+}
 
 /// The f32 values of a contiguous CPU storage.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

@@ -8,10 +8,24 @@ use crate::nn::ops::softmax::softmax_row;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Query rows whose scores are held at a time.
+/// Query rows whose scores are held at a time, at least (and at most where queries see only what stands before them: the scores
+/// of others are computed for nothing).
 pub(super) const BLOCK: usize = 64;
+/// Scores that are held at a time where all queries see all keys: they stay in the second cache.
+const SCORES: usize = 64 * 1024;
 
 impl Geometry {
+    /// Rows of a block: all blocks of a head nearly alike, so that nothing is laid out for a handful of rows. The same for any batch
+    /// and number of threads, so that sums are too; few heads are cut finer, to be work for all threads.
+    fn block(&self) -> usize {
+        let most = match self.form.causal || self.form.heads < 8 {
+            true => BLOCK,
+            false => (SCORES / self.keys.max(1)).clamp(BLOCK, 4 * BLOCK),
+        };
+        let blocks = self.queries.div_ceil(most).max(1);
+        self.queries.div_ceil(blocks).next_multiple_of(8).max(8)
+    }
+
     /// Attention probabilities of queries `rows` of one head into `scores`: `rows × (hi − lo)` values for keys `lo..hi`.
     fn block_probabilities(
         &self,
@@ -73,14 +87,15 @@ impl Geometry {
         let width = heads * d;
         let mut out = vec![0f32; self.batch * self.queries * width];
         let target = Shared(out.as_mut_ptr());
-        let blocks = self.queries.div_ceil(BLOCK);
+        let size = self.block();
+        let blocks = self.queries.div_ceil(size);
         let task = |scores: &mut Vec<f32>, index: usize| {
             let (batch, head, block) = (
                 index / (heads * blocks),
                 index / blocks % heads,
                 index % blocks,
             );
-            let rows = block * BLOCK..((block + 1) * BLOCK).min(self.queries);
+            let rows = block * size..((block + 1) * size).min(self.queries);
             let (lo, hi) = self.span(batch, &rows);
             self.block_probabilities((batch, head), rows.clone(), (lo, hi), (q, k), scores);
             let v = v.head(batch, lo, head / (heads / self.form.kv_heads) * d);
@@ -128,11 +143,12 @@ impl Geometry {
                 column: 1,
             }
         };
+        let size = self.block();
         let task = |(scores, dscores): &mut (Vec<f32>, Vec<f32>), index: usize| {
             let (batch, kv_head) = (index / kv_heads, index % kv_heads);
             for head in kv_head * group..(kv_head + 1) * group {
-                for start in (0..self.queries).step_by(BLOCK) {
-                    let rows = start..(start + BLOCK).min(self.queries);
+                for start in (0..self.queries).step_by(size) {
+                    let rows = start..(start + size).min(self.queries);
                     let (lo, hi) = self.span(batch, &rows);
                     let (m, n) = (rows.len(), hi - lo);
                     self.block_probabilities((batch, head), rows.clone(), (lo, hi), (q, k), scores);

@@ -25,10 +25,8 @@ const DEEP: usize = 256;
 const ROWS: usize = 768;
 /// Up to so many rows the right side is better read where it lies.
 const FEW_ROWS: usize = 2;
-/// Fewer multiplications than these are not worth a second thread.
-const PARALLEL_WORK: usize = 1 << 18;
-/// Left sides of so many values are laid out by all threads.
-const PARALLEL_PACK: usize = 1 << 15;
+/// Fewer multiplications than these are done before a second thread is awake.
+const PARALLEL_WORK: usize = 1 << 20;
 /// Scratch memory of a thread is kept up to so many values.
 const KEPT: usize = 1 << 24;
 
@@ -110,47 +108,62 @@ unsafe fn product_in(
             left: Shared(left),
         };
         let many = threads > 1 && m * n * deep >= PARALLEL_WORK;
-        // SAFETY: groups and tasks write to disjoint places; the caller's promise on the extents.
-        unsafe {
-            if many && m * deep >= PARALLEL_PACK {
-                let part = groups.div_ceil(4 * threads);
-                (0..groups.div_ceil(part)).into_par_iter().for_each(|at| {
-                    (at * part..((at + 1) * part).min(groups)).for_each(|group| work.lay_out(group))
-                });
-            } else {
-                (0..groups).for_each(|group| work.lay_out(group));
+        let panels = n.div_ceil(lanes.panel());
+        // Enough tasks that none waits long for the last one, each of some groups at least.
+        let wanted = match many {
+            true => (6 * threads).div_ceil(panels).min(groups.div_ceil(8)),
+            false => 1,
+        };
+        let blocks = wanted.max(m.div_ceil(ROWS));
+        let rows = groups.div_ceil(blocks) * GROUP;
+        let blocks = m.div_ceil(rows);
+        let tasks = panels * blocks;
+        let part = match many {
+            true => groups.div_ceil(4 * threads),
+            false => groups,
+        };
+        let parts = groups.div_ceil(part);
+        let [next_part, laid_out, next] = [(); 3].map(|()| AtomicUsize::new(0));
+        // What each thread does: both halves without a meeting of the threads in between, which costs more than a small product.
+        let take_all = || {
+            loop {
+                let at = next_part.fetch_add(1, Ordering::Relaxed);
+                if at >= parts {
+                    break;
+                }
+                for group in at * part..((at + 1) * part).min(groups) {
+                    // SAFETY: no other thread has this group.
+                    unsafe { work.lay_out(group) };
+                }
+                laid_out.fetch_add(1, Ordering::Release);
             }
-            let panels = n.div_ceil(lanes.panel());
-            // Enough tasks that none waits long for the last one, each of some groups at least.
-            let wanted = match many {
-                true => (6 * threads).div_ceil(panels).min(groups.div_ceil(8)),
-                false => 1,
-            };
-            let blocks = wanted.max(m.div_ceil(ROWS));
-            let rows = groups.div_ceil(blocks) * GROUP;
-            let blocks = m.div_ceil(rows);
-            let tasks = panels * blocks;
-            let next = AtomicUsize::new(0);
-            let take_all = || {
-                let count = lanes.panel() * DEEP;
-                with_scratch(&RIGHT, count, |right| {
-                    loop {
-                        let task = next.fetch_add(1, Ordering::Relaxed);
-                        if task >= tasks {
-                            return;
-                        }
-                        let first = task % blocks * rows;
-                        work.panel(task / blocks, first..(first + rows).min(m), right);
+            // The others are at their last parts: a matter of microseconds, unless they were put off the processor.
+            let mut waited = 0u32;
+            while laid_out.load(Ordering::Acquire) < parts {
+                waited += 1;
+                match waited < 1000 {
+                    true => std::hint::spin_loop(),
+                    false => std::thread::yield_now(),
+                }
+            }
+            with_scratch(&RIGHT, lanes.panel() * DEEP, |right| {
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= tasks {
+                        return;
                     }
-                });
-            };
-            match many {
-                true => (0..threads.min(tasks))
-                    .into_par_iter()
-                    .with_max_len(1)
-                    .for_each(|_| take_all()),
-                false => take_all(),
-            }
+                    let first = task % blocks * rows;
+                    // SAFETY: all left sides are laid out, and no other thread has this task.
+                    unsafe { work.panel(task / blocks, first..(first + rows).min(m), right) };
+                }
+            });
+        };
+        match many {
+            true => (0..threads.min(tasks))
+                .into_par_iter()
+                .with_max_len(1)
+                .for_each(|_| take_all()),
+            false => take_all(),
         }
     });
 }
