@@ -6,7 +6,7 @@
 //! several products may add into one result (W x + B h) ┘
 //! ```
 //!
-//! A task is one panel of columns, or some of its rows where there are few panels; threads take the next one as they are
+//! A task is one panel of columns, several where their rows lie side by side in memory, or some rows where there are few panels; threads take the next one as they are
 //! free. The order of each sum is that of k, whatever the threads and the other rows.
 
 mod pack;
@@ -16,6 +16,7 @@ use super::matrix::{After, Shared, Term};
 use pack::{GROUP, Side, pack};
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tile::Lanes;
 
@@ -24,6 +25,10 @@ use tile::Lanes;
 const DEEP: usize = 384;
 /// Rows that share one layout of a panel, so that their left side for these k stays in the second cache meanwhile.
 const ROWS: usize = 1024;
+/// Panels that are laid out together where a row of theirs lies together in memory: it is then read in longer stretches.
+const STRIP: usize = 4;
+/// Rows of the right side that are laid out for all panels of a strip in turn.
+const TURN: usize = 16;
 /// Up to so many rows the right side is better read where it lies.
 const FEW_ROWS: usize = 2;
 /// Fewer multiplications than these are done before a second thread is awake.
@@ -118,7 +123,13 @@ unsafe fn product_in(
         let blocks = wanted.max(m.div_ceil(ROWS));
         let rows = groups.div_ceil(blocks) * GROUP;
         let blocks = m.div_ceil(rows);
-        let tasks = panels * blocks;
+        let side_by_side = terms.iter().all(|term| term.b.column == 1);
+        let enough = if many { 4 * threads } else { 1 };
+        let strip = match side_by_side {
+            true => (panels * blocks / enough).clamp(1, STRIP),
+            false => 1,
+        };
+        let tasks = panels.div_ceil(strip) * blocks;
         let part = match many {
             true => groups.div_ceil(4 * threads),
             false => groups,
@@ -147,7 +158,7 @@ unsafe fn product_in(
                     false => std::thread::yield_now(),
                 }
             }
-            with_scratch(&RIGHT, lanes.panel() * DEEP, |right| {
+            with_scratch(&RIGHT, strip * lanes.panel() * DEEP, |right| {
                 loop {
                     let task = next.fetch_add(1, Ordering::Relaxed);
                     if task >= tasks {
@@ -155,7 +166,9 @@ unsafe fn product_in(
                     }
                     let first = task % blocks * rows;
                     // SAFETY: all left sides are laid out, and no other thread has this task.
-                    unsafe { work.panel(task / blocks, first..(first + rows).min(m), right) };
+                    let at = task / blocks * strip;
+                    let mine = at..(at + strip).min(panels);
+                    unsafe { work.strip(mine, first..(first + rows).min(m), right) };
                 }
             });
         };
@@ -216,13 +229,20 @@ impl Work<'_> {
         }
     }
 
-    /// Rows `rows` of one panel of columns.
-    unsafe fn panel(&self, panel: usize, rows: std::ops::Range<usize>, right: *mut f32) {
+    /// First column of a panel, and how many it has: the last one may have fewer than others.
+    fn columns(&self, panel: usize) -> (usize, usize) {
         let first = panel * self.lanes.panel();
-        let columns = self.lanes.panel().min(self.sizes.1 - first);
-        let width = columns.next_multiple_of(self.lanes.count());
+        (first, self.lanes.panel().min(self.sizes.1 - first))
+    }
+
+    /// Rows `rows` of some panels of columns.
+    unsafe fn strip(&self, panels: Range<usize>, rows: Range<usize>, right: *mut f32) {
         let mut add = self.add;
-        // SAFETY: `product`'s promise; this task alone writes these rows and columns; `right` has room for a panel.
+        // A panel's place in the scratch memory.
+        let place =
+            |panel: usize| right.wrapping_add((panel - panels.start) * self.lanes.panel() * DEEP);
+        let width = |columns: usize| columns.next_multiple_of(self.lanes.count());
+        // SAFETY: `product`'s promise; this task alone writes these rows and columns; `right` has room for the panels.
         unsafe {
             for (at, term) in self.terms.iter().enumerate() {
                 let side = Side {
@@ -231,25 +251,43 @@ impl Work<'_> {
                     deep: term.b.row,
                 };
                 for (k, deep) in depths(term.k) {
-                    pack(right, width, side.from(first, k), (columns, deep), 1.0);
-                    for row in rows.clone().step_by(GROUP) {
-                        let count = GROUP.min(rows.end - row);
-                        let a = self.left_of(at, row, (k, deep));
-                        let c = self.dst.get().add(row * self.dst_row + first);
-                        self.lanes
-                            .tile((count, columns, deep), a, right, c, self.dst_row, add);
+                    let turn = if panels.len() > 1 { TURN } else { deep };
+                    for begin in (0..deep).step_by(turn) {
+                        for panel in panels.clone() {
+                            let (first, columns) = self.columns(panel);
+                            let to = place(panel).add(begin * width(columns));
+                            let from = side.from(first, k + begin);
+                            let count = turn.min(deep - begin);
+                            pack(to, width(columns), from, (columns, count), 1.0);
+                        }
+                    }
+                    for panel in panels.clone() {
+                        let (first, columns) = self.columns(panel);
+                        for row in rows.clone().step_by(GROUP) {
+                            let count = GROUP.min(rows.end - row);
+                            let a = self.left_of(at, row, (k, deep));
+                            let c = self.dst.get().add(row * self.dst_row + first);
+                            let sizes = (count, columns, deep);
+                            self.lanes
+                                .tile(sizes, a, place(panel), c, self.dst_row, add);
+                        }
                     }
                     add = true;
                 }
             }
+            if add && self.after.is_none() {
+                return;
+            }
+            let (first, _) = self.columns(panels.start);
+            let (last, columns) = self.columns(panels.end - 1);
             for row in rows {
                 let c = self.dst.get().add(row * self.dst_row + first);
-                let values = std::slice::from_raw_parts_mut(c, columns);
+                let count = last + columns - first;
                 if !add {
-                    values.fill(0.0);
+                    c.write_bytes(0, count);
                 }
                 if let Some(after) = self.after {
-                    after(row, first, values);
+                    after(row, first, std::slice::from_raw_parts_mut(c, count));
                 }
             }
         }

@@ -38,8 +38,8 @@ fn ask_for(from: Side, lane: usize, k: usize) {
         lane.wrapping_mul(from.lane)
             .wrapping_add(k.wrapping_mul(from.deep)),
     );
-    // SAFETY: a hint, which reads nothing and cannot fault.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+    // A hint, which reads nothing and cannot fault.
+    _mm_prefetch::<_MM_HINT_T0>(place.cast());
 }
 
 /// `to[k · width + lane] = scale · from[lane, k]` for `lanes` lanes, and 0 for those up to `width`.
