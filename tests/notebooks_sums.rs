@@ -1,5 +1,6 @@
 //! The notebook about sums in pictures as a reader runs it, with the hidden answers to its exercises. The sizes are smaller than the
-//! default: enough for sums of pairs that were shown, not for what two solved examples do.
+//! default where that does no harm: enough for sums of pairs that were shown, not for what two solved examples do. With 200 steps such sums
+//! were 31% right once products rounded otherwise; with 300 three seeds make 88, 96 and 92%.
 
 #![allow(clippy::print_stdout)] // figures for whoever reads the log
 
@@ -10,7 +11,7 @@ use notebook_support::Executed;
 #[test]
 fn reading_and_adding_are_scored_apart_beside_who_does_not_look() {
     let sizes = [
-        ["-p", "steps=200"],
+        ["-p", "steps=300"],
         ["-p", "read_steps=150"],
         ["-p", "shot_steps=20"],
         ["-p", "asked=16"],
