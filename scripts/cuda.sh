@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds for NVIDIA GPUs without a CUDA installation and without a GPU: the toolkit comes from the Python registry.
 #
-#     scripts/cuda.sh toolkit           makes the toolkit's tree in target/cuda (about 0.7 GB to fetch, once)
+#     scripts/cuda.sh toolkit           makes the toolkit's tree in target/cuda (1.2 GB, fetched once)
 #     scripts/cuda.sh env               prints the variables to build and run with:  eval "$(scripts/cuda.sh env)"
 #     scripts/cuda.sh build [ARGS...]   builds the prelude with the feature `cuda`, its parity and training tests and the benchmark;
 #                                       ARGS go to cargo in place of the usual selection

@@ -92,6 +92,9 @@ def main():
     parser.add_argument("--sections", default="vit,train,generate")
     parser.add_argument("--out")
     arguments = parser.parse_args()
+    unknown = sorted(set(arguments.sections.split(",")) - {"vit", "train", "generate", "phi3full"})
+    if unknown:  # the machine's limits come by themselves with any of them
+        parser.error(f"--sections: {', '.join(unknown)} is not known, but vit, train, generate, phi3full")
     config = json.load(open(arguments.config)) if arguments.config else {}
     table, near = [], []
     with tempfile.TemporaryDirectory() as folder:
