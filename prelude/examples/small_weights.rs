@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! cargo run --release -p glassbox-prelude --example small_weights -- [--layers 8] [--rounds 5] [--part products,token,train]
+//! cargo run --release -p glassbox-prelude --example small_weights -- --part file --file MODEL.gguf
+//! cargo run --release -p glassbox-prelude --example small_weights -- --part write --file DIR [--layers 8]
 //! ```
+//! `file` reads a prompt of 128 tokens and makes 64 with a file's blocks as they are, `write` writes random models of that shape as Q8_0
+//! and Q4_K files: what `scripts/compare_with_llama_cpp.sh` has llama.cpp do too.
+//!
 //! The forms take turns in each round, and a round measures how fast memory is read too, so that ratios hold on a machine that does
 //! other things; times are medians. Weights are random, cut from one pool; of the 32 layers only `--layers` are there, and what a token
 //! takes is scaled by layers, the head being measured on its own.
@@ -12,10 +17,12 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
-use glassbox_prelude::language::{Decoder, DecoderConfig, LlmInput, LogitsAt};
+use glassbox_prelude::language::{Decoder, DecoderConfig, GgufFile, GgufType, LlmInput, LogitsAt};
 use glassbox_prelude::nn::{
-    BlockType, Checkpoint, Linear, LoraConfig, Network, Parameter, Quantize, Weight,
+    BlockType, Checkpoint, Linear, LoraConfig, Network, Parameter, Quantize, Weight, recomputing,
 };
+use glassbox_prelude::train::Gradients;
+use glassbox_prelude::vlm::Vlm;
 use half::bf16;
 
 type Failure = Box<dyn std::error::Error>;
@@ -34,6 +41,7 @@ const SHAPES: [(&str, usize, usize); 4] = [
 
 fn main() -> Result<(), Failure> {
     let (mut layers, mut rounds, mut parts) = (8, 5, "products,token,train".to_owned());
+    let mut path = None;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -41,7 +49,12 @@ fn main() -> Result<(), Failure> {
             "--layers" => layers = value.parse()?,
             "--rounds" => rounds = value.parse()?,
             "--part" => parts = value,
-            _ => return Err(format!("{word}: expected --layers, --rounds or --part").into()),
+            "--file" => path = Some(std::path::PathBuf::from(value)),
+            _ => {
+                return Err(
+                    format!("{word}: expected --layers, --rounds, --part or --file").into(),
+                );
+            }
         }
     }
     glassbox_prelude::session::keep_freed_memory();
@@ -51,6 +64,12 @@ fn main() -> Result<(), Failure> {
         rayon::current_num_threads(),
         load.trim()
     );
+    if let ("file" | "write", Some(path)) = (parts.as_str(), &path) {
+        return match parts.as_str() {
+            "file" => file(path),
+            _ => write(path, layers),
+        };
+    }
     let pool = Pool::new();
     if parts.contains("products") {
         products(&pool, rounds)?;
@@ -137,7 +156,13 @@ fn forms(plain: &Tensor) -> Result<Vec<(&'static str, Linear, DType, usize)>, Fa
         let bytes = weight.parameter().bytes();
         forms.push((name, Linear::new("w", weight, None), dtype, bytes));
     }
-    for kind in [BlockType::Q8_0, BlockType::Q6K, BlockType::Q4K] {
+    for kind in [
+        BlockType::Q8_0,
+        BlockType::Q6K,
+        BlockType::Q5K,
+        BlockType::Q4K,
+        BlockType::Nf4,
+    ] {
         let blocks = glassbox_prelude::nn::Blocks::quantize(plain, kind)?;
         let weight = Weight::in_blocks("w", blocks, DType::F32)?;
         let bytes = weight.parameter().bytes();
@@ -158,7 +183,7 @@ fn products(pool: &Pool, rounds: usize) -> Result<(), Failure> {
     let memory = Memory::new();
     for (name, input, output) in SHAPES {
         let forms = forms(&pool.matrix(output, input, input)?)?;
-        for rows in [1, 16, 256] {
+        for rows in [1, 4, 8, 16, 256] {
             let x = Tensor::randn(0f32, 1.0, (rows, input), &Device::Cpu)?;
             let mut times = vec![Vec::new(); forms.len()];
             let mut rates = Vec::new();
@@ -264,6 +289,7 @@ fn token(pool: &Pool, layers: usize, rounds: usize) -> Result<(), Failure> {
         ("Q8_0", Some(Quantize::to(BlockType::Q8_0))),
         ("Q4_K_M", Some(Quantize::q4_k_m(layers))),
         ("Q4_K", Some(Quantize::to(BlockType::Q4K))),
+        ("NF4", Some(Quantize::to(BlockType::Nf4))),
     ] {
         let begun = Instant::now();
         let llm = model(&all, layers, how)?;
@@ -318,6 +344,48 @@ fn token(pool: &Pool, layers: usize, rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tokens a second of a GGUF file: of a prompt of 128, then of 64 that are made.
+fn file(path: &std::path::Path) -> Result<(), Failure> {
+    const PROMPT: usize = 128;
+    const MADE: usize = 64;
+    let llm =
+        GgufFile::open(path)?.quantized_decoder(Quantize::as_stored(), DType::F32, &Device::Cpu)?;
+    let ids: Vec<u32> = (0..PROMPT as u32).map(|i| 100 + i * 37 % 9_000).collect();
+    let ids = Tensor::from_vec(ids, (1, PROMPT), &Device::Cpu)?;
+    for _ in 0..3 {
+        let cache = llm.new_cache(1, PROMPT + MADE)?;
+        let input = LlmInput::ids(&ids).cache(&cache).logits_at(LogitsAt::Last);
+        let prompt = seconds(|| Ok(llm.forward(&input).map(drop)?))?;
+        let made = seconds(|| {
+            for step in 0..MADE as u32 {
+                let id = Tensor::new(&[[200 + step]], &Device::Cpu)?;
+                let input = LlmInput::ids(&id).cache(&cache).logits_at(LogitsAt::Last);
+                llm.forward(&input)?;
+            }
+            Ok(())
+        })?;
+        println!(
+            "prompt of {PROMPT}: {:.1} tokens/s, {MADE} made: {:.2} tokens/s",
+            PROMPT as f64 / prompt,
+            MADE as f64 / made
+        );
+    }
+    Ok(())
+}
+
+/// Random models of Phi-3-mini's shape with so many layers, with the tokenizer of the tiny model, as GGUF files.
+fn write(folder: &std::path::Path, layers: usize) -> Result<(), Failure> {
+    let vlm = Vlm::tiny(&Device::Cpu)?;
+    let llm = Decoder::new_random(&config(layers), 1, &Device::Cpu)?;
+    std::fs::create_dir_all(folder)?;
+    for (name, kind) in [("q8_0", GgufType::Q8_0), ("q4_k", GgufType::Q4K)] {
+        let path = folder.join(format!("phi3-{layers}-{name}.gguf"));
+        llm.save_gguf(&path, &vlm.llm_processor, kind)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
 /// Megabytes that are allocated now, by all threads; of none where the allocator does not say.
 fn allocated() -> f64 {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -351,66 +419,80 @@ fn peak(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
     })
 }
 
-/// A step of the blog's LoRA over Q4_K and Q8_0, by 1 and more layers: what a layer adds is what 32 of them take.
+/// A step of the blog's LoRA over blocks, by 1 and more layers: what a layer adds is what 32 of them take. The table of embeddings is in
+/// Q8_0 too, of which only the rows that are read are ever floats.
 fn train(pool: &Pool, layers: usize) -> Result<(), Failure> {
     const TOKENS: usize = 220;
     println!(
-        "\nQLoRA: the blog's LoRA (r 64 on gate_up_proj, down_proj), {TOKENS} tokens, f32 between layers, no gradient checkpointing"
+        "\nQLoRA: the blog's LoRA (r 64 on gate_up_proj, down_proj), {TOKENS} tokens, f32 between layers"
     );
-    for kind in [BlockType::Q8_0, BlockType::Q4K] {
-        let mut passes = Vec::new();
-        let (mut weights_full, mut lora_full) = (0, 0);
-        for count in [1, layers.max(2)] {
-            let all = weights(pool, count)?;
-            let mut llm = model(&all, count, Some(kind.into()))?;
-            drop(all);
-            let embedding = llm.embed_tokens.weight.parameter().bytes();
-            let lora = LoraConfig {
-                lora_dropout: 0.0,
-                ..LoraConfig::blog_llm()
+    for kind in [BlockType::Q8_0, BlockType::Q4K, BlockType::Nf4] {
+        for again in [false, true] {
+            let mut passes = Vec::new();
+            let (mut weights_full, mut lora_full, mut table) = (0, 0, 0);
+            for count in [1, layers.max(2)] {
+                let all = weights(pool, count)?;
+                let mut llm = model(&all, count, Some(kind.into()))?;
+                drop(all);
+                llm.embed_tokens.quantize(BlockType::Q8_0)?;
+                table = llm.embed_tokens.weight.parameter().bytes();
+                let lora = LoraConfig {
+                    lora_dropout: 0.0,
+                    ..LoraConfig::blog_llm()
+                };
+                llm.add_lora(&lora, 1)?;
+                let parameters = llm.named_parameters();
+                let of = |lora: bool| -> usize {
+                    let of = parameters
+                        .iter()
+                        .filter(|p| p.name.contains("layers") && p.role.is_lora() == lora);
+                    of.map(Parameter::bytes).sum()
+                };
+                weights_full =
+                    of(false) / count * LAYERS + bytes_of(&parameters, "lm_head") + table;
+                lora_full = of(true) / count * LAYERS;
+                drop(parameters);
+                let ids: Vec<u32> = (0..TOKENS as u32).map(|i| 100 + i * 37 % 30_000).collect();
+                let ids = Tensor::from_vec(ids, (1, TOKENS), &Device::Cpu)?;
+                let begun = Instant::now();
+                let mut forward = 0.0;
+                let beyond = peak(|| {
+                    let input = LlmInput::ids(&ids).logits_at(LogitsAt::Last);
+                    let output = recomputing(again, || llm.forward(&input))?;
+                    forward = begun.elapsed().as_secs_f64();
+                    let loss = output.logits()?.sqr()?.mean_all()?;
+                    let trained = llm.trainable_parameters();
+                    let gradients = Gradients::of(&loss, &trained)?;
+                    match gradients.missing(&trained).is_empty() {
+                        true => Ok(()),
+                        false => Err("a factor got no gradient".into()),
+                    }
+                })?;
+                let took = begun.elapsed().as_secs_f64();
+                println!(
+                    "{kind}, {count} layers: forward {forward:.2} s, both {took:.2} s, {beyond:.0} MB beyond the model"
+                );
+                passes.push((count, beyond));
+            }
+            let [(few, low), (many, high)] = passes[..] else {
+                return Err("two sizes".into());
             };
-            llm.add_lora(&lora, 1)?;
-            let parameters = llm.named_parameters();
-            let of = |lora: bool| -> usize {
-                let of = parameters
-                    .iter()
-                    .filter(|p| p.name.contains("layers") && p.role.is_lora() == lora);
-                of.map(Parameter::bytes).sum()
-            };
-            weights_full =
-                of(false) / count * LAYERS + bytes_of(&parameters, "lm_head") + embedding;
-            lora_full = of(true) / count * LAYERS;
-            let ids: Vec<u32> = (0..TOKENS as u32).map(|i| 100 + i * 37 % 30_000).collect();
-            let ids = Tensor::from_vec(ids, (1, TOKENS), &Device::Cpu)?;
-            let begun = Instant::now();
-            let mut forward = 0.0;
-            let beyond = peak(|| {
-                let output = llm.forward(&LlmInput::ids(&ids).logits_at(LogitsAt::Last))?;
-                forward = begun.elapsed().as_secs_f64();
-                let gradients = output.logits()?.sqr()?.mean_all()?.backward()?;
-                let trained = llm.trainable_parameters();
-                let all = trained.iter().all(|p| gradients.get(&p.tensor).is_some());
-                all.then_some(()).ok_or("a factor got no gradient".into())
-            })?;
-            let took = begun.elapsed().as_secs_f64();
+            let each = (high - low) / (many - few) as f64;
+            let full = low + each * (LAYERS - few) as f64;
+            let megabytes = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+            let optimizer = 2.0 * megabytes(lora_full);
             println!(
-                "{kind}, {count} layers: forward {forward:.2} s, both {took:.2} s, {beyond:.0} MB beyond the model"
+                "{kind} at full size, {}: weights {:.0} MB (table of embeddings {:.0}) + LoRA {:.0} + AdamW {optimizer:.0} + passes with gradients {full:.0} (by {each:.0} a layer) = {:.2} GiB",
+                match again {
+                    true => "gradient checkpointing",
+                    false => "activations kept",
+                },
+                megabytes(weights_full),
+                megabytes(table),
+                megabytes(lora_full),
+                (megabytes(weights_full) + megabytes(lora_full) + optimizer + full) / 1024.0
             );
-            passes.push((count, beyond));
         }
-        let [(few, low), (many, high)] = passes[..] else {
-            return Err("two sizes".into());
-        };
-        let each = (high - low) / (many - few) as f64;
-        let full = low + each * (LAYERS - few) as f64;
-        let megabytes = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-        let optimizer = 2.0 * megabytes(lora_full);
-        println!(
-            "{kind} at full size: weights {:.0} MB + LoRA {:.0} + AdamW {optimizer:.0} + passes with gradients {full:.0} (by {each:.0} a layer) = {:.2} GB",
-            megabytes(weights_full),
-            megabytes(lora_full),
-            (megabytes(weights_full) + megabytes(lora_full) + optimizer + full) / 1024.0
-        );
     }
     Ok(())
 }

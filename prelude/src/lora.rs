@@ -286,6 +286,17 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
             factors.read(&weights, &config, name, sizes, dir)?,
         );
     }
+    // What the layers can't take is known before the LoRA that is there goes.
+    let mut fit = Ok(());
+    network.visit(&mut |part| {
+        if let (Part::Linear(linear), Ok(())) = (part, &fit)
+            && let Some(lora) = loras.get(linear.name())
+            && lora.magnitude.is_some()
+        {
+            fit = Lora::check_dora(&linear.weight);
+        }
+    });
+    fit?;
     network.remove_lora()?;
     network.visit_mut(&mut |part| {
         if let PartMut::Linear(linear) = part
@@ -295,9 +306,6 @@ pub fn load_adapter(network: &mut dyn Network, dir: impl AsRef<Path>) -> Result<
                 Lora::dtype(linear.weight.tensor().dtype()),
                 linear.weight.tensor().device().clone(),
             );
-            if lora.magnitude.is_some() {
-                Lora::check_dora(&linear.weight)?;
-            }
             linear.lora = Some(lora.to(dtype, &device)?);
         }
         Ok(())

@@ -192,3 +192,164 @@ fn filters_before_a_draw_are_those_of_transformers() -> TestResult {
     }
     Ok(())
 }
+
+/// Numbers below `most`, by a seed.
+fn drawn(seed: u64, count: usize, most: u64) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as u32 % most as u32
+    };
+    (0..count).map(next).collect()
+}
+
+#[test]
+fn proposals_change_no_token_of_many_random_prompts() -> TestResult {
+    let vlm = Vlm::tiny(&Device::Cpu)?;
+    for seed in 0..120u64 {
+        let numbers = drawn(seed + 1, 60, 576);
+        let colour = [numbers[0] as u8, numbers[1] as u8, numbers[2] as u8];
+        let image = Image::filled(64, 64, colour)?;
+        // Words of few kinds, so that some repeat.
+        let few = 3 + u64::from(numbers[3] % 40);
+        let words: Vec<u32> = drawn(seed + 1, 4 + seed as usize % 40, few)
+            .iter()
+            .map(|id| id + 100)
+            .collect();
+        let plain = vlm
+            .generate(&image)?
+            .query(Query::Shared(words))
+            .stop_at(vec![])
+            .max_new_tokens(1 + seed as usize % 40);
+        let plain = match seed % 4 {
+            1 => plain.temperature(0.7).seed(seed),
+            2 => plain.repetition_penalty(1.1),
+            3 => plain.stop_at(vec![numbers[4] % 40 + 100]),
+            _ => plain,
+        };
+        let most = 1 + seed as usize % 9;
+        let mut told = Vec::new();
+        let found = plain
+            .clone()
+            .keep_logits()
+            .prompt_lookup(most)
+            .run_with(&mut |_, id| {
+                told.push(id);
+                Ok(())
+            })?;
+        let wanted = plain.clone().keep_logits().run()?;
+        assert_eq!(
+            (&found[0].ids, found[0].stopped),
+            (&wanted.ids, wanted.stopped),
+            "{seed}"
+        );
+        assert_eq!(told, wanted.ids);
+        let (ours, theirs) = (
+            found[0].logits.as_ref().ok_or("logits")?,
+            wanted.logits.ok_or("logits")?,
+        );
+        let apart = (ours - &theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(apart < 1e-3, "{seed}: {apart}");
+    }
+    let image = Image::filled(64, 64, [200, 30, 40])?;
+    let both = [image.clone(), Image::filled(64, 64, [20, 30, 240])?];
+    let texts = |lookup| -> Result<Vec<String>> {
+        let made = vlm
+            .generate_batch(&both)?
+            .temperature(1.0)
+            .seed(3)
+            .prompt_lookup(lookup)
+            .run_all()?;
+        Ok(made.into_iter().map(|made| made.text).collect())
+    };
+    assert_eq!(texts(3)?, texts(0)?);
+    let refused = |generate: Generate| {
+        generate
+            .prompt_lookup(2)
+            .run()
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refused(vlm.generate(&image)?.num_beams(2)).contains("leave out num_beams"));
+    assert!(refused(vlm.generate(&image)?.without_cache()).contains("leave out without_cache"));
+    Ok(())
+}
+
+#[test]
+fn questions_of_one_picture_are_answered_as_one_by_one() -> TestResult {
+    let tiny = Vlm::tiny(&Device::Cpu)?;
+    let words = [
+        "what is it",
+        "a",
+        "how many red circles are there above the large blue square",
+        "colour",
+    ];
+    let settings = |attention| VlmSettings {
+        attention,
+        ..tiny.settings.clone()
+    };
+    for rule in [AttentionRule::Causal, AttentionRule::PrefixLm] {
+        let vlm = tiny.with_settings(settings(rule), 0)?;
+        for seed in 0..12 {
+            let numbers = drawn(seed + 1, 6, 255);
+            let pixels: Vec<u8> = drawn(seed + 9, 64 * 64 * 3, 255)
+                .iter()
+                .map(|byte| *byte as u8)
+                .collect();
+            let image = match seed % 2 {
+                0 => Image::from_rgb(64, 64, pixels)?,
+                _ => Image::filled(
+                    64,
+                    64,
+                    [numbers[0] as u8, numbers[1] as u8, numbers[2] as u8],
+                )?,
+            };
+            let asked = &words[..1 + seed as usize % words.len()];
+            let how = |generate: Generate| {
+                let generate = generate.max_new_tokens(12).keep_logits();
+                match seed % 3 {
+                    0 => generate.stop_at(vec![]),
+                    1 => generate.num_beams(2),
+                    _ => generate,
+                }
+            };
+            let together = how(vlm.generate(&image)?.questions(asked)?).run_all()?;
+            assert_eq!(together.len(), asked.len());
+            for (question, found) in asked.iter().zip(&together) {
+                let alone = how(vlm.generate(&image)?.query(*question)).run()?;
+                assert_eq!(found.ids, alone.ids, "{seed} {question}");
+                if let (Some(ours), Some(theirs), 1) =
+                    (&found.logits, &alone.logits, found.beams.len().max(1))
+                {
+                    let apart = (ours - theirs)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                    assert!(apart < 1e-3, "{seed}: {apart}");
+                }
+            }
+        }
+    }
+    // Two pictures, two questions each.
+    let images = [
+        Image::filled(64, 64, [200, 30, 40])?,
+        Image::filled(64, 64, [20, 30, 240])?,
+    ];
+    let all = tiny
+        .generate_batch(&images)?
+        .questions(&words[..2])?
+        .max_new_tokens(5)
+        .run_all()?;
+    assert_eq!(all.len(), 4);
+    for (at, found) in all.iter().enumerate() {
+        let alone = tiny
+            .generate(&images[at / 2])?
+            .query(words[at % 2])
+            .max_new_tokens(5)
+            .run()?;
+        assert_eq!(found.ids, alone.ids);
+    }
+    let none: [&str; 0] = [];
+    assert!(tiny.generate(&images[0])?.questions(&none).is_err());
+    Ok(())
+}

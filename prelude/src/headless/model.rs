@@ -53,6 +53,9 @@ pub enum HeldAs {
     /// 4.5 bits a value, for rows that blocks of 256 do not divide.
     #[serde(rename = "q4_0")]
     Q4_0,
+    /// 4.1 bits a value, as QLoRA has them.
+    #[serde(rename = "nf4")]
+    Nf4,
 }
 
 impl HeldAs {
@@ -63,6 +66,7 @@ impl HeldAs {
             Self::Q6K => BlockType::Q6K.into(),
             Self::Q4K => BlockType::Q4K.into(),
             Self::Q4_0 => BlockType::Q4_0.into(),
+            Self::Nf4 => BlockType::Nf4.into(),
         }
     }
 }

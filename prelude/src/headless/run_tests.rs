@@ -6,8 +6,13 @@ use crate::train::{Trainer, TrainingSet, run_checkpoints};
 
 /// A run of few steps on drawn shapes.
 fn small(output: &std::path::Path) -> Result<RunConfig> {
+    small_with(output, "")
+}
+
+/// The same with another line in its section of the model.
+fn small_with(output: &std::path::Path, model: &str) -> Result<RunConfig> {
     let text = format!(
-        "output = {:?}\nseed = 5\n[model]\npreset = \"tiny\"\ndevice = \"cpu\"\n[data]\nkind = \"shapes\"\ntrain = 8\nvalidation = 4\n\
+        "output = {:?}\nseed = 5\n[model]\npreset = \"tiny\"\ndevice = \"cpu\"\n{model}\n[data]\nkind = \"shapes\"\ntrain = 8\nvalidation = 4\n\
          [trainer]\nsteps = 3\nbatch_size = 2\nlearning_rate = 0.003\nvalidate_every = 1\nvalidation_samples = 2\nquiet = true\n\
          [trainer.checkpoints]\nfolder = {:?}\nevery = 1\nkeep_last = 3\n\
          [trainer.best_by]\nfigure = \"validation_loss\"\nhighest = true\n\
@@ -130,6 +135,124 @@ fn a_run_that_was_never_measured_has_no_best_to_score() -> Result<()> {
     assert!(
         error.to_string().contains("nothing was measured"),
         "{error}"
+    );
+    Ok(())
+}
+
+/// A run as it stands in its folder: the losses of its steps.
+fn losses(config: &RunConfig) -> Result<Vec<f64>> {
+    let run = crate::runs::Run::open(&config.output)?;
+    Ok(run.records().iter().map(|record| record.loss).collect())
+}
+
+#[test]
+fn a_run_trains_on_matrices_in_blocks_and_goes_on_with_them() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = |name: &str, model: &str| -> Result<(RunConfig, Vec<f64>)> {
+        let config = small_with(&folder.path().join(name), model)?;
+        config.prepare(Resume::No)?;
+        config.train(Resume::No)?;
+        let losses = losses(&config)?;
+        Ok((config, losses))
+    };
+    let (_, floats) = run("floats", "")?;
+    for (held, name) in [("q8_0", "Q8_0"), ("nf4", "NF4")] {
+        let (config, made) = run(held, &format!("quantize = \"{held}\""))?;
+        // What was rounded is there from the first step on, and small.
+        assert_eq!(made.len(), 3);
+        for (one, other) in made.iter().zip(&floats) {
+            assert!(
+                one != other && (one - other).abs() < 0.3 * other,
+                "{made:?} {floats:?}"
+            );
+        }
+        let saved = config.output.join(MODEL).join("settings.json");
+        let saved = std::fs::read_to_string(saved).expect("it was saved");
+        assert!(
+            saved.contains(&format!("\"llm_held_as\": \"{name}\"")),
+            "{saved}"
+        );
+        // The file of the run keeps it, so that scoring and resuming hold the model so too.
+        let kept = RunConfig::read(config.output.join(FILE))?;
+        assert_eq!(kept.model.quantize, config.model.quantize);
+        let vlm = kept
+            .model
+            .load_trained(&kept.settings, &config.output.join(MODEL))?;
+        let all = crate::nn::Network::named_parameters(&vlm.llm);
+        let held: Vec<&str> = all
+            .iter()
+            .filter(|p| p.blocks.is_some())
+            .map(|p| p.held_as())
+            .collect();
+        assert!(
+            held.len() == 4 * 4 + 1 && held.iter().all(|held| *held == name),
+            "{held:?}"
+        );
+        let score = config.evaluate_at(Scored::Last)?;
+        assert!(
+            score
+                .score("perplexity")
+                .is_some_and(|score| score.value.is_finite())
+        );
+        let other = small_with(&config.output, "")?;
+        let refused = other.prepare(Resume::Yes).unwrap_err().to_string();
+        assert!(refused.contains("model.quantize was"), "{refused}");
+    }
+    Ok(())
+}
+
+#[test]
+fn blocks_that_are_not_understood_are_refused_with_words() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let read = |line: &str| small_with(folder.path(), line);
+    for (line, words) in [
+        (
+            "quantize = \"q8\"",
+            &["line 6", "model.quantize", "q8", "did you mean `q8_0`"] as &[&str],
+        ),
+        (
+            "quantize = \"Q4_K_M\"",
+            &["line 6", "model.quantize", "as_stored", "q4_k"],
+        ),
+        ("quantize = 8", &["line 6", "model.quantize"]),
+        (
+            "quantise = \"q8_0\"",
+            &["line 6", "did you mean `quantize`"],
+        ),
+    ] {
+        let said = read(line).unwrap_err().to_string();
+        assert!(
+            words.iter().all(|word| said.contains(word)),
+            "{line}: {said}"
+        );
+    }
+    // What only the model can say is said when it is loaded, before anything trains.
+    let load = |config: &RunConfig| match config.model.load(&config.settings, config.seed) {
+        Ok(_) => panic!("it was loaded"),
+        Err(error) => error.to_string(),
+    };
+    let of_256 = load(&read("quantize = \"q4_k\"")?); // rows of 128
+    assert!(
+        ["128", "Q4_K", "Q8_0"]
+            .iter()
+            .all(|word| of_256.contains(word)),
+        "{of_256}"
+    );
+    let no_file = load(&read("quantize = \"as_stored\"")?);
+    assert!(
+        no_file.contains("as stored") && no_file.contains("GGUF"),
+        "{no_file}"
+    );
+    let mut dora = read("quantize = \"q8_0\"")?;
+    if let Some(lora) = &mut dora.settings.llm_lora {
+        lora.use_dora = true;
+    }
+    let dora = load(&dora);
+    assert!(
+        ["DoRA", "Q8_0", "dequantize"]
+            .iter()
+            .all(|word| dora.contains(word)),
+        "{dora}"
     );
     Ok(())
 }

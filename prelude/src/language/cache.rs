@@ -154,6 +154,47 @@ impl KvCache {
         state.visibility = None;
     }
 
+    /// Forgets everything behind the first `tokens` tokens; the memory stays.
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let llm = Decoder::new_random(&DecoderConfig::new(100, 16, 32, 2, 2), 1, &Device::Cpu)?;
+    /// let cache = llm.new_cache(1, 10)?;
+    /// llm.forward(&LlmInput::ids(&Tensor::new(&[[5u32, 6, 7]], &Device::Cpu)?).cache(&cache))?;
+    /// cache.truncate(2)?; // goes on behind 5, 6
+    /// assert_eq!(cache.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// `Input` when it holds fewer.
+    pub fn truncate(&self, tokens: usize) -> Result<()> {
+        let mut state = self.lock();
+        let Some(mut surplus) = state.length.checked_sub(tokens) else {
+            return Err(Error::Input(format!(
+                "the cache holds {} tokens, it can't be cut to {tokens}",
+                state.length
+            )));
+        };
+        state.length = tokens;
+        for positions in &mut state.positions {
+            positions.truncate(tokens);
+        }
+        while surplus > 0 {
+            let Some(last) = state.inputs.pop() else {
+                break; // kept by few models only
+            };
+            let held = last.dim(1)?;
+            let left = held.saturating_sub(surplus);
+            if left > 0 {
+                state.inputs.push(last.narrow(1, 0, left)?);
+            }
+            surplus -= held - left;
+        }
+        Ok(())
+    }
+
     /// Goes on with these rows of the batch, each as often as it is named: another order, fewer, or more.
     ///
     /// # Errors

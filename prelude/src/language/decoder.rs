@@ -446,6 +446,11 @@ impl Decoder {
         }
     }
 
+    /// The length at which all rotary angles change, of models that have one.
+    pub(crate) fn rope_border(&self) -> Option<usize> {
+        self.form.ropes.iter().find_map(Rope::border)
+    }
+
     fn run_cached(
         &self,
         embeds: &Tensor,
@@ -473,7 +478,7 @@ impl Decoder {
                 list
             })
             .collect();
-        let border = self.form.ropes.iter().find_map(Rope::border);
+        let border = self.rope_border();
         let was_short = border.is_some_and(|border| past > 0 && highest(&state.positions) < border);
         if was_short && border.is_some_and(|border| highest(&all) >= border) {
             // Every angle changes here, so the keys in the cache are void: run the whole sequence again.

@@ -5,16 +5,19 @@
 //! a GGUF file's tensor, as it is ─┴─▶ Blocks ─▶ products (ops/in_blocks.rs), rows, or all values again (dequantize)
 //! ```
 //! The blocks are those of llama.cpp (<https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h>): 32 or 256 values of a row share
-//! scales of two bytes.
+//! scales of two bytes; and bitsandbytes' NF4 ([`nf4`]).
 
-use super::ops::blocks::decode;
+pub(crate) mod nf4;
+
+use super::ops::blocks::{Run, decode};
 use crate::{Error, Result};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// How the values of a matrix are held in blocks; the names are llama.cpp's.
+/// How the values of a matrix are held in blocks; the names are llama.cpp's, and bitsandbytes' for NF4.
 ///
 /// ```
 /// use glassbox_prelude::prelude::*;
@@ -43,9 +46,12 @@ pub enum BlockType {
     Q4_1,
     /// 32 values of 4 bits and a scale.
     Q4_0,
+    /// QLoRA's: 64 values of 4 bits, spaced as a normal distribution is, and a scale of 8 bits, which scales of 256 blocks scale (double
+    /// quantization). No GGUF file has it.
+    Nf4,
 }
 
-/// The types, their names and candle's.
+/// llama.cpp's types, their names and candle's.
 const TYPES: [(BlockType, &str, GgmlDType); 10] = [
     (BlockType::Q8_0, "Q8_0", GgmlDType::Q8_0),
     (BlockType::Q6K, "Q6_K", GgmlDType::Q6K),
@@ -60,8 +66,8 @@ const TYPES: [(BlockType, &str, GgmlDType); 10] = [
 ];
 
 impl BlockType {
-    /// All of them, those of k-quants by falling size first.
-    pub const ALL: [BlockType; 10] = [
+    /// All of them, those of k-quants by falling size first, NF4 last.
+    pub const ALL: [BlockType; 11] = [
         Self::Q8_0,
         Self::Q6K,
         Self::Q5K,
@@ -72,35 +78,41 @@ impl BlockType {
         Self::Q5_0,
         Self::Q4_1,
         Self::Q4_0,
+        Self::Nf4,
     ];
 
-    fn row(self) -> (&'static str, GgmlDType) {
+    fn row(self) -> Option<(&'static str, GgmlDType)> {
         let found = TYPES.iter().find(|(kind, ..)| *kind == self);
-        found.map_or(("Q8_0", GgmlDType::Q8_0), |(_, name, ggml)| (name, *ggml))
+        found.map(|(_, name, ggml)| (*name, *ggml))
     }
 
-    /// llama.cpp's name, such as `Q4_K`.
+    /// llama.cpp's name, such as `Q4_K`, or `NF4`.
     pub fn name(self) -> &'static str {
-        self.row().0
+        self.row().map_or("NF4", |(name, _)| name)
     }
 
     /// Values in a block: the length of a row must be a multiple of it.
     pub fn values(self) -> usize {
-        self.ggml().block_size()
+        self.ggml().map_or(nf4::VALUES, |ggml| ggml.block_size())
     }
 
-    /// Bytes of a block.
+    /// Bytes of a block; of NF4 without the scales that blocks share.
     pub fn bytes(self) -> usize {
-        self.ggml().type_size()
+        self.ggml().map_or(nf4::BYTES, |ggml| ggml.type_size())
     }
 
     /// Bits of a value, with its share of the scales.
     pub fn bits(self) -> f64 {
-        8.0 * self.bytes() as f64 / self.values() as f64
+        let shared = match self {
+            Self::Nf4 => 4.0 / nf4::GROUP as f64,
+            _ => 0.0,
+        };
+        8.0 * (self.bytes() as f64 + shared) / self.values() as f64
     }
 
-    pub(crate) fn ggml(self) -> GgmlDType {
-        self.row().1
+    /// Candle's type, of those that llama.cpp has.
+    pub(crate) fn ggml(self) -> Option<GgmlDType> {
+        self.row().map(|(_, ggml)| ggml)
     }
 
     /// The type of blocks that candle means; `None` for plain numbers.
@@ -135,6 +147,8 @@ pub struct Blocks {
     columns: usize,
     /// Words and not bytes: scales are numbers of two bytes and must lie so.
     words: Arc<Vec<u64>>,
+    /// NF4's scales of scales.
+    scales: Option<Arc<nf4::Scales>>,
 }
 
 /// The largest number that has two bytes.
@@ -159,11 +173,12 @@ impl Blocks {
         let values = values.detach().to_device(&Device::Cpu)?;
         let row_bytes = columns / kind.values() * kind.bytes();
         let part = (PART / columns.max(1)).max(1);
-        Self::filled(kind, (rows, columns), |bytes| {
-            bytes
+        let mut scales = None;
+        let held = Self::filled(kind, (rows, columns), |bytes| {
+            let exact = bytes
                 .par_chunks_mut((part * row_bytes).max(1))
                 .enumerate()
-                .try_for_each(|(index, bytes)| {
+                .map(|(index, bytes)| {
                     let count = bytes.len() / row_bytes;
                     let values = values.narrow(0, index * part, count)?;
                     // A copy: candle quantizes a view's memory from its beginning, wherever the view begins.
@@ -177,13 +192,23 @@ impl Blocks {
                             index * part
                         )));
                     }
-                    bytes.copy_from_slice(&QTensor::quantize(&values, kind.ggml())?.data()?);
-                    Ok(())
+                    let Some(ggml) = kind.ggml() else {
+                        let values = values.flatten_all()?.to_vec1::<f32>()?;
+                        return Ok(nf4::numbered(&values, bytes));
+                    };
+                    bytes.copy_from_slice(&QTensor::quantize(&values, ggml)?.data()?);
+                    Ok(Vec::new())
                 })
-        })
+                .collect::<Result<Vec<Vec<f32>>>>()?;
+            if kind == BlockType::Nf4 {
+                scales = Some(Arc::new(nf4::scaled(&exact.concat(), bytes)));
+            }
+            Ok(())
+        })?;
+        Ok(Self { scales, ..held })
     }
 
-    /// Blocks whose bytes `fill` writes.
+    /// Blocks of a type of llama.cpp's whose bytes `fill` writes.
     ///
     /// # Errors
     /// Those of `fill`.
@@ -203,6 +228,7 @@ impl Blocks {
             rows,
             columns,
             words: Arc::new(words),
+            scales: None,
         })
     }
 
@@ -218,7 +244,8 @@ impl Blocks {
 
     /// Bytes of all blocks.
     pub fn bytes(&self) -> usize {
-        self.rows * self.row_bytes()
+        let shared = self.scales.as_ref().map_or(0, |scales| scales.bytes());
+        self.rows * self.row_bytes() + shared
     }
 
     /// Bytes of the blocks of a row.
@@ -228,8 +255,37 @@ impl Blocks {
 
     /// The blocks, row by row.
     pub(crate) fn data(&self) -> &[u8] {
+        let length = self.rows * self.row_bytes();
         // SAFETY: the words own at least so many bytes.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast::<u8>(), self.bytes()) }
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast::<u8>(), length) }
+    }
+
+    /// Blocks of a row.
+    fn row_blocks(&self) -> usize {
+        self.columns / self.kind.values()
+    }
+
+    /// Blocks by number, counted row by row; as many as there are of them.
+    fn run(&self, blocks: Range<usize>) -> Run<'_> {
+        let size = self.kind.bytes();
+        let all = self.data();
+        let end = (blocks.end * size).min(all.len());
+        Run {
+            kind: self.kind,
+            bytes: &all[(blocks.start * size).min(end)..end],
+            scales: self.scales.as_deref().map(|scales| (scales, blocks.start)),
+        }
+    }
+
+    /// The blocks of some rows; as many as there are of them.
+    pub(crate) fn of_rows(&self, rows: Range<usize>) -> Run<'_> {
+        self.run(rows.start * self.row_blocks()..rows.end.min(self.rows) * self.row_blocks())
+    }
+
+    /// The blocks of some columns of a row, which blocks must divide.
+    pub(crate) fn of_columns(&self, row: usize, columns: Range<usize>) -> Run<'_> {
+        let (first, size) = (row * self.row_blocks(), self.kind.values());
+        self.run(first + columns.start / size..first + columns.end / size)
     }
 
     /// All values, `[out, in]` in f32: four times the memory of Q8_0, seven times that of Q4_K.
@@ -241,8 +297,10 @@ impl Blocks {
         let part = (PART / self.columns.max(1)).max(1);
         values
             .par_chunks_mut((part * self.columns).max(1))
-            .zip(self.data().par_chunks((part * self.row_bytes()).max(1)))
-            .try_for_each(|(values, bytes)| decode(self.kind, bytes, values))?;
+            .enumerate()
+            .try_for_each(|(at, values)| {
+                decode(self.of_rows(at * part..(at + 1) * part), values)
+            })?;
         Ok(Tensor::from_vec(
             values,
             (self.rows, self.columns),
@@ -255,18 +313,17 @@ impl Blocks {
     /// # Errors
     /// `Input` for a number that is that of no row.
     pub fn rows(&self, numbers: &[u32]) -> Result<Tensor> {
-        let length = self.row_bytes();
         let mut values = vec![0f32; numbers.len() * self.columns];
         let rows = values.chunks_exact_mut(self.columns.max(1));
         for (number, values) in numbers.iter().zip(rows) {
-            let from = *number as usize * length;
-            let Some(bytes) = self.data().get(from..from + length) else {
+            let row = *number as usize;
+            if row >= self.rows {
                 return Err(Error::Input(format!(
                     "row {number} of a matrix of {} rows",
                     self.rows
                 )));
-            };
-            decode(self.kind, bytes, values)?;
+            }
+            decode(self.of_rows(row..row + 1), values)?;
         }
         Ok(Tensor::from_vec(
             values,
@@ -276,7 +333,16 @@ impl Blocks {
     }
 
     /// The same rows in another order: row `i` is what row `order[i]` was.
+    ///
+    /// # Errors
+    /// `Input` for NF4, whose scales belong to places in the matrix.
     pub(crate) fn reordered(&self, order: &[usize]) -> Result<Self> {
+        if self.scales.is_some() {
+            return Err(Error::Input(format!(
+                "rows of {} can't be put in another order, which shares scales between blocks",
+                self.kind
+            )));
+        }
         let length = self.row_bytes();
         Self::filled(self.kind, (order.len(), self.columns), |bytes| {
             for (to, from) in bytes.chunks_exact_mut(length.max(1)).zip(order) {
@@ -288,13 +354,13 @@ impl Blocks {
 
     /// Whether all values are finite: the scales of a damaged file need not be.
     pub(crate) fn is_finite(&self) -> Result<bool> {
-        let part = PART / self.kind.values() * self.kind.bytes();
-        let bad = self
-            .data()
-            .par_chunks(part)
-            .map(|bytes| {
-                let mut values = vec![0f32; bytes.len() / self.kind.bytes() * self.kind.values()];
-                decode(self.kind, bytes, &mut values)?;
+        let (part, all) = (PART / self.kind.values(), self.rows * self.row_blocks());
+        let bad = (0..all.div_ceil(part))
+            .into_par_iter()
+            .map(|at| {
+                let blocks = at * part..all.min((at + 1) * part);
+                let mut values = vec![0f32; blocks.len() * self.kind.values()];
+                decode(self.run(blocks), &mut values)?;
                 Ok(values.iter().all(|value| value.is_finite()))
             })
             .collect::<Result<Vec<bool>>>()?;
@@ -330,11 +396,11 @@ mod tests {
     fn every_type_has_candles_values() -> Result<()> {
         // Two parts and a rest.
         let rows = 2 * (PART / 512) + 5;
-        for kind in BlockType::ALL {
+        for (kind, _, ggml) in TYPES {
             let exact = random(&[rows, 512], 0.05, 3);
             let blocks = Blocks::quantize(&exact, kind)?;
             assert_eq!(blocks.bytes(), rows * 512 / kind.values() * kind.bytes());
-            let theirs = QTensor::quantize(&exact, kind.ggml())?;
+            let theirs = QTensor::quantize(&exact, ggml)?;
             assert_eq!(blocks.data(), &*theirs.data()?, "{kind}");
             let theirs = theirs.dequantize(&Device::Cpu)?;
             assert_close(&blocks.dequantize()?, &theirs, 0.0);

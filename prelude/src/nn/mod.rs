@@ -36,6 +36,8 @@ pub mod parameter;
 pub(crate) mod parts;
 pub mod quantize;
 pub(crate) mod recompute;
+#[doc(hidden)] // for examples that measure what it saves
+pub use recompute::recomputing;
 pub mod role;
 pub mod rotary;
 pub mod rows;

@@ -29,7 +29,7 @@ thread_local! {
 }
 
 /// Runs a forward pass whose layers are computed again in the backward pass, or one as usual.
-pub(crate) fn recomputing<T>(on: bool, forward: impl FnOnce() -> T) -> T {
+pub fn recomputing<T>(on: bool, forward: impl FnOnce() -> T) -> T {
     /// Also when the pass panics.
     struct Restore(bool);
     impl Drop for Restore {

@@ -2,6 +2,7 @@
 //!
 //! The blog runs the whole sequence again for every token; [`Generate::without_cache`] does that. The default keeps keys
 //! and values of earlier tokens in a cache and feeds only the new one: the same ids, far less work.
+//! [`Generate::prompt_lookup`] has several tokens checked in one pass; [`Generate::questions`] reads a picture once for all of them.
 //! [`Generate::num_beams`] keeps several texts a picture side by side: see `beam`.
 
 use super::Vlm;
@@ -169,6 +170,8 @@ pub struct Generate {
     pub(super) cache: bool,
     pub(super) stop_ids: Vec<u32>,
     pub(super) keep_logits: bool,
+    /// The most tokens that are proposed at a time.
+    pub(super) lookup: usize,
 }
 
 impl Vlm {
@@ -307,6 +310,7 @@ impl Vlm {
             cache: true,
             stop_ids,
             keep_logits: false,
+            lookup: 0,
         }
     }
 }
@@ -332,6 +336,40 @@ impl Generate {
     pub fn query(mut self, query: impl Into<Query>) -> Self {
         self.query = query.into();
         self
+    }
+
+    /// Asks several questions of the same input, all at once: the answers are those of [`Generate::query`] with each, in their order.
+    /// What stands before the questions, the picture mostly, goes through its encoder and through the language model once for all of
+    /// them (through the language model once for each where an attention rule lets a picture's tokens see those behind them).
+    ///
+    /// ```
+    /// use glassbox_prelude::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let vlm = Vlm::tiny(&Device::Cpu)?;
+    /// let image = Image::filled(80, 80, [200, 30, 40])?;
+    /// let answers = vlm.generate(&image)?.questions(&["What is this?", "Which colour is it?"])?.max_new_tokens(4).run_all()?;
+    /// let colour = vlm.generate(&image)?.query("Which colour is it?").max_new_tokens(4).run()?;
+    /// assert_eq!(answers[1].ids, colour.ids);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// For no question, and for words that the tokenizer or the chat template refuses.
+    pub fn questions<S: AsRef<str>>(mut self, questions: &[S]) -> Result<Self> {
+        let ids = questions
+            .iter()
+            .map(|question| self.vlm.query_ids(question.as_ref()));
+        let ids = ids.collect::<Result<Vec<_>>>()?;
+        if ids.is_empty() {
+            return Err(Error::Input("no questions: give at least one".into()));
+        }
+        let prompts = self.prompts.iter();
+        self.prompts = prompts
+            .flat_map(|prompt| vec![prompt.clone(); ids.len()])
+            .collect();
+        let inputs = self.prompts.len() / ids.len();
+        self.query = Query::Each(vec![ids; inputs].concat());
+        Ok(self)
     }
 
     /// The beginning of the text, which is given; what is made goes on behind it.
@@ -416,6 +454,7 @@ impl Generate {
 
     /// Everything that decides what is made, besides model and prompts.
     pub(crate) fn settings_in_words(&self) -> String {
+        // Proposals change no token.
         format!(
             "{:?} {:?} {} {:?} {:?} {} {} {:?}",
             self.query,
@@ -564,19 +603,31 @@ impl Generate {
     ) -> Result<Vec<Generation>> {
         self.sampling.validate()?;
         self.beams.validate(&self.sampling)?;
-        let vlm = &self.vlm;
-        let steps = Steps::new(
-            vlm,
-            &self.asked()?,
-            self.cache.then_some(self.max_new_tokens),
-        )?;
-        let (sequence, context) = (steps.sequence(), vlm.llm.config.max_position_embeddings);
+        self.check_lookup()?;
+        let prompts = self.asked()?;
+        if self.lookup > 0 {
+            return self.look_up(&prompts, on_token);
+        }
+        let room = self.cache.then_some(self.max_new_tokens);
+        let steps = Steps::new(&self.vlm, &prompts, room)?;
+        self.check_room(&steps, 0)?;
+        if self.beams.num_beams > 1 {
+            self.search(steps, on_token)
+        } else {
+            self.pick(steps, on_token)
+        }
+    }
+
+    /// Refuses prompts, of which the first has this number, that leave no room for what is to be made.
+    pub(super) fn check_room(&self, steps: &Steps<'_>, first: usize) -> Result<()> {
+        let context = self.vlm.llm.config.max_position_embeddings;
+        let sequence = steps.sequence();
         for (b, length) in sequence.lengths.iter().enumerate() {
             let tokens = length + self.max_new_tokens;
             if tokens > context {
                 let mut pieces = sequence.segments.counts_of(b);
                 pieces.push(("new tokens".into(), self.max_new_tokens));
-                let what = format!("prompt {b} with what is to be made");
+                let what = format!("prompt {} with what is to be made", first + b);
                 return Err(Error::ContextOverflow {
                     what,
                     tokens,
@@ -585,11 +636,15 @@ impl Generate {
                 });
             }
         }
-        if self.beams.num_beams > 1 {
-            self.search(steps, on_token)
-        } else {
-            self.pick(steps, on_token)
-        }
+        Ok(())
+    }
+
+    /// What decides the draws of a prompt.
+    pub(super) fn rng(&self, picture: usize) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let own = self.streams.get(picture).copied();
+        rng.set_stream(own.unwrap_or(picture as u64));
+        rng
     }
 
     /// The prompts with the query and the beginning that were asked for.
@@ -624,14 +679,7 @@ impl Generate {
         on_token: &mut dyn FnMut(usize, u32) -> Result<()>,
     ) -> Result<Vec<Generation>> {
         let batch = steps.batch();
-        let mut rngs: Vec<ChaCha8Rng> = (0..batch)
-            .map(|picture| {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                let own = self.streams.get(picture).copied();
-                rng.set_stream(own.unwrap_or(picture as u64));
-                rng
-            })
-            .collect();
+        let mut rngs: Vec<ChaCha8Rng> = (0..batch).map(|picture| self.rng(picture)).collect();
         let mut made: Vec<Vec<u32>> = vec![Vec::new(); batch];
         let mut stopped = vec![None; batch];
         let mut kept: Vec<Vec<Tensor>> = vec![Vec::new(); batch];

@@ -15,7 +15,7 @@
 //!   [`sequence`]: what comes of it; [`query`]
 //! - [`loss`]: random-prefix loss, and every prefix in one forward pass; `target_strip`: which tokens carry it
 //! - [`generate`]: token by token, by re-running everything or with a cache (`steps`); [`sampling`]: how a token is picked;
-//!   `beam`, `search`: several texts side by side
+//!   `beam`, `search`: several texts side by side; `lookup`: several tokens checked in one pass
 //! - [`save`]: a folder with everything that training changed; `saved_encoders`: of encoders besides the first; `fingerprint`:
 //!   which base it belongs to; `draws`: where dropout stands
 //! - [`published`]: published models by name, whole, in their own layouts
@@ -35,6 +35,7 @@ pub(crate) mod fingerprint;
 pub mod generate;
 pub mod image_tokens;
 pub mod input;
+mod lookup;
 pub mod loss;
 mod loss_view;
 mod next_tokens;

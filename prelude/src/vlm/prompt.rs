@@ -260,6 +260,41 @@ impl Prompt {
     }
 }
 
+impl Piece {
+    /// Whether both read the very same: equal ids, or one input in the same memory.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(_, one), Self::Text(_, other)) => one == other,
+            (Self::Vector(one), Self::Vector(other)) => one == other,
+            (Self::Target(one), Self::Target(other)) => one.ids == other.ids,
+            (Self::Input(one), Self::Input(other)) => {
+                one.encoder == other.encoder && one.seen.is_same(&other.seen)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is words, at least one.
+    pub(super) fn has_words(&self) -> bool {
+        match self {
+            Self::Text(_, ids) => !ids.is_empty(),
+            Self::Target(target) => !target.ids.is_empty(),
+            Self::Vector(_) | Self::Input(_) => false,
+        }
+    }
+}
+
+impl Seen {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Prepared(one), Self::Prepared(other))
+            | (Self::Embedded(one), Self::Embedded(other)) => one.id() == other.id(),
+            (Self::Tiled(one), Self::Tiled(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 /// Looks at a prompt, and makes another of it.
 impl Prompt {
     /// The inputs in it, in order.

@@ -171,7 +171,13 @@ impl Segments {
         counts.filter(|(_, tokens)| *tokens > 0).collect()
     }
 
-    /// The same of one sequence.
+    /// Tokens of the first `pieces` pieces of the first sequence.
+    pub(super) fn tokens_of_first(&self, pieces: usize) -> usize {
+        let first = self.0.prompts.first();
+        first.map_or(0, |(_, lengths)| lengths.iter().take(pieces).sum())
+    }
+
+    /// The pieces of one sequence with their numbers of tokens, as [`Segments::counts`] has them.
     pub(super) fn counts_of(&self, b: usize) -> Vec<(String, usize)> {
         self.0
             .prompts

@@ -9,6 +9,7 @@ mod families;
 mod files;
 mod gguf;
 mod gguf_export;
+mod lookup;
 #[path = "../published/peer.rs"]
 mod peer;
 #[path = "../published/python.rs"]

@@ -276,7 +276,23 @@ fn adapters_new_tokens_and_exports_work_on_blocks() -> Outcome {
     assert!(apart(&logits(&llm, 2, 5)?, &adapted)? > 0.01);
     load_adapter(&mut llm, at.path())?;
     assert_eq!(apart(&logits(&llm, 2, 5)?, &adapted)?, 0.0);
-    // The adapter of another place that has DoRA is refused on blocks.
+    // One with DoRA is refused on blocks, and the LoRA that is there stays.
+    let mut floats = wide(false)?;
+    let dora = LoraConfig {
+        use_dora: true,
+        ..LoraConfig::new(2, 4.0, &["down_proj"])
+    };
+    floats.add_lora(&dora, 1)?;
+    let other = tempfile::tempdir()?;
+    save_adapter(&floats, TaskType::CausalLm, None, other.path())?;
+    let refused = load_adapter(&mut llm, other.path());
+    assert!(refused.is_err_and(|error| {
+        let error = error.to_string();
+        ["DoRA", "down_proj", "Q8_0", "dequantize"]
+            .iter()
+            .all(|word| error.contains(word))
+    }));
+    assert_eq!(apart(&logits(&llm, 2, 5)?, &adapted)?, 0.0);
     let path = at.path().join("whole.gguf");
     let export = llm.save_gguf(&path, &words, GgufType::F32)?;
     assert!(export.notes.iter().any(|note| note.contains("in blocks")));

@@ -55,6 +55,8 @@ fn losses_and_gradients_are_those_of_the_dequantized_model() -> Result<()> {
     for how in [
         Quantize::to(BlockType::Q8_0),
         Quantize::to(BlockType::Q4_0),
+        Quantize::to(BlockType::Nf4),
+        Quantize::to(BlockType::Nf4).but(&["qkv_proj"], BlockType::Q8_0),
         // Only its rows are whole blocks of 256.
         Quantize::to(BlockType::Q8_0).but(&["down_proj"], BlockType::Q4K),
         Quantize::to(BlockType::Q5_1)

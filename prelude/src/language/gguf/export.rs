@@ -272,7 +272,7 @@ impl Decoder {
             let dtype = weights.of(&weight.shape);
             let same = weight
                 .blocks()
-                .filter(|blocks| blocks.kind().ggml() == dtype);
+                .filter(|blocks| blocks.kind().ggml() == Some(dtype));
             let as_is = |blocks: Blocks| -> Box<dyn Fn() -> Result<Blocks> + '_> {
                 let name = name.clone();
                 Box::new(

@@ -7,7 +7,7 @@
 //! ```
 
 use super::affine::{Base, Held, with_last};
-use super::blocks::{Vector, decode, dots};
+use super::blocks::{VECTORS, Vector, at_once, decode, dots};
 use super::form::is_fast;
 use super::kernels::{self, Matrix, Shared, gemm};
 use super::linear::composed;
@@ -17,8 +17,8 @@ use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-/// Up to this many rows of x a row of blocks is widened for each of them again: it stays in the innermost cache.
-const FEW_ROWS: usize = 3;
+/// Up to this many times a row of blocks is widened again, for as many rows of x as go at once: it stays in the innermost cache.
+const FEW_TIMES: usize = 3;
 /// Rows of the matrix that a thread multiplies with few rows at a time.
 const STRIPE: usize = 64;
 /// Values of a panel: half a megabyte.
@@ -91,7 +91,7 @@ pub(super) fn product(x: &[f32], weight: &Blocks) -> candle_core::Result<Vec<f32
     if y.is_empty() {
         return Ok(y);
     }
-    match rows <= FEW_ROWS {
+    match rows <= FEW_TIMES * at_once(weight.kind()) {
         true => few_rows(&mut y, x, weight)?,
         false => many_rows(&mut y, x, weight)?,
     }
@@ -100,26 +100,38 @@ pub(super) fn product(x: &[f32], weight: &Blocks) -> candle_core::Result<Vec<f32
 
 fn few_rows(y: &mut [f32], x: &[f32], weight: &Blocks) -> candle_core::Result<()> {
     let (output, input) = weight.dims();
-    let vectors: Vec<Vector> = x.chunks_exact(input).map(Vector::new).collect();
-    let stripe_bytes = STRIPE * weight.row_bytes();
-    if let [x] = &vectors[..] {
+    let kind = weight.kind();
+    let vectors: Vec<Vector> = x
+        .chunks_exact(input)
+        .map(|x| Vector::new(x, kind))
+        .collect();
+    if vectors.len() == 1 {
         return y
             .par_chunks_mut(STRIPE)
-            .zip(weight.data().par_chunks(stripe_bytes))
-            .try_for_each(|(y, bytes)| dots(weight.kind(), bytes, x, y));
+            .enumerate()
+            .try_for_each(|(stripe, y)| {
+                dots(
+                    weight.of_rows(stripe * STRIPE..(stripe + 1) * STRIPE),
+                    &vectors,
+                    y,
+                )
+            });
     }
-    let target = Shared(y.as_mut_ptr());
-    weight
-        .data()
-        .par_chunks(stripe_bytes)
-        .enumerate()
-        .try_for_each(|(stripe, bytes)| {
-            for (row, bytes) in bytes.chunks_exact(weight.row_bytes()).enumerate() {
-                for (at, x) in vectors.iter().enumerate() {
-                    let mut one = [0f32];
-                    dots(weight.kind(), bytes, x, &mut one)?;
-                    // SAFETY: this task alone writes the columns of its stripe, which lie within row `at` of `y`.
-                    unsafe { *target.get().add(at * output + stripe * STRIPE + row) = one[0] };
+    let (target, together) = (Shared(y.as_mut_ptr()), at_once(kind));
+    (0..output.div_ceil(STRIPE))
+        .into_par_iter()
+        .try_for_each(|stripe| {
+            let mut products = [0f32; VECTORS];
+            for row in stripe * STRIPE..output.min((stripe + 1) * STRIPE) {
+                for (group, vectors) in vectors.chunks(together).enumerate() {
+                    let products = &mut products[..vectors.len()];
+                    dots(weight.of_rows(row..row + 1), vectors, products)?;
+                    for (at, product) in products.iter().enumerate() {
+                        // SAFETY: this task alone writes the columns of its stripe, which lie within each row of `y`.
+                        unsafe {
+                            *target.get().add((group * together + at) * output + row) = *product
+                        };
+                    }
                 }
             }
             Ok(())
@@ -131,14 +143,13 @@ fn many_rows(y: &mut [f32], x: &[f32], weight: &Blocks) -> candle_core::Result<(
     let rows = x.len() / input;
     let panel = (PANEL / input).clamp(16, 128);
     let target = Shared(y.as_mut_ptr());
-    weight
-        .data()
-        .par_chunks(panel * weight.row_bytes())
-        .enumerate()
-        .try_for_each_init(Vec::new, |scratch: &mut Vec<f32>, (index, bytes)| {
-            let count = bytes.len() / weight.row_bytes();
+    (0..output.div_ceil(panel))
+        .into_par_iter()
+        .try_for_each_init(Vec::new, |scratch: &mut Vec<f32>, index| {
+            let rows_of = index * panel..output.min((index + 1) * panel);
+            let count = rows_of.len();
             scratch.resize(count * input, 0.0);
-            decode(weight.kind(), bytes, scratch)?; // [count, in]
+            decode(weight.of_rows(rows_of), scratch)?; // [count, in]
             // SAFETY: this task alone writes these `count` columns of the `rows` rows of `y`; `x` has `rows` rows and the scratch
             // `count` rows of `input` values.
             unsafe {
@@ -165,8 +176,6 @@ pub(super) fn input_gradient(dy: &[f32], weight: &Blocks) -> candle_core::Result
     if dx.is_empty() {
         return Ok(dx);
     }
-    let kind = weight.kind();
-    let block_bytes = |columns: usize| columns / kind.values() * kind.bytes();
     let deep = PANEL / COLUMNS;
     let target = Shared(dx.as_mut_ptr());
     (0..input.div_ceil(COLUMNS))
@@ -174,14 +183,12 @@ pub(super) fn input_gradient(dy: &[f32], weight: &Blocks) -> candle_core::Result
         .try_for_each_init(Vec::new, |scratch: &mut Vec<f32>, part| {
             let first = part * COLUMNS;
             let columns = COLUMNS.min(input - first);
-            let (from, length) = (block_bytes(first), block_bytes(columns));
             for begin in (0..output).step_by(deep) {
                 let count = deep.min(output - begin);
                 scratch.resize(count * columns, 0.0);
-                let all = weight.data().chunks_exact(weight.row_bytes());
-                let panel = scratch.chunks_exact_mut(columns);
-                for (bytes, values) in all.skip(begin).zip(panel) {
-                    decode(kind, &bytes[from..from + length], values)?; // [count, columns]
+                for (row, values) in scratch.chunks_exact_mut(columns).enumerate() {
+                    let blocks = weight.of_columns(begin + row, first..first + columns);
+                    decode(blocks, values)?; // [count, columns]
                 }
                 // SAFETY: this task alone writes these `columns` columns of the `rows` rows of `dx`; `dy` has `rows` rows with at
                 // least `begin + count` values, the scratch `count` rows of `columns`.
@@ -219,6 +226,10 @@ mod tests {
             (BlockType::Q6K, 256, 7),
             (BlockType::Q5_0, 64, 9),
             (BlockType::Q3K, 512, 1),
+            (BlockType::Q5K, 768, STRIPE + 1),
+            (BlockType::Nf4, 64, 5),
+            (BlockType::Nf4, 3 * 64, 2 * STRIPE + 5),
+            (BlockType::Nf4, COLUMNS + 64, PANEL / COLUMNS + 3),
         ]
     }
 
@@ -231,6 +242,8 @@ mod tests {
                 vec![1, input],
                 vec![3, 1, input],
                 vec![2, 7, input],
+                vec![3, 3, input],
+                vec![5, input],
                 vec![1, 1, input],
             ] {
                 let x = random(&shape, 1.0, 2);
@@ -265,9 +278,14 @@ mod tests {
 
     #[test]
     fn narrow_inputs_are_rounded_once() -> Result<()> {
-        let blocks = Blocks::quantize(&random(&[9, 64], 1.0, 1), BlockType::Q8_0)?;
-        for dtype in [DType::BF16, DType::F16] {
-            for rows in [1, 6] {
+        for kind in [BlockType::Q8_0, BlockType::Nf4] {
+            let blocks = Blocks::quantize(&random(&[9, 64], 1.0, 1), kind)?;
+            for (dtype, rows) in [
+                (DType::BF16, 1),
+                (DType::BF16, 6),
+                (DType::F16, 1),
+                (DType::F16, 6),
+            ] {
                 let x = random(&[rows, 64], 1.0, 2).to_dtype(dtype)?;
                 let y = linear(&x, &blocks, None)?;
                 assert_eq!(y.dtype(), dtype);

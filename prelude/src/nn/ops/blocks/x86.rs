@@ -9,9 +9,9 @@ use std::arch::x86_64::*;
 const Q8_0: usize = 34;
 const Q4_0: usize = 18;
 const Q4_1: usize = 20;
-const Q4K: usize = 144;
-const Q5K: usize = 176;
-const Q6K: usize = 210;
+pub(super) const Q4K: usize = 144;
+pub(super) const Q5K: usize = 176;
+pub(super) const Q6K: usize = 210;
 
 fn has_features() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
@@ -62,7 +62,7 @@ pub(super) fn dots(kind: BlockType, bytes: &[u8], x: &Vector<'_>, y: &mut [f32])
 /// The number of two bytes at the start, in all lanes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scale(low: u8, high: u8) -> __m256 {
+pub(super) fn scale(low: u8, high: u8) -> __m256 {
     _mm256_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes([low, high])))
 }
 
@@ -81,7 +81,7 @@ fn unsigned(bytes: &[u8; 8]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load(values: &[f32; 8]) -> __m256 {
+pub(super) fn load(values: &[f32; 8]) -> __m256 {
     // SAFETY: eight values are there, and no alignment is asked for.
     unsafe { _mm256_loadu_ps(values.as_ptr()) }
 }
@@ -95,7 +95,7 @@ fn store(values: &mut [f32; 8], register: __m256) {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum(register: __m256) -> f32 {
+pub(super) fn sum(register: __m256) -> f32 {
     let mut lanes = [0f32; 8];
     store(&mut lanes, register);
     let [a, b, c, d, e, f, g, h] = lanes;
@@ -201,7 +201,7 @@ fn dots_q4_0(bytes: &[u8], x: &Vector<'_>, y: &mut [f32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dots_q4_1(bytes: &[u8], x: &Vector<'_>, y: &mut [f32]) {
     let (blocks, _) = bytes.as_chunks::<Q4_1>();
-    let sums = &x.sums;
+    let sums = x.sums.as_flattened();
     let (x, _) = x.values.as_chunks::<8>();
     for (y, blocks) in y.iter_mut().zip(blocks.chunks_exact(x.len() / 4)) {
         let (mut a, mut b) = (_mm256_setzero_ps(), _mm256_setzero_ps());
@@ -223,7 +223,7 @@ fn dots_q4_1(bytes: &[u8], x: &Vector<'_>, y: &mut [f32]) {
 /// The scales of a block of Q4_K or Q5_K and its lowest values, each for 32 values: eight numbers of six bits each in twelve bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn scales_and_lowest(block: &[u8]) -> (__m256, __m256) {
+pub(super) fn scales_and_lowest(block: &[u8]) -> (__m256, __m256) {
     let block = &block[..16];
     let word =
         |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
@@ -269,7 +269,7 @@ fn decode_q4k(bytes: &[u8], values: &mut [f32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dots_q4k(bytes: &[u8], x: &Vector<'_>, y: &mut [f32]) {
     let (blocks, _) = bytes.as_chunks::<Q4K>();
-    let (sums, _) = x.sums.as_chunks::<8>();
+    let sums = &x.sums;
     let (x, _) = x.values.as_chunks::<8>();
     for (y, blocks) in y.iter_mut().zip(blocks.chunks_exact(x.len() / 32)) {
         let (mut a, mut b) = (_mm256_setzero_ps(), _mm256_setzero_ps());
@@ -338,7 +338,7 @@ fn decode_q5k(bytes: &[u8], values: &mut [f32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dots_q5k(bytes: &[u8], x: &Vector<'_>, y: &mut [f32]) {
     let (blocks, _) = bytes.as_chunks::<Q5K>();
-    let (sums, _) = x.sums.as_chunks::<8>();
+    let sums = &x.sums;
     let (x, _) = x.values.as_chunks::<8>();
     for (y, blocks) in y.iter_mut().zip(blocks.chunks_exact(x.len() / 32)) {
         let (mut a, mut b) = (_mm256_setzero_ps(), _mm256_setzero_ps());
