@@ -209,7 +209,9 @@ impl Decoder {
         }
         let again = self.saved_weights(true).into_iter().filter(|weight| {
             let held = weight.held().map(BlockType::ggml);
-            held.is_some_and(|held| held != weights.of(&weight.shape) || weight.blocks().is_none())
+            held.is_some_and(|held| {
+                held != Some(weights.of(&weight.shape)) || weight.blocks().is_none()
+            })
         });
         match again.count() {
             0 => {}
