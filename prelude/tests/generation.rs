@@ -300,7 +300,9 @@ fn questions_of_one_picture_are_answered_as_one_by_one() -> TestResult {
                 .map(|byte| *byte as u8)
                 .collect();
             let image = match seed % 2 {
-                0 => Image::from_rgb(64, 64, pixels)?,
+                0 => Image::from_rgb(
+                    image::RgbImage::from_raw(64, 64, pixels).ok_or("fewer bytes than pixels")?,
+                )?,
                 _ => Image::filled(
                     64,
                     64,

@@ -36,8 +36,6 @@ pub mod parameter;
 pub(crate) mod parts;
 pub mod quantize;
 pub(crate) mod recompute;
-#[doc(hidden)] // for examples that measure what it saves
-pub use recompute::recomputing;
 pub mod role;
 pub mod rotary;
 pub mod rows;
@@ -61,6 +59,8 @@ pub use norm::{LayerNorm, RmsNorm};
 pub use ops::with_composed_ops;
 pub use parameter::{Network, Parameter, Part, PartMut, Weight, copied, shared};
 pub use quantize::Quantize;
+#[doc(hidden)]
+pub use recompute::recomputing;
 pub use role::{Role, VlmPart};
 pub use rotary::Rotary;
 pub use rows::TokenRows;

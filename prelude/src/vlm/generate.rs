@@ -341,6 +341,7 @@ impl Generate {
     /// Asks several questions of the same input, all at once: the answers are those of [`Generate::query`] with each, in their order.
     /// What stands before the questions, the picture mostly, goes through its encoder and through the language model once for all of
     /// them (through the language model once for each where an attention rule lets a picture's tokens see those behind them).
+    /// Where tokens are drawn, each question has draws of its own, as each picture of a batch has.
     ///
     /// ```
     /// use glassbox_prelude::prelude::*;
