@@ -1,6 +1,6 @@
 //! Blocks of small whole numbers → floats, and their dot products with a vector of floats.
 //!
-//! On x86-64 with AVX2 the types that models mostly have are read straight into registers (`x86`), with AVX-512 those of four to six bits
+//! On x86-64 with AVX2 the types that models mostly have are read straight into registers (`x86`), with AVX-512 most of them
 //! faster and for several vectors at once (`x86_wide`); all others, and all on other machines, through candle's own decoding, a part of a
 //! row's blocks at a time. The vector is never rounded, so that a product is that of the dequantized matrix.
 

@@ -6,7 +6,7 @@ use super::Vector;
 use crate::nn::BlockType;
 use std::arch::x86_64::*;
 
-const Q8_0: usize = 34;
+pub(super) const Q8_0: usize = 34;
 const Q4_0: usize = 18;
 const Q4_1: usize = 20;
 pub(super) const Q4K: usize = 144;

@@ -1,14 +1,15 @@
-//! Products of Q4_K, Q5_K, Q6_K and NF4 with up to four vectors at once, in registers of AVX-512.
+//! Products of Q8_0, Q4_K, Q5_K, Q6_K and NF4 with up to four vectors at once, in registers of AVX-512.
 //!
 //! ```text
 //! 64 bytes ─ 16 words of eight numbers of four bits ─ shift by 4k ─▶ number k of each word ─ look-up ─▶ 16 floats
 //! ```
 //! Numbers are looked up in a register where bits above the fourth do not count, so that nothing is masked or widened; the vector is laid
-//! out beforehand in the order in which they come ([`turned`]). What was looked up is multiplied with each of the vectors.
+//! out beforehand in the order in which they come ([`turned`]). What was looked up is multiplied with each of the vectors. The bytes of
+//! Q8_0 are widened as they lie.
 
 #![allow(clippy::needless_range_loop)] // one index goes through several arrays
 
-use super::x86::{Q4K, Q5K, Q6K, load, scale, scales_and_lowest, sum};
+use super::x86::{Q4K, Q5K, Q6K, Q8_0, load, scale, scales_and_lowest, sum};
 use super::{Run, Vector};
 use crate::nn::BlockType;
 use crate::nn::blocks::nf4;
@@ -24,8 +25,8 @@ pub(super) struct Lanes([f32; 16]);
 
 /// Whether this machine and type have a form here.
 pub(super) fn is_for(kind: BlockType) -> bool {
-    use BlockType::{Nf4, Q4K, Q5K, Q6K};
-    matches!(kind, Q4K | Q5K | Q6K | Nf4)
+    use BlockType::{Nf4, Q4K, Q5K, Q6K, Q8_0};
+    matches!(kind, Q8_0 | Q4K | Q5K | Q6K | Nf4)
         && std::arch::is_x86_feature_detected!("avx512f")
         && std::arch::is_x86_feature_detected!("avx512dq")
         && std::arch::is_x86_feature_detected!("avx2")
@@ -41,6 +42,7 @@ pub(super) fn turned(kind: BlockType, values: &[f32]) -> Vec<Lanes> {
             let place = |lane: usize| {
                 let byte = 4 * lane + k / 2; // of 64
                 match kind {
+                    BlockType::Q8_0 => 16 * k + lane,
                     BlockType::Q6K => 64 * (k % 2) + byte,
                     _ => 64 * (byte / 32) + 32 * (k % 2) + byte % 32,
                 }
@@ -58,6 +60,7 @@ pub(super) fn dots<const N: usize>(run: Run<'_>, x: [&Vector<'_>; N], y: &mut [f
     // SAFETY: the caller has found the CPU to have the features.
     unsafe {
         match (run.kind, run.scales) {
+            (BlockType::Q8_0, _) => dots_q8_0(run.bytes, x, y),
             (BlockType::Q4K, _) => dots_q4k(run.bytes, x, y),
             (BlockType::Q5K, _) => dots_q5k(run.bytes, x, y),
             (BlockType::Q6K, _) => dots_q6k(run.bytes, x, y),
@@ -142,6 +145,35 @@ macro_rules! add_products {
 #[inline]
 fn counted(of: impl Fn(f32) -> f32) -> [f32; 16] {
     std::array::from_fn(|i| of(i as f32))
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+fn dots_q8_0<const N: usize>(bytes: &[u8], x: [&Vector<'_>; N], y: &mut [f32]) {
+    let (blocks, _) = bytes.as_chunks::<Q8_0>();
+    for (y, blocks) in y
+        .chunks_exact_mut(N)
+        .zip(blocks.chunks_exact(x[0].values.len() / 32))
+    {
+        let mut sums = [_mm512_setzero_ps(); N];
+        for (at, block) in blocks.iter().enumerate() {
+            ahead(block);
+            let d = i16::from_le_bytes([block[0], block[1]]);
+            let d = _mm512_cvtph_ps(_mm256_set1_epi16(d));
+            let halves = [2, 18].map(|from| {
+                // SAFETY: sixteen bytes are there, and no alignment is asked for.
+                let bytes = unsafe { _mm_loadu_si128(block[from..from + 16].as_ptr().cast()) };
+                _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+            });
+            for n in 0..N {
+                let first = _mm512_mul_ps(halves[0], lanes(&x[n].turned[2 * at]));
+                let both = _mm512_fmadd_ps(halves[1], lanes(&x[n].turned[2 * at + 1]), first);
+                sums[n] = _mm512_fmadd_ps(d, both, sums[n]);
+            }
+        }
+        for n in 0..N {
+            y[n] = _mm512_reduce_add_ps(sums[n]);
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
