@@ -17,6 +17,9 @@
 #[path = "bench/config.rs"]
 mod config;
 #[allow(dead_code)]
+#[path = "bench/measure.rs"]
+mod measure;
+#[allow(dead_code)]
 #[path = "bench/model.rs"]
 mod model;
 
