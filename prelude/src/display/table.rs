@@ -49,6 +49,14 @@ impl Cell {
         }
     }
 
+    /// Aligned as figures are: a chip that stands in a column of them.
+    pub(crate) fn as_figure(self) -> Self {
+        Self {
+            right: true,
+            ..self
+        }
+    }
+
     /// A name, a shape or a token, in a font of fixed width.
     pub fn code(text: impl Into<String>) -> Self {
         let plain = text.into();

@@ -318,7 +318,7 @@ impl ScalingPlan {
                 );
                 cells.push(match step.efficiency() >= PAYS {
                     true => Cell::figure(written),
-                    false => Cell::bad(written),
+                    false => Cell::bad(written).as_figure(),
                 });
             }
             table.push(cells);
