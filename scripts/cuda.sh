@@ -104,8 +104,9 @@ build() {
   if [ $# -gt 0 ]; then
     cargo "$@"
   else
-    cargo test --release --no-run -p glassbox-prelude --features cuda,candle-transformers --lib --test parity --test training \
-      --example bench
+    cargo test --release --no-run -p glassbox-prelude --features cuda,candle-transformers --lib --test parity --test training
+    # By `cargo test` an example would become a program of tests.
+    cargo build --release -p glassbox-prelude --features cuda,candle-transformers --example bench
   fi
   echo "cuda.sh: built for compute capability $cap in $((SECONDS - begun)) s" >&2
 }

@@ -14,6 +14,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+HOME = pathlib.Path(os.environ.get("GLASSBOX_CUDA_HOME", TARGET / "cuda"))
 VIT = {"hidden_size": 64, "num_hidden_layers": 12, "num_attention_heads": 4, "intermediate_size": 128, "image_size": 32, "patch_size": 16,
        "layer_norm_eps": 1e-12}
 LLM = {"hidden_size": 64, "num_hidden_layers": 32, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 128,
@@ -30,13 +31,13 @@ def counts(arguments, case, config):
         config["phi3full"] = {**full, **config.get("phi3full", {})}
         (folder / "config.json").write_text(json.dumps(config))
         environment = {**os.environ, "GLASSBOX_DEVICE": "cuda", "STAND_IN_COUNTS": str(folder / "counts")}
-        libraries = [str(arguments.stand_in), str(TARGET / "cuda/lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+        libraries = [str(arguments.stand_in), str(HOME / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
         environment["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
         # The weights of the full model are written by the process that starts the case's.
         chosen = ["--sections", case[0]] if case[0] == "phi3full" else ["--case", json.dumps(case)]
-        done = subprocess.run([arguments.bench, "--config", folder / "config.json", *chosen], env=environment, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run([arguments.bench, "--config", folder / "config.json", *chosen], env=environment, capture_output=True, text=True)
         if done.returncode or '"error"' in done.stdout:
-            sys.exit(f"launches.py: {case} ended with {done.returncode}: {done.stdout}")
+            sys.exit(f"launches.py: {case} ended with {done.returncode}: {done.stdout}{done.stderr}")
         lines = (folder / "counts").read_text().splitlines()
         return collections.Counter({name: int(count) for count, name in (line.split("\t", 1) for line in lines)})
 
@@ -50,7 +51,7 @@ def one_more(arguments, case, less, more, times):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", default=TARGET / "release/examples/bench", type=pathlib.Path)
-    parser.add_argument("--stand-in", default=TARGET / "cuda/stand-in", type=pathlib.Path)
+    parser.add_argument("--stand-in", default=HOME / "stand-in", type=pathlib.Path)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--kernels", action="store_true")
     arguments = parser.parse_args()
