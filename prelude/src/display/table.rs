@@ -497,6 +497,16 @@ mod tests {
     }
 
     #[test]
+    fn a_chip_in_a_column_of_figures_stands_where_they_stand() {
+        let table = Table::new(["seconds"])
+            .row([Cell::figure("1.5 s")])
+            .row([Cell::bad("20 s").as_figure()]);
+        let expected = "seconds\n───────\n  1.5 s\n   20 s";
+        assert_eq!(table.render().plain(), expected);
+        assert!(table.is_right(0));
+    }
+
+    #[test]
     fn text_is_escaped_and_figures_stand_right() {
         let table = Table::new(["<a>", "n"])
             .title("<t>")
