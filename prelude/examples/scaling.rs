@@ -22,11 +22,12 @@ mod measure;
 #[allow(dead_code)]
 #[path = "bench/model.rs"]
 mod model;
+#[path = "../tests/training/timed.rs"]
+mod timed;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use glassbox_prelude::Result;
 use glassbox_prelude::display::Render as _;
@@ -41,46 +42,6 @@ pub type Failure = Box<dyn std::error::Error>;
 const SAMPLES: usize = 2;
 /// Values of a bucket of gradients, as the prelude sums them.
 const BUCKET: u64 = 1 << 22;
-
-/// Ranks whose sums of gradients are timed.
-struct Timed {
-    ranks: Arc<dyn Collective>,
-    microseconds: AtomicU64,
-}
-
-impl Collective for Timed {
-    fn rank(&self) -> usize {
-        self.ranks.rank()
-    }
-    fn ranks(&self) -> usize {
-        self.ranks.ranks()
-    }
-    fn library(&self) -> String {
-        self.ranks.library()
-    }
-    fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
-        let begun = Instant::now();
-        let summed = self.ranks.sum_f32(values);
-        let took = begun.elapsed().as_micros() as u64;
-        self.microseconds.fetch_add(took, Ordering::Relaxed);
-        summed
-    }
-    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
-        self.ranks.sum_f64(values)
-    }
-    fn sum_u64(&self, values: &mut [u64]) -> Result<()> {
-        self.ranks.sum_u64(values)
-    }
-    fn broadcast(&self, bytes: &mut [u8], from: usize) -> Result<()> {
-        self.ranks.broadcast(bytes, from)
-    }
-    fn abort(&self) {
-        self.ranks.abort();
-    }
-    fn leave(&self) -> Result<()> {
-        self.ranks.leave()
-    }
-}
 
 fn main() -> ExitCode {
     // A rank that failed does not wait for the others: its end is theirs.
@@ -140,11 +101,12 @@ fn run() -> std::result::Result<(), Failure> {
     let (one, values) = trained(parallel::alone())?;
     // All have done their part before any waits in a sum that is timed.
     let link = Link::measure(&*world)?;
-    let timed = Arc::new(Timed {
+    let sums = Arc::new(AtomicU64::new(0));
+    let timed = timed::Timed {
         ranks: world.clone(),
-        microseconds: AtomicU64::new(0),
-    });
-    let (together, _) = trained(timed.clone())?;
+        sums: sums.clone(),
+    };
+    let (together, _) = trained(Arc::new(timed))?;
     if world.rank() > 0 {
         return Ok(());
     }
@@ -152,7 +114,7 @@ fn run() -> std::result::Result<(), Failure> {
     let plan = plan.messages(values.div_ceil(BUCKET) as usize);
     let expected = plan.step(&link, ranks);
     let seconds = |records: &[StepRecord]| records.last().map_or(0.0, |last| last.seconds);
-    let sums = timed.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
+    let sums = sums.load(Ordering::Relaxed) as f64 / 1e6;
     let median = ScalingPlan::of_steps("", &unshared(&together), values)?;
     println!(
         "{}: {:.1} MB/s, {:.0} µs; {values} values train ({:.1} MB)",

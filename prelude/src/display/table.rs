@@ -50,7 +50,7 @@ impl Cell {
     }
 
     /// Aligned as figures are: a chip that stands in a column of them.
-    pub(crate) fn as_figure(self) -> Self {
+    pub(crate) fn among_figures(self) -> Self {
         Self {
             right: true,
             ..self
@@ -500,7 +500,7 @@ mod tests {
     fn a_chip_in_a_column_of_figures_stands_where_they_stand() {
         let table = Table::new(["seconds"])
             .row([Cell::figure("1.5 s")])
-            .row([Cell::bad("20 s").as_figure()]);
+            .row([Cell::bad("20 s").among_figures()]);
         let expected = "seconds\n───────\n  1.5 s\n   20 s";
         assert_eq!(table.render().plain(), expected);
         assert!(table.is_right(0));

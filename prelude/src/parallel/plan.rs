@@ -318,7 +318,7 @@ impl ScalingPlan {
                 );
                 cells.push(match step.efficiency() >= PAYS {
                     true => Cell::figure(written),
-                    false => Cell::bad(written).as_figure(),
+                    false => Cell::bad(written).among_figures(),
                 });
             }
             table.push(cells);

@@ -16,6 +16,7 @@ mod ranks;
 mod ranks_evaluate;
 mod recomputed;
 mod steps;
+mod timed;
 mod watched;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use glassbox_prelude::candle_core::Device;
 use glassbox_prelude::data::{CocoCaptions, Split};
 use glassbox_prelude::evaluate::generate_set;
-use glassbox_prelude::parallel::{self, Collective};
+use glassbox_prelude::parallel;
 use glassbox_prelude::train::{
     CheckpointSettings, StepRecord, Trainer, TrainerSettings, read_log, run_checkpoints,
 };
@@ -23,6 +23,7 @@ use glassbox_prelude::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::timed::Timed;
 use super::{alone, folder, pictures, settings};
 
 /// A run's steps, unless the variable says another number.
@@ -57,46 +58,6 @@ fn write_no_more(on: bool) {
         libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
         limit.rlim_cur = if on { 0 } else { limit.rlim_max };
         libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
-    }
-}
-
-/// How long a rank was in sums of gradients, in µs.
-struct Timed {
-    ranks: Arc<dyn Collective>,
-    sums: Arc<AtomicU64>,
-}
-
-impl Collective for Timed {
-    fn rank(&self) -> usize {
-        self.ranks.rank()
-    }
-    fn ranks(&self) -> usize {
-        self.ranks.ranks()
-    }
-    fn library(&self) -> String {
-        self.ranks.library()
-    }
-    fn sum_f32(&self, values: &mut [f32]) -> Result<()> {
-        let begun = Instant::now();
-        let summed = self.ranks.sum_f32(values);
-        let took = begun.elapsed().as_micros() as u64;
-        self.sums.fetch_add(took, Ordering::Relaxed);
-        summed
-    }
-    fn sum_f64(&self, values: &mut [f64]) -> Result<()> {
-        self.ranks.sum_f64(values)
-    }
-    fn sum_u64(&self, values: &mut [u64]) -> Result<()> {
-        self.ranks.sum_u64(values)
-    }
-    fn broadcast(&self, bytes: &mut [u8], from: usize) -> Result<()> {
-        self.ranks.broadcast(bytes, from)
-    }
-    fn abort(&self) {
-        self.ranks.abort();
-    }
-    fn leave(&self) -> Result<()> {
-        self.ranks.leave()
     }
 }
 

@@ -375,7 +375,7 @@ fn figures(run: &Run, best: Option<f64>) -> Vec<Cell> {
         Cell::figure(run.steps_made()),
         Cell::figure(run.recent_loss().map(number::float).unwrap_or_default()),
         match validation.is_some() && validation == best && run.about.state == RunState::Finished {
-            true => Cell::good(written).as_figure(),
+            true => Cell::good(written).among_figures(),
             false => Cell::figure(written),
         },
         Cell::figure(number::time(run.seconds())),

@@ -166,7 +166,7 @@ impl SweepReport {
                     let half = half.map(|half| format!(" ± {}", number::float(half)));
                     let written = format!("{}{}", number::float(mean), half.unwrap_or_default());
                     match self.best(name, *best) == Some(mean) && self.choices.len() > 1 {
-                        true => Cell::good(written).as_figure(),
+                        true => Cell::good(written).among_figures(),
                         false => Cell::figure(written),
                     }
                 }
