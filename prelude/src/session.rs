@@ -120,10 +120,11 @@ pub fn cell_error_with_chain(message: &str, chain: Vec<String>) {
             trail: crate::trail::take(),
         }),
         _ => {
-            eprintln!("{message}");
+            let mut said = message.to_owned();
             for inner in chain {
-                eprintln!("  because: {inner}");
+                said += &format!("\n  because: {inner}");
             }
+            eprintln!("{said}");
         }
     }
 }

@@ -40,9 +40,9 @@ pub fn line(text: &str) {
     }
 }
 
-/// The same on every process.
+/// The same on every process, in one piece: pieces of several processes' lines would mix.
 pub fn always(text: &str) {
-    drop(writeln!(std::io::stderr(), "{}", tame(text)));
+    drop(std::io::stderr().write_all(format!("{}\n", tame(text)).as_bytes()));
 }
 
 /// Text with ANSI colours as this terminal wants it.

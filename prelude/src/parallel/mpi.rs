@@ -4,7 +4,6 @@
 //! the whole job, as is MPI's default: there is nothing to go on with after one.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::library::{self, Handle, Library};
 use super::promised::Promise;
 use super::{Collective, GpuSums, group, nccl};
 use crate::session::{Surroundings, surroundings};
-use crate::{Error, Result};
+use crate::{Error, Result, notes};
 use candle_core::Device;
 
 /// Values of one call: MPI counts in `int`, and its buffers should stay small.
@@ -211,11 +210,9 @@ fn end_at_exit(code: Option<c_int>) {
                 (library.rank)(library.handles.world, &raw mut rank);
                 (library.size)(library.handles.world, &raw mut ranks);
             }
-            // Nobody is left to be told where stderr is closed.
-            _ = writeln!(
-                std::io::stderr(),
-                "note: rank {rank} of {ranks} ends without having left the others, so all of them end"
-            );
+            notes::write(&format!(
+                "rank {rank} of {ranks} ends without having left the others, so all of them end"
+            ));
             std::thread::sleep(HEARD);
             // SAFETY: MPI has begun and not ended. The call does not return.
             unsafe { (library.abort)(library.handles.world, 1) };
