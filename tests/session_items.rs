@@ -187,22 +187,22 @@ fn a_cell_with_such_a_call_asks_the_compiler_once_more_only_the_first_time() {
         &mut session,
         "macro_rules! unit { ($n:ident) => { struct $n; } }",
     );
-    // Cells that no earlier run of this test has left in the cache: what is kept there is not asked again.
+    // Code that no earlier run of this test has left in the cache: what is kept there is not asked again.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let anew = |cell: &str| format!("// {}\n{cell}", now.as_ref().unwrap().as_nanos());
-    ok(&mut session, &anew("unit!(Metre);"));
+    let now = now.unwrap().as_nanos();
+    ok(&mut session, &format!("unit!(Metre{now});"));
     let folder = session.result_of(":last_compile_dir");
     let asked = std::path::Path::new(&folder).join("glassbox/calls.rs");
     assert!(asked.is_file(), "{}", asked.display());
     std::fs::remove_file(&asked).unwrap();
     for cell in [
-        "unit!(Metre);",
-        "println!(\"a\");",
-        "assert!(true);\nvec![1]",
-        "fn f() {}",
-        "let a = 1;",
+        format!("unit!(Metre{now});"),
+        format!("println!(\"{now}\");"),
+        format!("assert!({now} > 0_u128);\nvec![1]"),
+        format!("fn f{now}() {{}}"),
+        format!("let a = {now}_u128;"),
     ] {
-        ok(&mut session, &anew(cell));
+        ok(&mut session, &cell);
         assert!(!asked.exists(), "{cell}");
     }
 }
