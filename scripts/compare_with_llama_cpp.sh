@@ -7,6 +7,10 @@
 # Phi-3-mini's shape: `cargo run --release -p glassbox-prelude --example small_weights -- --part write --file DIR --layers 4`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ $# -lt 2 ]; then
+    sed -n '2,7p' "$0" | sed 's/^# \{0,1\}//' >&2
+    exit 2
+fi
 bench=$1; shift
 cargo build --release -q -p glassbox-prelude --example small_weights
 ours=${CARGO_TARGET_DIR:-target}/release/examples/small_weights

@@ -455,7 +455,7 @@ impl Generate {
 
     /// Everything that decides what is made, besides model and prompts.
     pub(crate) fn settings_in_words(&self) -> String {
-        // Proposals change no token.
+        // Proposals are not among them: they change a token only where rounding decides between two.
         format!(
             "{:?} {:?} {} {:?} {:?} {} {} {:?}",
             self.query,
